@@ -1,0 +1,148 @@
+"""The settings of this app: `from django_examplary.conf import conf`.
+
+Each is looked up on every access, so `override_settings` just works: first the Django setting, then
+the environment variable of the same name, then the default. A setting of None is the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from django_examplary.exceptions import ExamplaryConfigurationError
+
+T = TypeVar("T")
+
+#: Where the embeds of Examplary's production API come from.
+PRODUCTION_ORIGINS = ("https://app.examplary.ai",)
+
+_MISSING = object()
+
+
+class Settings:
+    @property
+    def EXAMPLARY_API_KEY(self) -> str:
+        """The key of a workspace admin, from Examplary's developer settings. Required."""
+        return self._read("EXAMPLARY_API_KEY", "", str).strip()
+
+    @property
+    def EXAMPLARY_API_URL(self) -> str:
+        return self._read("EXAMPLARY_API_URL", "https://api.examplary.ai", str).rstrip("/")
+
+    @property
+    def EXAMPLARY_EMBED_ORIGINS(self) -> Sequence[str]:
+        """The origins that an embed may come from. A workspace's own domain must be added."""
+        return self._read("EXAMPLARY_EMBED_ORIGINS", list(PRODUCTION_ORIGINS), list)
+
+    @property
+    def EXAMPLARY_SITE_ORIGIN(self) -> str:
+        """The public origin of this site; empty: that of the request."""
+        return self._read("EXAMPLARY_SITE_ORIGIN", "", str).rstrip("/")
+
+    @property
+    def EXAMPLARY_TIMEOUT(self) -> float:
+        """Seconds without a byte from the API before a call is given up."""
+        return self._read("EXAMPLARY_TIMEOUT", 10.0, float)
+
+    @property
+    def EXAMPLARY_DEADLINE(self) -> float:
+        """Seconds that one call may take in all, retries and waits included."""
+        return self._read("EXAMPLARY_DEADLINE", 15.0, float)
+
+    @property
+    def EXAMPLARY_MAX_RETRIES(self) -> int:
+        return self._read("EXAMPLARY_MAX_RETRIES", 2, int)
+
+    @property
+    def EXAMPLARY_ACTOR_PROFILE(self) -> Callable[..., Any] | None:
+        """A callable (or its dotted path) from a user to an `ActorProfile`."""
+        return self._callable("EXAMPLARY_ACTOR_PROFILE")
+
+    @property
+    def EXAMPLARY_THEME(self) -> Mapping[str, Any] | Callable[..., Any]:
+        """A mapping, or a callable (or its dotted path) from a request to one."""
+        return self._callable("EXAMPLARY_THEME") or {}
+
+    @property
+    def EXAMPLARY_LOCALES(self) -> Mapping[str, str]:
+        """From Django's language codes to Examplary's, where the first two letters are wrong."""
+        return self._read("EXAMPLARY_LOCALES", {}, dict)
+
+    @property
+    def EXAMPLARY_LAUNCH_MAX_AGE(self) -> int:
+        """Seconds for which a rendered page can launch its embed."""
+        return self._read("EXAMPLARY_LAUNCH_MAX_AGE", 12 * 60 * 60, int)
+
+    @property
+    def EXAMPLARY_PRERELEASE_FLOWS(self) -> bool:
+        """Whether `take-exam` may be launched against the production API."""
+        return self._read("EXAMPLARY_PRERELEASE_FLOWS", False, bool)
+
+    @property
+    def EXAMPLARY_REVOKE_ON_COMPLETION(self) -> bool:
+        """Whether a session is revoked as soon as its outcome is known."""
+        return self._read("EXAMPLARY_REVOKE_ON_COMPLETION", True, bool)
+
+    @property
+    def EXAMPLARY_REVOKE_ON_LOGOUT(self) -> bool:
+        """Whether a user's open sessions are revoked when the user signs out."""
+        return self._read("EXAMPLARY_REVOKE_ON_LOGOUT", False, bool)
+
+    @property
+    def EXAMPLARY_RETENTION(self) -> int | None:
+        """Days after which a sweep deletes a session that has ended; None: never."""
+        return self._read("EXAMPLARY_RETENTION", None, int)
+
+    def _read(self, name: str, default: T, type_: type) -> T:
+        value: Any = getattr(settings, name, _MISSING)
+        if value is not _MISSING:
+            # None is written to have the default, whatever the environment says.
+            return default if value is None else cast("T", value)
+        raw = os.environ.get(name)
+        if raw is None:
+            return default
+        try:
+            parsed: T = _parse(raw, type_)
+        except ValueError:
+            # Not chained: the message of the cause quotes the value.
+            pass
+        else:
+            return parsed
+        raise ExamplaryConfigurationError(
+            f"The environment variable {name} is not a valid {type_.__name__}."
+        )
+
+    def _callable(self, name: str) -> Callable[..., Any] | None:
+        value: Callable[..., Any] | str | None = self._read(name, None, str)
+        if not isinstance(value, str):
+            return value
+        try:
+            return cast("Callable[..., Any]", import_string(value))
+        except (ImportError, TypeError, ValueError) as error:
+            # The latter two for a path that begins with a dot.
+            raise ExamplaryConfigurationError(f"{name} cannot be imported: {error}") from error
+
+
+def _parse(raw: str, type_: type) -> Any:
+    """Read an environment variable as django-environ does, but for where that makes do: it takes
+    "$name" for the value of another variable, "10s" for 10.0, "1e3" for 13.0 and every word that
+    it does not know for False. Raises ValueError."""
+    from environ import Env  # noqa: PLC0415  # slow, and a site with all in its settings has no use
+
+    if type_ in (int, float):
+        return type_(raw)
+    if type_ is bool and raw.strip().lower() not in (*Env.BOOLEAN_TRUE_STRINGS, *_FALSE):
+        raise ValueError
+    if type_ is list:
+        return [item.strip() for item in Env.parse_value(raw, list)]
+    return Env.parse_value(raw, type_)
+
+
+_FALSE = ("", "0", "false", "off", "no", "n")
+
+
+conf = Settings()

@@ -1,0 +1,365 @@
+"""The seven flows: what each takes, needs and gives back.
+
+A flow is a frozen dataclass whose fields are the documented presets in snake_case; the annotation
+of a field is also the rule that it is checked by, before anything is sent::
+
+    >>> GenerateExam(subject="Mathematics", intended_duration=40)
+    Traceback (most recent call last):
+    ...
+    ExamplaryValidationError: intended_duration: must be a multiple of 15 (minutes), not 40
+
+Presets and flows that Examplary adds after this release pass with a warning: presets as `extra`,
+flows as `UnknownFlow`. Everything here is from sections 8 and 9 of the API contract.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_type_hints
+
+from django_examplary.data import ContentRole, to_camel, to_snake
+from django_examplary.exceptions import (
+    ExamplaryResponseError,
+    ExamplaryValidationError,
+    ExamplaryWarning,
+)
+
+# What presets may hold
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`expected` completes the sentence "<preset> must be ..."."""
+
+    accepts: Callable[[Any], bool]
+    expected: str
+
+
+def _starting_with(prefix: str) -> Rule:
+    return Rule(
+        lambda value: isinstance(value, str) and value.startswith(prefix) and value != prefix,
+        f"an id that starts with {prefix!r}",
+    )
+
+
+Text = Annotated[str, Rule(lambda value: isinstance(value, str), "a text")]
+TextList = Annotated[
+    Sequence[str],
+    Rule(
+        lambda value: (
+            isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+        ),
+        "a list of texts",
+    ),
+]
+YesNo = Annotated[bool, Rule(lambda value: isinstance(value, bool), "True or False")]
+Minutes = Annotated[
+    int,
+    Rule(
+        lambda value: type(value) is int and value > 0 and value % 15 == 0,
+        "a multiple of 15 (minutes)",
+    ),
+]
+Rubric = Annotated[Mapping[str, Any], Rule(lambda value: isinstance(value, Mapping), "an object")]
+OutputFormat = Annotated[
+    Literal["examplary_json", "qti_v2p1", "qti_v3p0"],
+    Rule(
+        lambda value: value in ("examplary_json", "qti_v2p1", "qti_v3p0"),
+        "one of 'examplary_json', 'qti_v2p1', 'qti_v3p0'",
+    ),
+]
+ExamId = Annotated[str, _starting_with("exam_")]
+# `edit-exam` takes the same ids, but its page does not state the prefix as a rule (section 9.5).
+AnyExamId = Annotated[str, Rule(lambda value: isinstance(value, str) and value != "", "an exam id")]
+PracticeSpaceId = Annotated[str, _starting_with("space_")]
+
+
+# What flows give back
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the API says came out of a session; `raw` has every key, documented or not."""
+
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+    def _required(self, key: str, *types: type) -> Any:
+        value = self.raw.get(key)
+        if not isinstance(value, types):
+            raise ExamplaryResponseError(f"The outputs of the session have no usable {key!r}.")
+        return value
+
+
+class GenerateExamOutputs(Outputs):
+    @property
+    def exam_id(self) -> str:
+        """Raises ExamplaryResponseError when the API gave none."""
+        exam_id: str = self._required("examId", str)
+        return exam_id
+
+
+class GenerateQuestionOutputs(Outputs):
+    @property
+    def question(self) -> dict[str, Any] | str:
+        """A Question object, or QTI XML for the two QTI formats: parse it with a hardened parser.
+
+        Raises ExamplaryResponseError when the API gave none.
+        """
+        question: dict[str, Any] | str = self._required("question", dict, str)
+        return question
+
+
+class EditRubricOutputs(Outputs):
+    @property
+    def rubric(self) -> dict[str, Any]:
+        """Raises ExamplaryResponseError when the API gave none."""
+        rubric: dict[str, Any] = self._required("rubric", dict)
+        return rubric
+
+
+# The flows
+
+
+@dataclass(frozen=True)
+class Access:
+    """The content role that the actor needs on the resource named by one of the presets."""
+
+    preset: str
+    role: ContentRole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """One of the flows with its presets.
+
+    Raises ExamplaryValidationError, naming the preset, on construction.
+    """
+
+    slug: ClassVar[str]
+    audience: ClassVar[Literal["teacher", "student"]] = "teacher"
+    needs: ClassVar[Access | None] = None
+    outputs_class: ClassVar[type[Outputs]] = Outputs
+    #: Whether its presets are documented; where they are not, any may be given as `extra`.
+    documented: ClassVar[bool] = True
+    #: Only answered by Examplary's staging environment so far.
+    prerelease: ClassVar[bool] = False
+    #: Browser features that the frame is allowed to use (its `allow` attribute).
+    permissions_policy: ClassVar[tuple[str, ...]] = ()
+
+    #: Presets that this release does not know, by their name in the API.
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    _rules: ClassVar[Mapping[str, Rule]] = {}
+    _required: ClassVar[Sequence[str]] = ()
+
+    def __init_subclass__(cls) -> None:
+        """Read the rule of each preset from its annotation, `Annotated[..., Rule]`."""
+        rules, required = {}, []
+        for name, hint in get_type_hints(cls, include_extras=True).items():
+            for part in (hint, *get_args(hint)):
+                for rule in getattr(part, "__metadata__", ()):
+                    rules[name] = rule
+            if name in rules and type(None) not in get_args(hint):
+                required.append(name)
+        cls._rules, cls._required = rules, required
+
+    def __post_init__(self) -> None:
+        for name, rule in self._rules.items():
+            value = getattr(self, name)
+            if value is None and name not in self._required:
+                continue
+            if not rule.accepts(value):
+                raise ExamplaryValidationError(
+                    name, f"must be {rule.expected}, not {_shortened(value)}"
+                )
+
+    @classmethod
+    def from_presets(cls, presets: Mapping[str, Any]) -> Self:
+        """Make the flow from presets in snake_case or camelCase, unknown ones included."""
+        known: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        for name, value in presets.items():
+            if to_snake(name) in cls._rules:
+                known[to_snake(name)] = value
+            else:
+                extra[to_camel(name)] = value
+        for name in cls._required:
+            if name not in known:
+                raise ExamplaryValidationError(name, f"is required by {cls.slug}")
+        if extra and cls.documented:
+            warnings.warn(
+                f"{cls.slug} has no documented preset {', '.join(sorted(extra))}; sent as it is.",
+                ExamplaryWarning,
+                stacklevel=2,
+            )
+        return cls(**known, extra=extra)
+
+    @property
+    def completes(self) -> bool:
+        """Whether the API documents that the session ends by itself."""
+        return True
+
+    @property
+    def presets(self) -> dict[str, Any]:
+        """The presets as the API takes them; None and empty texts are left out."""
+        given = {name: getattr(self, name) for name in self._rules}
+        return {
+            **self.extra,
+            **{to_camel(name): each for name, each in given.items() if each not in (None, "")},
+        }
+
+    @property
+    def resource(self) -> str:
+        """The id of the exam or space that the actor needs access to; empty if none is known."""
+        return str(self.presets.get(to_camel(self.needs.preset), "")) if self.needs else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateExam(Flow):
+    slug = "generate-exam"
+    outputs_class = GenerateExamOutputs
+
+    name: Text | None = None
+    subject: Text | None = None
+    student_level: Text | None = None
+    intended_duration: Minutes | None = None
+    taxonomy_id: Text | None = None
+    language: Text | None = None
+    source_material_ids: TextList | None = None
+    allowed_generation_question_types: TextList | None = None
+    context: Text | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditRubric(Flow):
+    slug = "edit-rubric"
+    outputs_class = EditRubricOutputs
+
+    show_done_button: YesNo | None = None
+    rubric: Rubric | None = None
+
+    @property
+    def completes(self) -> bool:
+        # Without its Done button there is no documented way to finish.
+        return self.show_done_button is not False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateQuestion(Flow):
+    slug = "generate-question"
+    outputs_class = GenerateQuestionOutputs
+
+    subject: Text | None = None
+    student_level: Text | None = None
+    language: Text | None = None
+    context: Text | None = None
+    source_material_ids: TextList | None = None
+    question_type: Text | None = None
+    hide_subject: YesNo | None = None
+    hide_student_level: YesNo | None = None
+    output_format: OutputFormat | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarkAnswer(Flow):
+    """Experimental: presets, outputs and completion are not documented. Pass presets as `extra`."""
+
+    slug = "mark-answer"
+    documented = False
+    # The page asks for this role on the exam; that `examId` is how the exam is named is a guess.
+    needs = Access("exam_id", "editor")
+
+    @property
+    def completes(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditExam(Flow):
+    slug = "edit-exam"
+    needs = Access("exam_id", "editor")
+
+    exam_id: AnyExamId
+
+    @property
+    def completes(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeExam(Flow):
+    """One sitting of a student. Outputs are not documented."""
+
+    slug = "take-exam"
+    audience = "student"
+    needs = Access("exam_id", "participant")
+    prerelease = True
+    permissions_policy = ("fullscreen", "microphone")
+
+    exam_id: ExamId
+
+
+@dataclass(frozen=True, kw_only=True)
+class PracticeSpaceStudent(Flow):
+    slug = "practice-space-student"
+    audience = "student"
+    needs = Access("practice_space_id", "participant")
+    permissions_policy = ("microphone",)
+
+    practice_space_id: PracticeSpaceId
+
+    @property
+    def completes(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownFlow(Flow):
+    """A flow that was released after this package: presets are `extra`, outputs are `raw`."""
+
+    name: str
+
+    @property
+    def slug(self) -> str:  # type: ignore[override]  # the one flow whose slug is data
+        return self.name
+
+    @property
+    def completes(self) -> bool:
+        return False
+
+
+#: The flows by their name in the API.
+FLOWS: Mapping[str, type[Flow]] = {
+    cls.slug: cls
+    for cls in (
+        GenerateExam,
+        EditRubric,
+        GenerateQuestion,
+        MarkAnswer,
+        EditExam,
+        TakeExam,
+        PracticeSpaceStudent,
+    )
+}
+
+
+def get_flow(slug: str, presets: Mapping[str, Any]) -> Flow:
+    """Make the flow called `slug`; an unknown one passes with a warning.
+
+    Raises ExamplaryValidationError, naming the preset.
+    """
+    if cls := FLOWS.get(slug):
+        return cls.from_presets(presets)
+    warnings.warn(
+        f"There is no documented flow {slug!r} (known: {', '.join(FLOWS)}); sent as it is.",
+        ExamplaryWarning,
+        stacklevel=2,
+    )
+    return UnknownFlow(name=slug, extra={to_camel(key): value for key, value in presets.items()})
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -1,0 +1,131 @@
+"""What the commands share: progress, a clean stop, JSON, and exit codes that cron understands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import threading
+import time
+from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    DjangoHelpFormatter,
+)
+
+EXIT_CODES = """
+exit codes:
+  0    all is done
+  1    some of it failed or is left; the output says what
+  2    the settings or the arguments are wrong
+  130  stopped by Ctrl-C, cleanly: run it again to go on
+  143  stopped by SIGTERM, cleanly: run it again to go on
+"""
+
+# Seconds between two reports: to somebody who watches, and to a log.
+_WATCHED, _LOGGED = 1.0, 10.0
+
+
+class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
+    """Django's order of the options, and the line breaks as they were written."""
+
+
+class ExamplaryCommand(BaseCommand):
+    # They would end a command that lacks its settings too, but with an exit code of their own.
+    requires_system_checks = []
+
+    #: What `--help` shows at the end, before the exit codes.
+    examples = ""
+
+    #: The signal that asked us to stop, if one did.
+    _signal = 0
+    _reported = 0.0
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return super().create_parser(
+            prog_name,
+            subcommand,
+            epilog=self.examples + EXIT_CODES,
+            formatter_class=_HelpFormatter,
+            **kwargs,
+        )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error), returncode=2) from None
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Let the first SIGINT or SIGTERM make `should_stop` true, and the second one kill."""
+        if threading.current_thread() is not threading.main_thread():
+            # Called by other code, which has signals of its own.
+            yield
+            return
+        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._signal = number
+            for each in previous:
+                signal.signal(each, signal.SIG_DFL)
+
+        for number in previous:
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def should_stop(self) -> bool:
+        return bool(self._signal)
+
+    def report(self, text: str) -> None:
+        """Say how far we are, on stderr, now and then."""
+        watched = self.stderr.isatty()
+        now = time.monotonic()
+        if now - self._reported < (_WATCHED if watched else _LOGGED):
+            return
+        self._reported = now
+        # Over the line before it, of which nothing may be left.
+        line, ending = (f"\r{text:<78}", "") if watched else (text, "\n")
+        self.stderr.write(line, style_func=str, ending=ending)
+        self.stderr.flush()
+
+    def finish(self, result: Any, text: str, *, as_json: bool, failed: str = "") -> None:
+        """Print the result, a dataclass or a dict, and end with the exit code that belongs to it.
+
+        `failed` says what is left to do.
+        """
+        if self._reported and self.stderr.isatty():
+            self.stderr.write("")
+        if dataclasses.is_dataclass(result) and not isinstance(result, type):
+            result = dataclasses.asdict(result)
+        self.stdout.write(json.dumps(result, indent=2) if as_json else text)
+        if self._signal:
+            name = signal.Signals(self._signal).name
+            raise CommandError(
+                f"Stopped by {name}. Run it again to go on.", returncode=128 + self._signal
+            )
+        if failed:
+            raise CommandError(failed, returncode=1)
+
+
+def positive(text: str) -> int:
+    """The type of an argument that counts something."""
+    number = int(text)
+    if number < 1:
+        raise ArgumentTypeError("must be at least 1")
+    return number

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import time
+from argparse import ArgumentTypeError, BooleanOptionalAction
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import FieldError, ValidationError
+from django.core.management.base import CommandError, CommandParser
+from django.db.models import QuerySet
+
+from django_examplary import services
+from django_examplary.management.base import ExamplaryCommand, positive
+from django_examplary.services.bulk import Provisioning
+
+
+class Command(ExamplaryCommand):
+    help = """\
+Gives users their actors: the Examplary users that stand for them.
+
+You need not do this: a user is provisioned with the first embed. Do it to find out before a lesson
+which users cannot be, and to spare them the first wait.
+
+Takes all active users without an active actor, or those of them that you select, also those with
+whom it failed before. Run it again after any interruption: nobody is provisioned twice, and several
+runs may work at the same time."""
+    examples = """
+examples:
+  manage.py examplary_provision --dry-run
+  manage.py examplary_provision --group Teachers --group Heads
+  manage.py examplary_provision --group Pupils --role student
+  manage.py examplary_provision --search @school.example --rate 20 --concurrency 16
+  manage.py examplary_provision 17 42
+"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("ids", nargs="*", metavar="id", help="primary keys of users")
+        parser.add_argument(
+            "--group",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="users of this group; may be given several times",
+        )
+        parser.add_argument(
+            "--staff",
+            action=BooleanOptionalAction,
+            help="only users who may enter the admin, or only those who may not",
+        )
+        parser.add_argument(
+            "--search", default="", metavar="TEXT", help="part of a name or an e-mail address"
+        )
+        parser.add_argument(
+            "--role",
+            choices=["teacher", "student", "member"],
+            help="at Examplary, for users whose profile names none (default: teacher)",
+        )
+        parser.add_argument(
+            "--concurrency",
+            type=_concurrency,
+            default=4,
+            help="how many requests may be under way at a time, up to 32 (default: 4)",
+        )
+        parser.add_argument(
+            "--rate",
+            type=_rate,
+            default=5.0,
+            help="how many requests a second, at most; 0 is as many as possible (default: 5). "
+            "Slows down by itself when Examplary asks for it",
+        )
+        parser.add_argument(
+            "--max-failures",
+            type=positive,
+            default=10,
+            help="stop after so many calls in a row that Examplary did not answer (default: 10)",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only count whom this would be about"
+        )
+
+    def handle(self, **options: Any) -> None:
+        try:
+            users = self._select(options)
+            total = services.unprovisioned(users).count()
+        except (FieldError, ValidationError, ValueError) as error:
+            raise CommandError(f"These users cannot be selected: {error}", returncode=2) from None
+        if options["dry_run"]:
+            text = f"{total} users have no active actor, and would be provisioned."
+            self.finish({"users": total}, text, as_json=options["json"])
+            return
+        started = time.monotonic()
+
+        def report(result: Provisioning) -> None:
+            failed = sum(result.failed.values())
+            done = result.provisioned + failed + result.skipped
+            speed = done / max(0.001, time.monotonic() - started)
+            self.report(f"{done} of {total} users, {failed} failed, {speed:.0f} a second")
+
+        with self.stoppable():
+            result = services.provision_actors(
+                users,
+                role=options["role"],
+                concurrency=options["concurrency"],
+                rate=options["rate"],
+                max_failures=options["max_failures"],
+                should_stop=self.should_stop,
+                progress=report,
+            )
+        left = ""
+        if result.failed:
+            left = "Some users have no actor."
+        elif result.skipped:
+            left = "Some users were passed over: run it again in a minute."
+        failed = result.stopped or left
+        self.finish(result, _describe(result), as_json=options["json"], failed=failed)
+
+    def _select(self, options: dict[str, Any]) -> QuerySet[Any]:
+        users = services.select_users(
+            groups=options["group"], staff=options["staff"], search=options["search"]
+        )
+        model = get_user_model()
+        if options["group"]:
+            groups: Any = model._meta.get_field("groups").related_model
+            _refuse_unknown("group", groups, "name", options["group"])
+        _refuse_unknown("user", model, "pk", options["ids"])
+        return users.filter(pk__in=options["ids"]) if options["ids"] else users
+
+
+def _refuse_unknown(what: str, model: Any, field: str, values: list[str]) -> None:
+    """Raise CommandError for what is not there: a slip of the pen must not look like a success."""
+    # One by one: so the database decides what is equal, and Django what is too large for it.
+    rows = model._default_manager
+    unknown = [value for value in values if not rows.filter(**{field: value}).exists()]
+    if unknown:
+        raise CommandError(f"There is no {what} {', '.join(unknown)}.", returncode=2)
+
+
+def _describe(result: Provisioning) -> str:
+    lines = [f"{result.provisioned} users provisioned."]
+    if result.skipped:
+        lines.append(f"{result.skipped} passed over: try again in a minute.")
+    for reason, count in sorted(result.failed.items(), key=lambda item: -item[1]):
+        lines.append(f"{count} failed: {reason}")
+    return "\n".join(lines)
+
+
+def _concurrency(text: str) -> int:
+    number = positive(text)
+    if number > 32:
+        raise ArgumentTypeError("must be at most 32")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise ArgumentTypeError("must be 0 or more")
+    return number

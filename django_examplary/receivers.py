@@ -1,0 +1,69 @@
+"""Reactions to what happens to users elsewhere in the project; connected by the app's `ready()`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_logged_out
+from django.core.exceptions import ImproperlyConfigured
+from django.db import router, transaction
+from django.db.models import QuerySet
+from django.db.models.signals import post_save, pre_delete
+
+from django_examplary import services
+from django_examplary.conf import conf
+from django_examplary.models import ExamplaryActor, ExamplarySession
+
+logger = logging.getLogger("django_examplary")
+
+# How long somebody who signs out may have to wait for us, in seconds.
+_PATIENCE = 2.0
+
+
+def connect() -> None:
+    # Of any sender: a proxy of the user model, or a child of it, announces itself.
+    post_save.connect(revoke_when_deactivated, dispatch_uid="django_examplary")
+    pre_delete.connect(revoke_when_deleted, sender=ExamplaryActor, dispatch_uid="django_examplary")
+    user_logged_out.connect(revoke_when_signed_out, dispatch_uid="django_examplary")
+
+
+def revoke_when_deleted(instance: ExamplaryActor, **kwargs: Any) -> None:
+    """The actor goes with its user. Its sessions stay, without it, for a sweep to revoke them."""
+    services.revoke_sessions(instance)
+
+
+def revoke_when_deactivated(instance: Any, **kwargs: Any) -> None:
+    # Of every row that is saved in the project, few have such a field.
+    if not getattr(instance, "is_active", True) and isinstance(instance, get_user_model()):
+        for actor in _actors(instance):
+            services.revoke_sessions(actor)
+
+
+def revoke_when_signed_out(user: Any, **kwargs: Any) -> None:
+    """At Examplary too, and at once: the next person may sit down at the same computer."""
+    if user is None or not conf.EXAMPLARY_REVOKE_ON_LOGOUT:
+        return
+    for actor in _actors(user):
+        sessions = services.revoke_sessions(actor)
+        transaction.on_commit(
+            functools.partial(_revoke, sessions), using=router.db_for_write(ExamplaryActor)
+        )
+
+
+def _actors(user: Any) -> QuerySet[ExamplaryActor]:
+    return ExamplaryActor.objects.using(router.db_for_write(ExamplaryActor)).filter(user=user)
+
+
+def _revoke(sessions: list[ExamplarySession]) -> None:
+    """Tell Examplary. A sweep does so again where that fails or takes too long."""
+    from django_examplary.client import time_limit  # noqa: PLC0415  # slow, and rarely needed
+
+    try:
+        with time_limit(_PATIENCE):
+            for session in sessions:
+                services.revoke_session(session)
+    except ImproperlyConfigured as error:
+        logger.warning("operation=revoke error=%s", error)

@@ -1,0 +1,36 @@
+"""How embeds look: the site's theme and the page's language, under what the call asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.translation import get_language
+
+from django_examplary.conf import conf
+from django_examplary.data import Theme
+
+
+def complete_theme(
+    theme: Mapping[str, Any] | Theme | None, request: HttpRequest | None = None
+) -> dict[str, Any]:
+    """Return the theme with the API's names: the active language, under EXAMPLARY_THEME, under
+    `theme`. An EXAMPLARY_THEME that is a callable needs the request, and is left out without."""
+    site = conf.EXAMPLARY_THEME
+    if callable(site):
+        site = site(request) if request is not None else {}
+    merged: dict[str, Any] = {"locale": locale} if (locale := _locale()) else {}
+    for layer in (site, theme):
+        if layer:
+            values = layer if isinstance(layer, Theme) else Theme.from_mapping(layer)
+            merged.update(values.to_json())
+    return merged
+
+
+def _locale() -> str:
+    """Examplary's code for the active language: by EXAMPLARY_LOCALES, else its first part."""
+    language = get_language()
+    if not language:  # Translation is off.
+        return ""
+    return conf.EXAMPLARY_LOCALES.get(language, language.split("-")[0])

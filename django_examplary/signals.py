@@ -1,0 +1,30 @@
+"""What this app announces, with `send_robust`: a receiver that raises is logged and stops neither
+the others nor the response.
+
+Those about actors and sessions are sent after the database commit; their sender is the model class
+of the object that is sent.
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+#: A user has an Examplary actor from now on. Arguments: `actor` (ExamplaryActor).
+actor_provisioned = Signal()
+
+#: The API confirmed that a session was completed. Sent once per session, ever.
+#: Arguments: `session` (ExamplarySession), `outputs` (the flow's Outputs, see `flows`).
+session_completed = Signal()
+
+#: The API confirmed that the user cancelled. Once per session. Arguments: `session`.
+session_cancelled = Signal()
+
+#: The user is done with a session of a flow that never completes by itself. Once per session.
+#: Arguments: `session`.
+session_closed = Signal()
+
+#: For metrics: a call to the API came to its end, retries included. Sent in the thread that called.
+#: Arguments: `operation` ("POST /users"), `outcome` ("ok", or the name of the exception), `status`
+#: (of the last answer, 0 without one), `attempts`, `seconds`, `clock_difference` (how many seconds
+#: the API's clock is ahead of this machine's, None if it did not say).
+api_call_finished = Signal()
