@@ -1,0 +1,38 @@
+"""Examplary without Examplary: a fake for tests and for trying things out.
+
+Nothing here is used in production, and nothing here uses the production code: the fake is written
+from the API's contract alone, so that it cannot share a misunderstanding with the client.
+"""
+
+from __future__ import annotations
+
+from django_examplary.testing.fake import DEFAULT_API_KEY, FakeExamplary
+from django_examplary.testing.faults import Fault
+from django_examplary.testing.helpers import (
+    Embed,
+    ExamplaryTestMixin,
+    RealExamplaryError,
+    Window,
+    assert_sent,
+    fake_examplary,
+    find_embeds,
+    open_embed,
+    refuse_examplary,
+)
+from django_examplary.testing.server import serve
+
+__all__ = [
+    "DEFAULT_API_KEY",
+    "Embed",
+    "ExamplaryTestMixin",
+    "FakeExamplary",
+    "Fault",
+    "RealExamplaryError",
+    "Window",
+    "assert_sent",
+    "fake_examplary",
+    "find_embeds",
+    "open_embed",
+    "refuse_examplary",
+    "serve",
+]

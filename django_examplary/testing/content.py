@@ -1,0 +1,149 @@
+"""Believable content: what the fake lists, generates and exports."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from xml.sax.saxutils import escape, quoteattr
+
+from django_examplary.testing.rules import Json
+
+# The shapes of these lists are not documented (section 1); the ids appear in examples.
+STUDENT_LEVELS = [
+    {"id": "us_high_school_lower", "name": "High school, lower years (US)"},
+    {"id": "us_undergraduate", "name": "Undergraduate (US)"},
+]
+TAXONOMIES = [{"id": "taxonomy_bloom_revised", "name": "Bloom's taxonomy (revised)"}]
+QUESTION_TYPES = [
+    {"id": "single-line-text", "name": "Short answer"},
+    {"id": "multi-line-text", "name": "Long answer"},
+    {"id": "essay", "name": "Essay"},
+    {"id": "multiple-choice-single-answer", "name": "Multiple choice, one answer"},
+    {"id": "multiple-choice-multiple-answers", "name": "Multiple choice, several answers"},
+    {"id": "true-false", "name": "True or false"},
+    {"id": "examplary.expansion.matching", "name": "Matching"},
+]
+
+_QUESTIONS = {
+    "en": (
+        ("single-line-text", "Name the central idea of {subject} in one sentence.", 2),
+        ("true-false", "A good answer in {subject} always shows how it was found.", 1),
+        ("multi-line-text", "Explain a problem from {subject} to a fellow student.", 4),
+    ),
+    "nl": (
+        ("single-line-text", "Noem de kern van {subject} in één zin.", 2),
+        ("true-false", "Een goed antwoord bij {subject} laat altijd de aanpak zien.", 1),
+        ("multi-line-text", "Leg een medeleerling een probleem uit {subject} uit.", 4),
+    ),
+}
+_ANY_SUBJECT = {"en": "this subject", "nl": "dit vak"}
+
+
+def rubric(points: float = 2) -> Json:
+    """Return a small rubric in the shape of section 11."""
+    return {
+        "rubricType": "analytical",
+        "criteria": [
+            {
+                "id": "c1",
+                "title": "Correctness",
+                "levels": [
+                    {"id": "c1l1", "title": "Correct", "points": points},
+                    {"id": "c1l2", "title": "Partly correct", "points": points / 2},
+                    {"id": "c1l3", "title": "Incorrect", "points": 0},
+                ],
+            },
+        ],
+    }
+
+
+def edited(rubric: Json, answers: Json) -> Json:
+    """Put what the user typed into a rubric; ``c0.l1.points`` names a field of its editor."""
+    for c, criterion in enumerate(rubric.get("criteria", [])):
+        criterion["title"] = answers.get(f"c{c}.title", criterion.get("title", ""))
+        for i, level in enumerate(criterion.get("levels", [])):
+            level["title"] = answers.get(f"c{c}.l{i}.title", level.get("title", ""))
+            typed = answers.get(f"c{c}.l{i}.points")
+            if typed:
+                points = float(typed)
+                level["points"] = int(points) if points.is_integer() else points
+    return rubric
+
+
+def language(locale: str | None) -> str:
+    """Return the language of the fake that suits a locale."""
+    code = (locale or "").partition("-")[0].lower()
+    return code if code in _QUESTIONS else "en"
+
+
+def questions(subject: str | None, language: str) -> list[Json]:
+    """Return the questions that the fake generates for a subject, without ids."""
+    subject = subject or _ANY_SUBJECT[language]
+    return [
+        {"type": kind, "title": title.format(subject=subject), "scoring": rubric(points)}
+        for kind, title, points in _QUESTIONS[language]
+    ]
+
+
+_QTI_2 = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<assessmentItem xmlns="http://www.imsglobal.org/xsd/imsqti_v2p1" identifier={identifier} \
+title={title} adaptive="false" timeDependent="false">
+  <responseDeclaration identifier="RESPONSE" cardinality="single" baseType="string"/>
+  <itemBody>
+    <extendedTextInteraction responseIdentifier="RESPONSE">
+      <prompt>{prompt}</prompt>
+    </extendedTextInteraction>
+  </itemBody>
+</assessmentItem>
+"""
+_QTI_3 = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<qti-assessment-item xmlns="http://www.imsglobal.org/xsd/imsqtiasi_v3p0" \
+identifier={identifier} title={title} adaptive="false" time-dependent="false">
+  <qti-response-declaration identifier="RESPONSE" cardinality="single" base-type="string"/>
+  <qti-item-body>
+    <qti-extended-text-interaction response-identifier="RESPONSE">
+      <qti-prompt>{prompt}</qti-prompt>
+    </qti-extended-text-interaction>
+  </qti-item-body>
+</qti-assessment-item>
+"""
+_QTI = {"qti_v2p1": _QTI_2, "qti_v3p0": _QTI_3}
+
+_MANIFEST = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<manifest xmlns="http://www.imsglobal.org/xsd/qti/qtiv3p0/imscp_v1p1" identifier={identifier}>
+  <organizations/>
+  <resources>
+{resources}
+  </resources>
+</manifest>
+"""
+_RESOURCE = '    <resource identifier={identifier} type="imsqti_item_xmlv3p0" href={href}/>'
+
+
+def qti_item(question: Json, output_format: str) -> str:
+    """Return a question as QTI XML, always as an open question: it is only a sample."""
+    title = str(question.get("title", ""))
+    return _QTI[output_format].format(
+        identifier=quoteattr(question["id"]), title=quoteattr(title), prompt=escape(title)
+    )
+
+
+def qti_package(exam: Json) -> bytes:
+    """Return an exam as a QTI 3 package: a manifest, and one item for each question."""
+    items = {f"items/{question['id']}.xml": question for question in exam["questions"]}
+    manifest = _MANIFEST.format(
+        identifier=quoteattr(exam["id"]),
+        resources="\n".join(
+            _RESOURCE.format(identifier=quoteattr(question["id"]), href=quoteattr(path))
+            for path, question in items.items()
+        ),
+    )
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("imsmanifest.xml", manifest)
+        for path, question in items.items():
+            archive.writestr(path, qti_item(question, "qti_v3p0"))
+    return package.getvalue()

@@ -1,0 +1,280 @@
+"""For the tests of a project: settings that point to a fake, and what a browser would do."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+from urllib.parse import urlsplit
+
+from django.apps import apps
+from django.test.client import Client
+from django.test.utils import override_settings
+
+from django_examplary.testing.fake import FakeExamplary
+from django_examplary.testing.rules import Json
+from django_examplary.testing.server import serve
+from django_examplary.testing.sessions import Session
+
+if TYPE_CHECKING:
+    from django.test import SimpleTestCase as TestCase
+else:
+    TestCase = object
+
+#: Where the embeds of a fake claim to be. Nothing answers there, and only a browser would ask.
+EMBED_ORIGIN = "https://embeds.examplary.test"
+
+
+class RealExamplaryError(AssertionError):
+    """A test was about to call the real Examplary."""
+
+
+@contextmanager
+def refuse_examplary() -> Iterator[None]:
+    """Fail whatever is about to look up a host of examplary.ai, in any thread of this process."""
+    look_up = socket.getaddrinfo
+
+    def refuse(host: Any, *args: Any, **kwargs: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        if name.rstrip(".").lower().endswith("examplary.ai"):
+            raise RealExamplaryError(
+                f"A test was about to call {name}. Let it use fake_examplary()."
+            )
+        return look_up(host, *args, **kwargs)
+
+    with mock.patch("socket.getaddrinfo", refuse):
+        yield
+
+
+@contextmanager
+def fake_examplary(
+    fake: FakeExamplary | None = None, *, browser: bool = False
+) -> Iterator[FakeExamplary]:
+    """Run a fake, let the settings point to it, and refuse the real Examplary meanwhile.
+
+    With `browser` its embed pages can be opened too. They are served over http, which this app
+    only takes from this machine while DEBUG is on, so it is on then.
+    """
+    with refuse_examplary(), serve(fake) as server:
+        fake = server.fake
+        changed: dict[str, Any] = {
+            "EXAMPLARY_API_KEY": fake.api_key,
+            "EXAMPLARY_API_URL": server.url,
+            "EXAMPLARY_EMBED_ORIGINS": [server.url if browser else EMBED_ORIGIN],
+        }
+        if browser:
+            changed["DEBUG"] = True
+        else:
+            fake.embed_origin = EMBED_ORIGIN
+        # The site asks about a session once a second at most, and a test is faster.
+        interval = "django_examplary.views.VERIFY_INTERVAL"
+        installed = apps.is_installed("django_examplary")
+        at_once = mock.patch(interval, timedelta(0)) if installed else nullcontext()
+        with override_settings(**changed), at_once:
+            yield fake
+
+
+class Embed:
+    """An embed on a page of the project, in the hands of a user.
+
+    `client` is the Django test client of that user. `response` is the last answer of the site.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        fake: FakeExamplary,
+        attributes: dict[str, str],
+        csrf_token: str = "",
+    ) -> None:
+        self.client = client
+        self.fake = fake
+        self.attributes = attributes
+        self.csrf_token = csrf_token
+        self.response: Any = None
+        self._session_id = ""
+
+    @property
+    def session(self) -> Session:
+        """The session as the fake has it: `flow`, `actor`, `presets`, `theme`, `metadata`."""
+        return self.fake.sessions[self._session_id]
+
+    def load(self) -> Embed:
+        """Load the frame, and follow it to the session. Fails when the site refuses."""
+        self.response = self.client.get(
+            self.attributes["data-launch-url"], headers={"Sec-Fetch-Dest": "iframe"}
+        )
+        self._session_id = _session_at(self.fake, self.response)
+        return self
+
+    def complete(self, outputs: Json | None = None) -> Json:
+        """Finish, with outputs like those of the flow or with these; see `report`."""
+        self.fake.complete(self._session_id, outputs)
+        return self.report()
+
+    def cancel(self) -> Json:
+        """Press Cancel in the embed; see `report`."""
+        self.fake.cancel(self._session_id)
+        return self.report()
+
+    def expire(self) -> Json:
+        """Let Examplary forget the session, as it does after seven days; see `report`.
+
+        The site, by whose clock there are days left, takes that for revoked.
+        """
+        self.fake.expire(self._session_id)
+        return self.report()
+
+    def close(self) -> Json:
+        """Press the Done button beside the embed, as flows that never complete have one."""
+        return self._post(self.attributes["data-close-url"])
+
+    def report(self) -> Json:
+        """Tell the site that something happened, as the page's script does.
+
+        Returns what the script is told: `status`, `outputs` and `redirect`; or, when the site
+        could not find out, `reason`, `title`, `text` and `reference`.
+        """
+        return self._post(self.attributes["data-sync-url"])
+
+    def _post(self, url: str) -> Json:
+        self.response = self.client.post(
+            url,
+            {"csrfmiddlewaretoken": self.csrf_token},
+            headers={"Accept": "application/json"},
+        )
+        try:
+            told: Json = self.response.json()
+        except ValueError:
+            raise AssertionError(
+                f"{url} was answered {self.response.status_code}, not in JSON."
+            ) from None
+        return told
+
+
+class Window:
+    """A flow that has the whole window, from a link of `{% examplary_url %}`."""
+
+    def __init__(self, client: Client, fake: FakeExamplary, url: str) -> None:
+        self.client = client
+        self.fake = fake
+        self.response: Any = client.get(url)
+        self._session_id = _session_at(fake, self.response)
+
+    @property
+    def session(self) -> Session:
+        """The session as the fake has it."""
+        return self.fake.sessions[self._session_id]
+
+    def complete(self, outputs: Json | None = None) -> Any:
+        """Finish, and return the site's response to the browser that comes back."""
+        return self._come_back(self.fake.complete(self._session_id, outputs))
+
+    def cancel(self) -> Any:
+        """Press Cancel, and return the site's response to the browser that comes back."""
+        return self._come_back(self.fake.cancel(self._session_id))
+
+    def _come_back(self, session: Session) -> Any:
+        url = urlsplit(session.redirect_url(keep_query=True) or "")
+        self.response = self.client.get(f"{url.path}?{url.query}")
+        return self.response
+
+
+def find_embeds(client: Client, fake: FakeExamplary, response: Any) -> list[Embed]:
+    """Return the embeds on a page, none of them loaded."""
+    reader = _Reader()
+    reader.feed(response.content.decode(response.charset))
+    reader.close()
+    return [
+        Embed(client, fake, attributes, csrf_token)
+        for attributes, csrf_token in zip(reader.found, reader.csrf_tokens, strict=True)
+    ]
+
+
+def open_embed(client: Client, fake: FakeExamplary, url: str) -> Embed:
+    """Open a page and load its only embed, as a browser does."""
+    embeds = find_embeds(client, fake, client.get(url))
+    if len(embeds) != 1:
+        raise AssertionError(f"{url} has {len(embeds)} embeds, not one.")
+    return embeds[0].load()
+
+
+def assert_sent(fake: FakeExamplary, method: str, path: str, **fields: Any) -> None:
+    """Fail unless exactly one such request was sent, with these fields of its JSON.
+
+    `path` may be a template, such as `/permissions/{resource}`.
+    """
+    sent = [request.json or {} for request in fake.calls(method, path)]
+    if len(sent) != 1:
+        raise AssertionError(f"{method} {path} was sent {len(sent)} times, not once.")
+    for name, expected in fields.items():
+        if sent[0].get(name) != expected:
+            raise AssertionError(
+                f"{method} {path} was sent with {name} {sent[0].get(name)!r}, not {expected!r}."
+            )
+
+
+class ExamplaryTestMixin(TestCase):
+    """For `class Tests(ExamplaryTestMixin, TestCase)`: every test has a fake, `self.fake`."""
+
+    #: What the fake is made with, as in `{"staging": True}`; see `FakeExamplary`.
+    fake_options: dict[str, Any] = {}
+    #: Whether a browser opens the embeds, as in a LiveServerTestCase.
+    fake_for_browser = False
+
+    fake: FakeExamplary
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        # Here already: `setUpTestData` comes before any fake.
+        cls.enterClassContext(refuse_examplary())
+        super().setUpClass()
+
+    def setUp(self) -> None:
+        super().setUp()
+        fake = FakeExamplary(**self.fake_options)
+        self.fake = self.enterContext(fake_examplary(fake, browser=self.fake_for_browser))
+
+    def open_embed(self, url: str) -> Embed:
+        """Open a page as `self.client` and load its only embed."""
+        return open_embed(self.client, self.fake, url)
+
+    def open_window(self, url: str) -> Window:
+        """Follow a link of `{% examplary_url %}` as `self.client`."""
+        return Window(self.client, self.fake, url)
+
+    def assert_sent(self, method: str, path: str, **fields: Any) -> None:
+        """Fail unless exactly one such request was sent, with these fields of its JSON."""
+        assert_sent(self.fake, method, path, **fields)
+
+
+def _session_at(fake: FakeExamplary, response: Any) -> str:
+    """Return the id of the session that the site sent the browser to."""
+    location = response.headers.get("Location", "")
+    for session in fake.sessions.values():
+        if session.embed_url == location:
+            return session.id
+    raise AssertionError(
+        f"The site opened no session: it answered {response.status_code}"
+        + (f", to {urlsplit(location).path}." if location else ".")
+    )
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[dict[str, str]] = []
+        self.csrf_tokens: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = {name: value or "" for name, value in attrs}
+        if tag == "examplary-embed":
+            self.found.append(attributes)
+            self.csrf_tokens.append("")
+        elif attributes.get("name") == "csrfmiddlewaretoken" and self.csrf_tokens:
+            # That of the embed's own form comes first; forms of the page may follow.
+            self.csrf_tokens[-1] = self.csrf_tokens[-1] or attributes.get("value", "")

@@ -1,0 +1,85 @@
+"""The fake's own HTTP messages: plain values, no sockets."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+JSON_TYPE = "application/json"
+HTML_TYPE = "text/html; charset=utf-8"
+
+
+@functools.cache
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile("([^/]+)".join(map(re.escape, re.split(r"\{\w+\}", template))))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as the fake received it; header names are kept in Title-Case."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    # Headers and bodies hold credentials and personal data, which a failing test should not print.
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+    def __post_init__(self) -> None:
+        headers = {name.title(): value for name, value in self.headers.items()}
+        object.__setattr__(self, "headers", headers)
+
+    @property
+    def json(self) -> Any:
+        """The parsed body, or None when there is none or it is not JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+    def arguments(self, template: str) -> tuple[str, ...] | None:
+        """What the path holds in the places of ``template``, or None when it does not fit."""
+        found = _pattern(template).fullmatch(self.path)
+        return found and tuple(unquote(part) for part in found.groups())
+
+    def matches(self, method: str | None, template: str | None) -> bool:
+        """Whether this is such a request; None stands for any."""
+        return (method is None or method == self.method) and (
+            template is None or self.arguments(template) is not None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer; ``transport`` names what the server does to it on the wire."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    transport: str | None = None
+
+    @property
+    def json(self) -> Any:
+        """The parsed body."""
+        return json.loads(self.body)
+
+
+def json_response(status: int, content: object) -> Response:
+    """Return ``content`` as JSON; a 204 has no content whatever is given."""
+    if status == 204:
+        return Response(status)
+    return Response(status, {"Content-Type": JSON_TYPE}, json.dumps(content).encode())
+
+
+def html_response(status: int, content: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an HTML page that no cache keeps: its address is a secret."""
+    return Response(
+        status,
+        {"Content-Type": HTML_TYPE, "Cache-Control": "no-store", **(headers or {})},
+        content.encode(),
+    )

@@ -1,0 +1,59 @@
+"""Which function answers which request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django_examplary.testing.messages import Request, Response
+
+Handler = Callable[..., Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method and a path template, and the function that takes the path's variable parts."""
+
+    method: str
+    template: str
+    handler: Handler
+    needs_key: bool = True
+    # Embed pages and downloads are for browsers: no key, no latency, no rate limit.
+    is_api: bool = True
+
+
+class Routes(list[Route]):
+    """A table of routes that is filled by decorating functions."""
+
+    def api(
+        self, method: str, template: str, *, needs_key: bool = True
+    ) -> Callable[[Handler], Handler]:
+        """Register an endpoint of the API."""
+
+        def register(handler: Handler) -> Handler:
+            self.append(Route(method, template, handler, needs_key))
+            return handler
+
+        return register
+
+    def page(self, method: str, template: str) -> Callable[[Handler], Handler]:
+        """Register what a browser opens."""
+
+        def register(handler: Handler) -> Handler:
+            self.append(Route(method, template, handler, needs_key=False, is_api=False))
+            return handler
+
+        return register
+
+    def find(self, request: Request) -> tuple[Route | None, tuple[str, ...]]:
+        """Return the route of a request, and the variable parts of its path."""
+        for route in self:
+            if route.method == request.method:
+                arguments = request.arguments(route.template)
+                if arguments is not None:
+                    return route, arguments
+        return None, ()
+
+    def knows(self, request: Request) -> bool:
+        """Whether the path exists, for whichever method."""
+        return any(request.matches(None, route.template) for route in self)

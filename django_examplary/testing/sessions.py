@@ -1,0 +1,111 @@
+"""Embed sessions and the flows they launch (sections 7 to 9 of the contract)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from django_examplary.testing.rules import CONTENT_ROLES, Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """What sets one flow apart from the others."""
+
+    completes: bool = True
+    cancels: bool = True
+    # The preset that names the content, and the least role on it that the actor needs.
+    content: str | None = None
+    content_required: bool = True
+    role: str = ""
+
+    def allows(self, role: str | None) -> bool:
+        """Whether an actor with this content role may use the flow."""
+        return role in CONTENT_ROLES[: CONTENT_ROLES.index(self.role) + 1]
+
+
+FLOWS = {
+    "generate-exam": Flow(),
+    "generate-question": Flow(),
+    "edit-rubric": Flow(cancels=False),
+    # Its presets are unknown: an exam is looked at only when the caller happens to name one.
+    "mark-answer": Flow(content="examId", content_required=False, role="editor"),
+    "edit-exam": Flow(completes=False, cancels=False, content="examId", role="editor"),
+    "take-exam": Flow(cancels=False, content="examId", role="participant"),
+    "practice-space-student": Flow(
+        completes=False, cancels=False, content="practiceSpaceId", role="participant"
+    ),
+}
+
+
+def timestamp(moment: datetime) -> str:
+    """Return the moment as the API writes it: UTC, milliseconds, a final Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(kw_only=True, slots=True)
+class Session:
+    """An embed session as the service knows it, which is more than it tells."""
+
+    id: str
+    token: str = field(repr=False)
+    embed_url: str = field(repr=False)
+    flow: str
+    actor: str
+    presets: Json
+    theme: Json
+    metadata: Json
+    return_url: str | None
+    allowed_origin: str | None
+    created_at: datetime
+    expires_at: datetime
+    status: str = "pending"
+    outputs: Json = field(default_factory=dict)
+    revoked: bool = False
+    # What the user typed into the embed page; a fake's matter, not part of the API.
+    answers: Json = field(default_factory=dict)
+
+    @property
+    def shows_done(self) -> bool:
+        """Whether the embed page offers a way to finish (section 9.3)."""
+        return FLOWS[self.flow].completes and self.presets.get("showDoneButton") is not False
+
+    @property
+    def locale(self) -> str:
+        """The language that the caller asked for, if any."""
+        locale: str = self.theme.get("locale", "")
+        return locale
+
+    def as_json(self) -> Json:
+        """Return the documented embed session object."""
+        modes = {"return_url": self.return_url, "post_message": self.allowed_origin}
+        return {
+            "id": self.id,
+            "status": self.status,
+            "embedUrl": self.embed_url,
+            "flow": self.flow,
+            "actor": self.actor,
+            "enabledResponseModes": [mode for mode, target in modes.items() if target],
+            "createdAt": timestamp(self.created_at),
+            "expiresAt": timestamp(self.expires_at),
+            "presets": self.presets,
+            "outputs": self.outputs,
+            "theme": self.theme,
+            "metadata": self.metadata,
+        }
+
+    def redirect_url(self, *, keep_query: bool) -> str | None:
+        """Return where the browser is sent with the result (section 8), if anywhere."""
+        if self.return_url is None:
+            return None
+        result = {"status": self.status} | {
+            name: output if isinstance(output, str) else json.dumps(output, separators=(",", ":"))
+            for name, output in self.outputs.items()
+        }
+        parts = urlsplit(self.return_url)
+        query = urlencode(result)
+        if keep_query and parts.query:
+            query = f"{parts.query}&{query}"
+        return urlunsplit(parts._replace(query=query))
