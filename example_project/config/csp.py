@@ -1,0 +1,44 @@
+"""A strict Content-Security-Policy that lets Examplary's embeds in.
+
+Django 6.0 and later have this built in: the same policy goes into SECURE_CSP. See docs/csp.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+from django_examplary.embeds import csp_directives
+
+# Nothing is allowed but what this site has itself, and then what the embeds need.
+POLICY = {
+    "default-src": ["'none'"],
+    "script-src": ["'self'"],
+    "style-src": ["'self'"],
+    "img-src": ["'self'"],
+    "base-uri": ["'none'"],
+}
+
+
+def content_security_policy(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if settings.DEBUG and response.status_code in (404, 500):
+            # Django's own debugging pages are made of inline styles and scripts.
+            return response
+        needed = csp_directives()
+        policy = {
+            # Both lists, each source once.
+            directive: dict.fromkeys([*POLICY.get(directive, []), *needed.get(directive, [])])
+            for directive in POLICY | needed
+        }
+        response["Content-Security-Policy"] = "; ".join(
+            " ".join([directive, *sources]) for directive, sources in policy.items()
+        )
+        return response
+
+    return middleware

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from django_examplary.conf import conf
+from django_examplary.testing import FakeExamplary, serve
+
+WELCOME = """
+  Northfield School   http://localhost:{port}/
+  Administration      http://localhost:{port}/admin/
+  Examplary           {examplary}
+
+  Sign in as teacher, student or admin; the password is demo.
+"""
+
+
+class Command(BaseCommand):
+    help = (
+        "Runs the site with its demonstration data, beside a fake Examplary, or, with "
+        "EXAMPLARY_API_KEY in the environment, with the real one."
+    )
+    # They miss the key, which the fake is yet to give.
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--port", type=int, default=8000, help="of the site")
+        parser.add_argument("--fake-port", type=int, default=8001, help="of the fake Examplary")
+        parser.add_argument("--noreload", action="store_true", help="do not watch the code")
+
+    def handle(self, *, port: int, fake_port: int, noreload: bool, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+            self._refuse_taken_port(port, "--port")
+            environment = {}
+            examplary = f"{conf.EXAMPLARY_API_URL}, with your key"
+            if not conf.EXAMPLARY_API_KEY:
+                self._refuse_taken_port(fake_port, "--fake-port")
+                fake = stack.enter_context(serve(FakeExamplary(staging=True), port=fake_port)).fake
+                # The fake forgets everything when it stops, and the site does with it.
+                folder = stack.enter_context(TemporaryDirectory())
+                environment = {
+                    "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3?transaction_mode=IMMEDIATE",
+                    "EXAMPLARY_API_KEY": fake.api_key,
+                    "EXAMPLARY_API_URL": fake.base_url,
+                    "EXAMPLARY_EMBED_ORIGINS": fake.base_url,
+                }
+                examplary = f"{fake.base_url}, a fake: nothing leaves this machine"
+            _manage(environment, "migrate", "--verbosity", "0")
+            _manage(environment, "seed")
+            self.stdout.write(WELCOME.format(port=port, examplary=examplary))
+            self.stdout.flush()
+            # A process of its own, so that reloading the code does not restart the fake.
+            reload = ["--noreload"] if noreload else []
+            _manage(environment, "runserver", f"localhost:{port}", *reload)
+
+    def _refuse_taken_port(self, port: int, option: str) -> None:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise CommandError(
+                    f"Port {port} is not free ({error.strerror}). Choose another with {option}."
+                ) from None
+
+
+def _manage(environment: Mapping[str, str], *arguments: str) -> None:
+    """Run another command of this project until it, or this one, is stopped."""
+    command = subprocess.Popen(  # noqa: S603  # every word of it is from above
+        [sys.executable, sys.argv[0], *arguments], env={**os.environ, **environment}
+    )
+    try:
+        if command.wait():
+            raise CommandError(f"{arguments[0]} failed.")
+    finally:
+        command.terminate()
+        command.wait()

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from courses.models import Course, Exam, Rubric, Sitting
+
+PASSWORD = "demo"
+
+
+def _rubric(title: str, *levels: str) -> dict[str, Any]:
+    """A rubric of one criterion, its best level first."""
+    return {
+        "rubricType": "analytical",
+        "criteria": [
+            {
+                "id": "c1",
+                "title": title,
+                "levels": [
+                    {"id": f"c1l{number}", "title": level, "points": len(levels) - number}
+                    for number, level in enumerate(levels, start=1)
+                ],
+            }
+        ],
+    }
+
+
+QUESTIONS = [
+    {
+        "type": "single-line-text",
+        "title": "Write 0.375 as a fraction in its lowest terms.",
+        "scoring": _rubric("Fraction", "Three eighths", "Another equal fraction", "Wrong"),
+    },
+    {
+        "type": "multi-line-text",
+        "title": "A recipe for 4 people takes 300 g of flour. How much for 7? Show how you know.",
+        "scoring": _rubric("Reasoning", "Complete", "A gap", "Only an answer", "Missing"),
+    },
+    {
+        "type": "true-false",
+        "title": "The ratio 6 : 10 equals the ratio 9 : 15.",
+        "scoring": _rubric("Answer", "Correct", "Incorrect"),
+    },
+]
+
+
+class Command(BaseCommand):
+    help = "Adds the accounts and the courses of the demonstration, where they are missing."
+
+    def handle(self, **options: Any) -> None:
+        teacher = self._user("teacher", "Maya Lindqvist")
+        student = self._user("student", "Sam Okafor")
+        classmate = self._user("noor", "Noor Haddad")
+        self._user("admin", "Ada Brandt", is_staff=True, is_superuser=True)
+
+        mathematics, is_new = Course.objects.get_or_create(
+            name="Mathematics 9",
+            defaults={
+                "subject": "Mathematics",
+                "student_level": "us_high_school_lower",
+                "topics": ["fractions", "ratios", "linear-equations"],
+                "teacher": teacher,
+            },
+        )
+        if not is_new:
+            return
+        biology = Course.objects.create(
+            name="Biology 10",
+            subject="Biology",
+            student_level="us_high_school_lower",
+            topics=["cells", "genetics"],
+            teacher=teacher,
+        )
+        for course in (mathematics, biology):
+            course.students.add(student, classmate)
+        exam = Exam.objects.create(
+            course=mathematics,
+            name="Fractions and ratios",
+            own_questions=QUESTIONS,
+            is_published=True,
+        )
+        now = timezone.now()
+        Sitting.objects.create(
+            exam=exam,
+            student=classmate,
+            started_at=now - timedelta(minutes=50),
+            handed_in_at=now - timedelta(minutes=10),
+        )
+        levels = ("Clear throughout", "Clear in part", "Hard to follow")
+        Rubric.objects.create(course=mathematics, content=_rubric("Explanation", *levels))
+
+    def _user(self, username: str, name: str, **flags: bool) -> Any:
+        users = get_user_model().objects
+        first_name, last_name = name.split()
+        user = users.filter(username=username).first()
+        return user or users.create_user(
+            username,
+            f"{username}@northfield.example",
+            PASSWORD,
+            first_name=first_name,
+            last_name=last_name,
+            **flags,
+        )

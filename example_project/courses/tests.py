@@ -1,0 +1,236 @@
+"""How a project tests its use of Examplary: against the fake, over real HTTP, without a browser."""
+
+# ruff: noqa: PT009  # Run by Django, as in most projects: manage.py test
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import TestCase, override_settings
+from django.urls import reverse
+
+from courses import content
+from courses.models import Course, Exam, Question, Rubric, Sitting
+from django_examplary.testing import ExamplaryTestMixin
+
+
+class SchoolTestCase(ExamplaryTestMixin, TestCase):
+    fake_options = {"staging": True}
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+            call_command("seed")
+        cls.course = Course.objects.get(name="Mathematics 9")
+        cls.exam = Exam.objects.get()
+        cls.rubric = Rubric.objects.get()
+        cls.handed_in = Sitting.objects.get()
+
+    def sign_in(self, username: str) -> None:
+        self.client.force_login(User.objects.get(username=username))
+
+    def finish(self, url: str, **outputs: Any) -> None:
+        """Open a page, and finish what is embedded in it."""
+        told = self.open_embed(url).complete(outputs or None)
+        self.assertEqual(told["status"], "completed")
+
+
+class PageTests(SchoolTestCase):
+    def assert_answers(self, username: str, expected: dict[str, int]) -> None:
+        self.sign_in(username)
+        for url, status in expected.items():
+            with self.subTest(username=username, url=url):
+                self.assertEqual(self.client.get(url).status_code, status)
+
+    def test_each_role_has_its_pages(self) -> None:
+        both = [reverse("home"), self.course.get_absolute_url(), reverse("results")]
+        teachers = [
+            *(
+                reverse(name, args=[self.course.pk])
+                for name in ("exam-new", "rubric-new", "lesson")
+            ),
+            reverse("rubric-edit", args=[self.rubric.pk]),
+            self.exam.get_absolute_url(),
+            reverse("exam-edit", args=[self.exam.pk]),
+            reverse("exam-download", args=[self.exam.pk]),
+            reverse("mark", args=[self.handed_in.pk]),
+        ]
+        students = [reverse("practice", args=[self.course.pk])]
+
+        self.assert_answers("teacher", dict.fromkeys([*both, *teachers], 200))
+        self.assert_answers("teacher", dict.fromkeys(students, 404))
+        self.assert_answers("student", dict.fromkeys([*both, *students], 200))
+        self.assert_answers("student", dict.fromkeys(teachers, 404))
+        # An administrator neither teaches nor takes a course.
+        self.assert_answers("admin", {both[0]: 200, both[1]: 404, teachers[0]: 404})
+
+    def test_signed_out_visitors_are_asked_to_sign_in(self) -> None:
+        for url in (reverse("home"), self.exam.get_absolute_url()):
+            self.assertRedirects(self.client.get(url), f"{reverse('login')}?next={url}")
+
+    def test_pages_ask_examplary_nothing(self) -> None:
+        self.sign_in("teacher")
+        for name in ("course", "exam-new", "rubric-new", "lesson"):
+            self.client.get(reverse(name, args=[self.course.pk]))
+        self.assertEqual(self.fake.calls(), [])
+
+    def test_head_makes_nothing(self) -> None:
+        for username, name, pk in (
+            ("teacher", "rubric-edit", self.rubric.pk),
+            ("teacher", "exam-edit", self.exam.pk),
+            ("teacher", "exam-download", self.exam.pk),
+            ("teacher", "mark", self.handed_in.pk),
+            ("student", "practice", self.course.pk),
+        ):
+            self.sign_in(username)
+            with self.subTest(name):
+                self.assertEqual(self.client.head(reverse(name, args=[pk])).status_code, 405)
+        self.assertEqual(self.fake.calls(), [])
+
+    def test_outage_has_a_page(self) -> None:
+        self.sign_in("teacher")
+        self.fake.fail(status=503, times=None)
+        with self.assertLogs("courses.views", "ERROR"):
+            response = self.client.get(reverse("exam-download", args=[self.exam.pk]))
+        self.assertContains(response, "Nothing is lost", status_code=503)
+
+    def test_students_see_published_exams_only(self) -> None:
+        self.sign_in("teacher")
+        publish = reverse("exam-publish", args=[self.exam.pk])
+        start = reverse("exam-start", args=[self.exam.pk])
+        for data, status in (({}, 404), ({"publish": ""}, 302)):
+            self.sign_in("teacher")
+            self.client.post(publish, data)
+            self.sign_in("student")
+            self.assertEqual(self.client.post(start).status_code, status)
+
+    def test_sitting_is_for_students_of_the_course_while_it_is_published(self) -> None:
+        self.sign_in("student")
+        page = self.client.post(reverse("exam-start", args=[self.exam.pk])).url
+        gone = {page: 404}
+
+        self.assert_answers("student", {page: 200})
+        self.assert_answers("noor", gone)
+        Exam.objects.update(is_published=False)
+        self.assert_answers("student", gone)
+        Exam.objects.update(is_published=True)
+        self.course.students.remove(User.objects.get(username="student"))
+        self.assert_answers("student", gone)
+
+    def test_policy_lets_the_embeds_in(self) -> None:
+        policy = self.client.get(reverse("login"))["Content-Security-Policy"]
+        self.assertIn("script-src 'self';", policy)
+        self.assertIn(f"frame-src 'self' {self.fake.embed_origin};", policy)
+        self.assertNotIn("unsafe", policy)
+
+    @override_settings(STATIC_URL="https://static.northfield.example/")
+    def test_policy_keeps_what_the_site_has_itself(self) -> None:
+        policy = self.client.get(reverse("login"))["Content-Security-Policy"]
+        self.assertIn("script-src 'self' https://static.northfield.example;", policy)
+
+
+class ResultTests(SchoolTestCase):
+    def test_generated_exam(self) -> None:
+        self.sign_in("teacher")
+        self.finish(reverse("exam-new", args=[self.course.pk]))
+
+        exam = Exam.objects.latest("created_at")
+        self.assertIn(exam.examplary_id, self.fake.exams)
+        self.assertEqual(exam.name, "Mathematics")
+        self.assertContains(self.client.get(self.course.get_absolute_url()), exam.examplary_id)
+
+    def test_generated_exam_is_kept_when_its_name_cannot_be_read(self) -> None:
+        self.sign_in("teacher")
+        self.fake.fail("GET", "/exams/{id}", status=404)
+        with self.assertLogs("django.dispatch", "ERROR"):
+            self.finish(reverse("exam-new", args=[self.course.pk]))
+
+        self.assertEqual(Exam.objects.latest("created_at").name, "Untitled exam")
+
+    def test_question(self) -> None:
+        self.sign_in("teacher")
+        question = {"type": "essay", "title": "Why is zero even?"}
+        self.finish(self.course.get_absolute_url(), question=question)
+
+        self.assertEqual(Question.objects.get().content, question)
+
+    def test_new_rubric(self) -> None:
+        self.sign_in("teacher")
+        self.finish(reverse("rubric-new", args=[self.course.pk]))
+
+        self.assertEqual(str(Rubric.objects.latest("pk")), "Correctness")
+
+    def test_changed_rubric(self) -> None:
+        self.sign_in("teacher")
+        changed = {"criteria": [{"title": "Argument", "levels": []}]}
+        self.finish(reverse("rubric-edit", args=[self.rubric.pk]), rubric=changed)
+
+        self.assertEqual(Rubric.objects.get().content, changed)
+
+    def test_sitting(self) -> None:
+        self.sign_in("student")
+        response = self.client.post(reverse("exam-start", args=[self.exam.pk]))
+        self.finish(response.url)
+
+        sitting = Sitting.objects.get(student__username="student")
+        self.assertIsNotNone(sitting.handed_in_at)
+        self.assertRedirects(self.client.get(response.url), self.course.get_absolute_url())
+
+    def test_marking(self) -> None:
+        self.sign_in("teacher")
+        page = reverse("mark", args=[self.handed_in.pk])
+        self.client.get(page)
+        # It waits for nothing but the exam; the rest is for the frame to ask.
+        self.assertEqual(self.fake.calls(), self.fake.calls("POST", "/exams"))
+        self.finish(page)
+        self.assert_sent("POST", "/permissions/{resource}", role="editor")
+
+        self.handed_in.refresh_from_db()
+        self.assertIsNotNone(self.handed_in.marked_at)
+
+
+class ContentTests(SchoolTestCase):
+    """Of visitors who come at once, each has read the row before any of them writes to it."""
+
+    def test_visitors_at_once_use_the_same_exam(self) -> None:
+        first, second = Exam.objects.get(), Exam.objects.get()
+        content.send_exam(first)
+        content.send_exam(second)
+
+        self.exam.refresh_from_db()
+        self.assertEqual(first.examplary_id, self.exam.examplary_id)
+        self.assertEqual(second.examplary_id, self.exam.examplary_id)
+
+    def test_visitors_at_once_use_the_same_practice_space(self) -> None:
+        first, second = (Course.objects.get(pk=self.course.pk) for _ in range(2))
+        content.open_practice_space(first)
+        content.open_practice_space(second)
+
+        self.course.refresh_from_db()
+        self.assertEqual(first.practice_space_id, self.course.practice_space_id)
+        self.assertEqual(second.practice_space_id, self.course.practice_space_id)
+
+
+class DownloadTests(SchoolTestCase):
+    def test_package(self) -> None:
+        self.sign_in("teacher")
+        response = self.client.get(reverse("exam-download", args=[self.exam.pk]))
+
+        self.assertEqual(
+            response["Content-Disposition"], 'attachment; filename="fractions-and-ratios-qti3.zip"'
+        )
+        with zipfile.ZipFile(io.BytesIO(response.content)) as package:
+            self.assertIn("imsmanifest.xml", package.namelist())
+
+    def test_for_the_teacher_of_the_course_only(self) -> None:
+        other = User.objects.create_user("other", "other@northfield.example")
+        Course.objects.create(name="Art", subject="Art", teacher=other)
+        for username in ("other", "student", "admin"):
+            self.sign_in(username)
+            response = self.client.get(reverse("exam-download", args=[self.exam.pk]))
+            self.assertEqual(response.status_code, 404)
+        self.assertEqual(self.fake.calls(), [])

@@ -1,0 +1,222 @@
+"""The pages. Those of teachers are for the course's own teacher, those of students for its own
+students; for everybody else they do not exist.
+
+Those that may make something at Examplary answer GET and not HEAD, which only asks what there is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.db.models import Count, Prefetch, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.http import content_disposition_header
+from django.utils.text import slugify
+from django.views.decorators.http import require_GET, require_POST, require_safe
+
+from courses import content
+from courses.models import Course, Exam, Rubric, Sitting
+from django_examplary import services
+from django_examplary.exceptions import ExamplaryError
+from django_examplary.flows import EditRubric
+
+logger = logging.getLogger(__name__)
+
+
+def asks_examplary(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Where Examplary cannot do what the view asks for, answer with a page that says so."""
+
+    @wraps(view)
+    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return view(request, *args, **kwargs)
+        except ExamplaryError as error:
+            logger.error("%s: %s", view.__name__, error)
+            return render(request, "courses/unavailable.html", status=503)
+
+    return wrapper
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    taught = request.user.courses_taught.annotate(
+        exam_count=Count("exams", distinct=True), student_count=Count("students", distinct=True)
+    )
+    taken = request.user.courses_taken.select_related("teacher").annotate(
+        exam_count=Count("exams", filter=Q(exams__is_published=True))
+    )
+    return render(request, "courses/home.html", {"taught": taught, "taken": taken})
+
+
+@require_safe
+def course(request: HttpRequest, pk: int) -> HttpResponse:
+    mine = Q(teacher=request.user) | Q(students=request.user)
+    course = get_object_or_404(Course.objects.filter(mine).distinct(), pk=pk)
+    if course.teacher == request.user:
+        return render(
+            request,
+            "courses/course.html",
+            {
+                "course": course,
+                "metadata": {"course": str(course.pk)},
+                "exams": course.exams.annotate(
+                    to_mark=Count(
+                        "sittings",
+                        filter=Q(sittings__handed_in_at__isnull=False, sittings__marked_at=None),
+                    )
+                ),
+            },
+        )
+    my_sittings = Prefetch("sittings", Sitting.objects.filter(student=request.user), "mine")
+    exams = course.exams.filter(is_published=True).prefetch_related(my_sittings)
+    return render(request, "courses/course_student.html", {"course": course, "exams": exams})
+
+
+@require_safe
+def results(request: HttpRequest) -> HttpResponse:
+    """How far everybody is: a teacher's own students, or a student's own self."""
+    mine = Q(student=request.user) | Q(exam__course__teacher=request.user)
+    sittings = Sitting.objects.filter(mine).select_related("exam__course", "student")
+    ordered = sittings.order_by("exam__course__name", "exam__name", "exam", "started_at")
+    return render(request, "courses/results.html", {"sittings": ordered})
+
+
+# For teachers
+
+
+@require_safe
+def exam_new(request: HttpRequest, pk: int) -> HttpResponse:
+    return _course_page(request, pk, "courses/exam_new.html")
+
+
+@require_safe
+def lesson(request: HttpRequest, pk: int) -> HttpResponse:
+    return _course_page(request, pk, "courses/lesson.html")
+
+
+@require_safe
+def rubric_new(request: HttpRequest, pk: int) -> HttpResponse:
+    return _course_page(request, pk, "courses/rubric_new.html")
+
+
+def _course_page(request: HttpRequest, pk: int, template: str) -> HttpResponse:
+    course = get_object_or_404(Course, pk=pk, teacher=request.user)
+    context = {"course": course, "metadata": {"course": str(course.pk)}}
+    return render(request, template, context)
+
+
+@require_GET
+@asks_examplary
+def rubric_edit(request: HttpRequest, pk: int) -> HttpResponse:
+    rubric = get_object_or_404(Rubric, pk=pk, course__teacher=request.user)
+    # A rubric may be too large for the tag to carry, so the session is opened here.
+    session = services.open_session(
+        request.user,
+        EditRubric(rubric=rubric.content),
+        origin=f"{request.scheme}://{request.get_host()}",
+        metadata={"rubric": str(rubric.pk)},
+        next_url=rubric.course.get_absolute_url(),
+    )
+    context = {"course": rubric.course, "rubric": rubric, "session": session}
+    return render(request, "courses/rubric_edit.html", context)
+
+
+@require_safe
+def exam(request: HttpRequest, pk: int) -> HttpResponse:
+    exam = _get_exam(request, pk)
+    sittings = exam.sittings.select_related("student")
+    context = {"course": exam.course, "exam": exam, "sittings": sittings}
+    return render(request, "courses/exam.html", context)
+
+
+@require_GET
+@asks_examplary
+def exam_edit(request: HttpRequest, pk: int) -> HttpResponse:
+    exam = _get_exam(request, pk)
+    content.send_exam(exam)
+    return render(request, "courses/exam_edit.html", {"course": exam.course, "exam": exam})
+
+
+@require_POST
+def exam_publish(request: HttpRequest, pk: int) -> HttpResponse:
+    exam = _get_exam(request, pk)
+    exam.is_published = "publish" in request.POST
+    exam.save(update_fields=["is_published"])
+    return redirect(exam)
+
+
+@require_GET
+@asks_examplary
+def exam_download(request: HttpRequest, pk: int) -> HttpResponse:
+    exam = _get_exam(request, pk)
+    content.send_exam(exam)
+    package = services.get_client().download_exam_qti3(exam.examplary_id or "")
+    file_name = f"{slugify(exam.name) or 'exam'}-qti3.zip"
+    return HttpResponse(
+        package,
+        content_type="application/zip",
+        headers={"Content-Disposition": content_disposition_header(True, file_name)},
+    )
+
+
+@require_GET
+@asks_examplary
+def mark(request: HttpRequest, pk: int) -> HttpResponse:
+    sitting = get_object_or_404(
+        Sitting.objects.exclude(handed_in_at=None), pk=pk, exam__course__teacher=request.user
+    )
+    content.send_exam(sitting.exam)
+    context = {
+        "course": sitting.exam.course,
+        "exam": sitting.exam,
+        "sitting": sitting,
+        "metadata": {"sitting": str(sitting.pk)},
+    }
+    return render(request, "courses/mark.html", context)
+
+
+def _get_exam(request: HttpRequest, pk: int) -> Exam:
+    return get_object_or_404(
+        Exam.objects.select_related("course"), pk=pk, course__teacher=request.user
+    )
+
+
+# For students
+
+
+@require_POST
+@asks_examplary
+def exam_start(request: HttpRequest, pk: int) -> HttpResponse:
+    exams = Exam.objects.filter(is_published=True, course__students=request.user)
+    exam = get_object_or_404(exams, pk=pk)
+    content.send_exam(exam)
+    sitting, _ = Sitting.objects.get_or_create(exam=exam, student=request.user)
+    return redirect("sitting", sitting.pk)
+
+
+@require_safe
+def sitting(request: HttpRequest, pk: int) -> HttpResponse:
+    sittings = Sitting.objects.filter(
+        student=request.user, exam__is_published=True, exam__course__students=request.user
+    )
+    sitting = get_object_or_404(sittings.select_related("exam__course"), pk=pk)
+    if sitting.handed_in_at:
+        return redirect(sitting.exam.course)
+    context = {
+        "course": sitting.exam.course,
+        "sitting": sitting,
+        "metadata": {"sitting": str(sitting.pk)},
+    }
+    return render(request, "courses/sitting.html", context)
+
+
+@require_GET
+@asks_examplary
+def practice(request: HttpRequest, pk: int) -> HttpResponse:
+    course = get_object_or_404(Course, pk=pk, students=request.user)
+    content.open_practice_space(course)
+    return render(request, "courses/practice.html", {"course": course})
