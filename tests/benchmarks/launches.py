@@ -1,0 +1,72 @@
+"""Launches: warm against a view written by hand, cold against two bare round trips."""
+
+from __future__ import annotations
+
+import itertools
+
+import requests
+
+from tests.benchmarks.measuring import interleave, report, report_ratio
+from tests.benchmarks.site import Visitor, launch_path, site
+from tests.benchmarks.stub import serve_stub
+
+
+def main() -> None:
+    with serve_stub() as stub, site(stub.url):
+        measure_warm(stub.requests)
+    # Again in a new process would be the same: the client is made anew for another address.
+    with serve_stub(0.1) as stub, site(stub.url):
+        measure_cold(stub.url)
+
+
+def measure_warm(count_requests) -> None:
+    from django.urls import reverse  # noqa: PLC0415  # after django.setup()
+
+    from django_examplary.models import ExamplarySession  # noqa: PLC0415
+
+    visitor = Visitor()
+    path = launch_path(visitor.user)
+    visitor.launch(path)
+    session = ExamplarySession.objects.get()
+    by_hand = reverse("redirect", args=[session.pk])
+    before = count_requests()
+    queries = visitor.queries(path)
+    timings = interleave(
+        {"warm": lambda: visitor.launch(path), "by hand": lambda: visitor.launch(by_hand)},
+        rounds=100,
+        calls=10,
+    )
+    report_ratio(
+        "warm launch / a view by hand",
+        timings["warm"],
+        timings["by hand"],
+        goal="<= 1.25",
+        queries_by_hand=visitor.queries(by_hand),
+    )
+    report("queries of a warm launch", queries, goal="<= 3")
+    report("HTTP calls of a warm launch", count_requests() - before, goal="<= 0")
+
+
+def measure_cold(url: str) -> None:
+    numbers = itertools.count()
+    pool = requests.Session()
+    rounds = 15
+    visitors = [Visitor(f"new-{next(numbers)}") for _ in range(rounds + 1)]
+    newcomers = iter(visitors)
+
+    def cold() -> None:
+        visitor = next(newcomers)
+        visitor.launch(launch_path(visitor.user))
+
+    def two_round_trips() -> None:
+        for path in ("/users", "/embed-sessions"):
+            pool.post(url + path, json={"flow": "generate-exam"}, timeout=10).json()
+
+    timings = interleave({"cold": cold, "bare": two_round_trips}, rounds=rounds)
+    report_ratio(
+        "cold launch / two round trips at 100 ms", timings["cold"], timings["bare"], goal="<= 1.15"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Requests a second that gunicorn serves, on the database of DATABASE_URL: PostgreSQL, in earnest.
+
+Server, database, stub and visitors share the machine, so the ratios say more than the numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import itertools
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.benchmarks.measuring import report
+from tests.benchmarks.site import Visitor, launch_path, site
+from tests.benchmarks.stub import serve_stub
+
+LATENCY = 0.1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=8)
+    parser.add_argument("--visitors", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with serve_stub(LATENCY) as stub, site(stub.url):
+        from django.db import connection  # noqa: PLC0415  # after django.setup()
+        from django.urls import reverse  # noqa: PLC0415
+
+        from django_examplary.models import ExamplarySession  # noqa: PLC0415
+
+        visitors = [Visitor(f"visitor-{number}") for number in range(options.visitors)]
+        paths: dict[str, list[str]] = {
+            "warm launch": [launch_path(visitor.user) for visitor in visitors],
+        }
+        for visitor, path in zip(visitors, paths["warm launch"], strict=True):
+            visitor.launch(path)
+        paths["by hand"] = [
+            reverse("redirect", args=[ExamplarySession.objects.get(actor__user=visitor.user).pk])
+            for visitor in visitors
+        ]
+        for name in ("with", "without", "plain"):
+            paths[name] = [reverse(name)] * len(visitors)
+        jobs: dict[str, list[Iterator[str]]] = {
+            name: [itertools.repeat(path) for path in each] for name, each in paths.items()
+        }
+        jobs["cold launch"] = [new_launches(visitor) for visitor in visitors]
+        rates: dict[str, list[float]] = {name: [] for name in jobs}
+        with serve(connection.settings_dict["NAME"], options) as port:
+            for number in range(-1, options.rounds):
+                for name, job in jobs.items():
+                    rate = load(port, visitors, job, 1.0 if number < 0 else options.seconds)
+                    if number >= 0:
+                        rates[name].append(rate)
+
+    def compare(what: str, one: str, other: str) -> None:
+        pairs = zip(rates[one], rates[other], strict=True)
+        report(
+            what,
+            statistics.median(first / second for first, second in pairs),
+            per_second=[round(statistics.median(rates[name]), 1) for name in (one, other)],
+        )
+
+    server = f"gunicorn {options.workers} x {options.threads}, {connection.vendor}"
+    compare(f"warm launches a second / by hand, {server}", "warm launch", "by hand")
+    compare(f"cold launches a second / plain integration, {server}", "cold launch", "plain")
+    compare(f"page views a second with the tag / without, {server}", "with", "without")
+    compare(f"page views a second / plain integration, {server}", "with", "plain")
+
+
+def new_launches(visitor: Visitor) -> Iterator[str]:
+    """Yield paths that each open a session of their own."""
+    for number in itertools.count():
+        yield launch_path(visitor.user, nonce=str(number))
+
+
+@contextlib.contextmanager
+def serve(database: str, options: argparse.Namespace) -> Iterator[int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = os.environ["DATABASE_URL"].rpartition("/")[0]
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "gunicorn", "tests.benchmarks.wsgi", "--log-level", "error"),
+            *("--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"),
+            *("--workers", str(options.workers), "--threads", str(options.threads)),
+        ],
+        env={**os.environ, "DATABASE_URL": f"{url}/{database}"},
+    )
+    try:
+        for _ in range(100):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def load(port: int, visitors: list[Visitor], job: list[Iterator[str]], seconds: float) -> float:
+    """Let every visitor send one request after the other, and return the answers a second."""
+    started = time.perf_counter()
+
+    def visit(visitor: Visitor, paths: Iterator[str]) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        headers = {"Cookie": visitor.cookie_header, "Sec-Fetch-Dest": "iframe"}
+        count = 0
+        while time.perf_counter() < started + seconds:
+            connection.request("GET", next(paths), headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status not in (200, 302):
+                raise RuntimeError(f"{answer.status} {answer.reason}")
+            count += 1
+        connection.close()
+        return count
+
+    with ThreadPoolExecutor(len(visitors)) as pool:
+        answers = sum(pool.map(visit, visitors, job))
+    return answers / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""A school, its visitors, and a fake Examplary that the tests can look into."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from playwright.sync_api import Browser, sync_playwright
+
+from django_examplary import signals
+from django_examplary.testing import FakeExamplary, serve
+from tests.browser.visitors import Visitor
+
+# Playwright runs an event loop in this thread, which is why Django takes it for asynchronous.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if not chromium:
+        pytest.skip("There is no Chromium: install one, or name it in CHROMIUM.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    # A file, so that each thread of the server has a connection of its own.
+    name = tmp_path_factory.mktemp("database") / "db.sqlite3"
+    connection.settings_dict["TEST"]["NAME"] = str(name)
+
+
+@pytest.fixture
+def examplary(settings: Any) -> Iterator[FakeExamplary]:
+    with serve(FakeExamplary(staging=True)) as server:
+        # Embeds over http are for development.
+        settings.DEBUG = True
+        settings.ROOT_URLCONF = "tests.browser.urls"
+        settings.EXAMPLARY_API_KEY = server.fake.api_key
+        settings.EXAMPLARY_API_URL = server.url
+        settings.EXAMPLARY_EMBED_ORIGINS = [server.url]
+        yield server.fake
+
+
+@pytest.fixture
+def school(examplary: FakeExamplary, live_server: Any, settings: Any) -> str:
+    """The address of the example project, with its demonstration data."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    call_command("seed")
+    address: str = live_server.url
+    return address
+
+
+@pytest.fixture
+def visit(browser: Browser, school: str) -> Iterator[Callable[..., Visitor]]:
+    """Open a browser of its own for a visitor; in the end none of them may have complained."""
+    visitors = []
+
+    def visit(username: str = "", **options: Any) -> Visitor:
+        visitor = Visitor(browser.new_context(**options).new_page(), school)
+        visitors.append(visitor)
+        if username:
+            visitor.sign_in(username)
+        return visitor
+
+    yield visit
+    for visitor in visitors:
+        visitor.page.context.close()
+    assert [visitor.complaints for visitor in visitors] == [[] for _ in visitors]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """The folder for screenshots, which SCREENSHOTS names if they are to be looked at."""
+    return Path(os.environ.get("SCREENSHOTS", tmp_path))
+
+
+@pytest.fixture
+def announced() -> Iterator[list[str]]:
+    """The names of the signals that were sent about sessions."""
+    names: list[str] = []
+    receivers = {
+        name: lambda name=name, **kwargs: names.append(name)
+        for name in ("session_completed", "session_cancelled", "session_closed")
+    }
+    for name, receiver in receivers.items():
+        getattr(signals, name).connect(receiver)
+    yield names
+    for name, receiver in receivers.items():
+        getattr(signals, name).disconnect(receiver)

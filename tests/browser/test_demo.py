@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import zipfile
+
+from playwright.sync_api import expect
+
+from tests import example
+from tests.browser.visitors import Visitor
+
+
+def test_whole_job(browser):
+    """What the README promises of one command: the site and the fake in processes of their own."""
+    with example.demo("--noreload") as address:
+        teacher = Visitor(browser.new_context().new_page(), address)
+        teacher.sign_in("teacher")
+        teacher.follow("Mathematics 9", "Generate an exam")
+        teacher.embed.get_by_label("Name").fill("Powers and roots")
+        teacher.press("complete")
+        teacher.follow("Powers and roots")
+        expect(teacher.page.get_by_text("exam_")).to_be_visible()
+        with teacher.page.expect_download() as download:
+            teacher.follow("Download QTI 3")
+        assert zipfile.is_zipfile(download.value.path())
+        teacher.page.context.close()
+    assert teacher.complaints == []

@@ -1,0 +1,563 @@
+"""<examplary-embed> as a part of a page: keys, events, and a life that may end at any time."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+HEADING = "Generate an exam"
+
+# Counts the timers that are still to go off.
+COUNT_TIMERS = """
+window.timers = new Set();
+const { setTimeout, clearTimeout } = window;
+window.setTimeout = (callback, ...rest) => {
+  const timer = setTimeout(() => { timers.delete(timer); callback(); }, ...rest);
+  timers.add(timer);
+  return timer;
+};
+window.clearTimeout = (timer) => { timers.delete(timer); clearTimeout(timer); };
+"""
+COLLECT_EVENTS = """
+window.events = [];
+for (const name of ["completed", "cancelled", "closed", "error"]) {
+  document.addEventListener(`examplary:${name}`, (event) => events.push([name, event.detail]));
+}
+"""
+
+
+@pytest.fixture
+def teacher(visit):
+    teacher = visit()
+    teacher.enter_as("teacher")
+    teacher.page.add_init_script(COUNT_TIMERS)
+    teacher.page.add_init_script(COLLECT_EVENTS)
+    return teacher
+
+
+FOCUSED = "document.activeElement.innerText?.trim() || document.activeElement.localName"
+
+
+def expect_focus(page, expected):
+    """Wait until the focus is on what has this text, or this tag."""
+    page.wait_for_function(f"(expected) => ({FOCUSED}) === expected", arg=expected)
+
+
+def expect_open(teacher):
+    expect(teacher.embed.get_by_role("heading", name=HEADING)).to_be_visible()
+
+
+def tab_until(page, arrived, *, key="Tab"):
+    for _ in range(20):
+        page.keyboard.press(key)
+        # The frame is another process, and has a say in where the key leads.
+        page.wait_for_timeout(150)
+        if arrived(page.evaluate(FOCUSED)):
+            return
+    raise AssertionError(f"{key} never gets there, but to: {page.evaluate(FOCUSED)}")
+
+
+# The keyboard
+
+
+def test_keys_inline(teacher):
+    embed = teacher.open_embeds({"flow": "generate-exam", "load": "click"})
+    page = teacher.page
+    page.get_by_role("button", name="Before").focus()
+    page.keyboard.press("Tab")
+    expect_focus(page, HEADING)
+    page.keyboard.press("Enter")
+    expect_open(teacher)
+    expect(embed).to_have_attribute("data-state", "loaded")
+    page.keyboard.press("Tab")
+    expect_focus(page, "iframe")
+    page.keyboard.type("Powers")
+    expect(teacher.embed.get_by_label("Name")).to_have_value("Powers")
+    tab_until(page, "After".__eq__)
+    tab_until(page, "iframe".__eq__, key="Shift+Tab")
+    teacher.embed.locator("[data-examplary-action=complete]").focus()
+    page.keyboard.press("Enter")
+
+    expect(embed).to_have_attribute("data-state", "completed")
+    # What had the focus is gone; what came instead has it.
+    expect_focus(page, "Finished\n\nThe result is saved.\n\nStart again")
+
+
+def test_keys_modal(teacher):
+    embed = teacher.open_embeds({"display": "modal"})
+    page = teacher.page
+    page.get_by_role("button", name="Before").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect_open(teacher)
+    expect(embed).to_have_attribute("data-state", "loaded")
+    expect_focus(page, "Close")
+    page.keyboard.press("Tab")
+    expect_focus(page, "iframe")
+    page.keyboard.type("Powers")
+    expect(teacher.embed.get_by_label("Name")).to_have_value("Powers")
+    # The frame is the last, so the browser's own controls come next; this browser has none.
+    tab_until(page, lambda focused: focused != "iframe")
+    page.get_by_role("button", name="Close").focus()
+
+    # Work is not thrown away by accident.
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Close before you have finished?")).to_be_visible()
+    expect_focus(page, "Go on working")
+    page.keyboard.press("Enter")
+    expect_focus(page, "iframe")
+    expect(teacher.embed.get_by_label("Name")).to_have_value("Powers")
+    tab_until(page, "Close".__eq__, key="Shift+Tab")
+    page.keyboard.press("Escape")
+    expect_focus(page, "Go on working")
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("Close before you have finished?")).to_be_hidden()
+    expect(embed.locator("dialog")).to_be_visible()
+    tab_until(page, "Close".__eq__, key="Shift+Tab")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+
+    expect(embed.locator("dialog")).to_be_hidden()
+    expect_focus(page, HEADING)
+    # And it is all still there.
+    page.keyboard.press("Enter")
+    expect(teacher.embed.get_by_label("Name")).to_have_value("Powers")
+
+
+def test_finished_dialog_closes_at_once(teacher, announced):
+    embed = teacher.open_embeds({"display": "modal"})
+    embed.get_by_role("link").click()
+    teacher.press("complete")
+    expect(embed).to_have_attribute("data-state", "completed")
+    assert announced == ["session_completed"]
+    teacher.page.keyboard.press("Escape")
+
+    expect(embed.locator("dialog")).to_be_hidden()
+    expect_focus(teacher.page, HEADING)
+    embed.get_by_role("link").click()
+    expect_open(teacher)
+
+
+def test_dialog_asks_aloud(teacher):
+    embed = teacher.open_embeds({"display": "modal", "grace": 0.1})
+    embed.get_by_role("link").first.click()
+    advice = embed.get_by_role("button", name="Hide this")
+    expect(advice).to_be_visible()
+    embed.get_by_role("button", name="Close").click()
+
+    question = embed.get_by_role("alertdialog", name="Close before you have finished?")
+    expect(question).to_have_accessible_description(
+        "You can open this again later. What was not saved may be lost."
+    )
+    # Whoever is asked has nothing else to decide about.
+    expect(advice).to_be_hidden()
+    embed.get_by_role("button", name="Go on working").click()
+    expect(advice).to_be_visible()
+
+
+def test_dialog_need_not_ask(teacher):
+    embed = teacher.open_embeds({"display": "modal", "confirm_close": False})
+    embed.get_by_role("link").click()
+    expect_open(teacher)
+    embed.get_by_role("button", name="Close").click()
+
+    expect(embed.locator("dialog")).to_be_hidden()
+
+
+def test_frame_takes_no_focus(teacher):
+    embed = teacher.open_embeds({})
+    teacher.page.get_by_role("button", name="Before").focus()
+    expect_open(teacher)
+    embed.evaluate("embed => embed.reload()")
+    expect(embed).to_have_attribute("data-state", "loaded")
+
+    expect_focus(teacher.page, "Before")
+
+
+def test_states_are_announced(teacher):
+    embed = teacher.open_embeds({"load": "click"})
+    status = embed.get_by_role("status")
+    stage = embed.locator("[data-examplary-stage]")
+    teacher.page.route("**/sync/**", lambda route: None)
+    embed.get_by_role("link").first.click()
+    expect(stage).to_have_attribute("aria-busy", "false")
+    expect(status).to_have_text("")
+    teacher.press("complete")
+
+    expect(status).to_have_text("Saving the result…")
+    expect(stage).to_have_attribute("aria-busy", "true")
+
+
+# Requests
+
+
+@pytest.mark.parametrize("display", ["inline", "modal"])
+def test_nothing_is_requested_before_the_click(teacher, examplary, display):
+    embed = teacher.open_embeds({"load": "click", "display": display})
+    teacher.page.wait_for_load_state("networkidle")
+    assert examplary.calls() == []
+
+    embed.get_by_role("link").first.click()
+    expect_open(teacher)
+
+
+def test_lazy_dialog_requests_nothing_before_it_opens(teacher, examplary):
+    embed = teacher.open_embeds({"load": "lazy", "display": "modal"})
+    teacher.page.wait_for_load_state("networkidle")
+    assert examplary.calls() == []
+
+    embed.get_by_role("link").click()
+    expect_open(teacher)
+
+
+def test_closing_while_a_result_is_checked_is_not_forgotten(teacher):
+    embed = teacher.open_embeds({})
+    expect_open(teacher)
+    lie = '{type: "examplary:embed-status-update", status: "completed"}'
+    teacher.page.frames[-1].evaluate(f"parent.postMessage({lie}, '*')")
+    expect(embed).to_have_attribute("data-state", "verifying")
+    embed.evaluate("embed => { embed.close(); }")
+
+    expect(embed).to_have_attribute("data-state", "closed", timeout=15_000)
+
+
+@pytest.mark.parametrize("display", ["inline", "modal"])
+def test_link_goes_all_the_way_without_javascript(visit, announced, display):
+    teacher = visit(java_script_enabled=False)
+    teacher.enter_as("teacher")
+    teacher.open_embeds({"load": "click", "display": display, "next": "/"})
+    [link] = teacher.page.get_by_role("link", name=HEADING).all()
+    link.click()
+
+    expect(teacher.page.get_by_role("heading", name=HEADING)).to_be_visible()
+    assert "/embeds/" in teacher.page.url
+
+
+def test_history_has_no_steps_of_the_frame(teacher):
+    embed = teacher.open_embeds({})
+    expect_open(teacher)
+    before = teacher.page.evaluate("history.length")
+    embed.evaluate("embed => embed.reload()")
+    expect_open(teacher)
+    teacher.press("complete")
+    expect(embed).to_have_attribute("data-state", "completed")
+
+    assert teacher.page.evaluate("history.length") == before
+
+
+@pytest.mark.parametrize(
+    ("options", "delay"),
+    [
+        ({"load": "eager"}, 0),
+        ({"load": "lazy"}, 0),
+        ({"load": "lazy"}, 0.5),
+        ({"display": "modal"}, 0),
+    ],
+)
+def test_back_to_what_was_finished_launches_again(teacher, examplary, options, delay):
+    """Browsers put the frame back as it was left, blank, before the script runs or after it."""
+
+    def open_dialog():
+        if "display" in options:
+            teacher.page.locator("examplary-embed").get_by_role("link").first.click()
+
+    teacher.open_embeds({"next": "/", **options})
+    open_dialog()
+    teacher.press("complete")
+    teacher.page.wait_for_url(f"{teacher.site}/")
+    teacher.page.route("**/embed.js", lambda route: (time.sleep(delay), route.continue_()))
+    teacher.page.go_back()
+    open_dialog()
+
+    expect_open(teacher)
+    assert len(examplary.calls("POST", "/embed-sessions")) == 2
+
+
+def test_back_to_a_dialog_opens_nothing(teacher, examplary):
+    teacher.open_embeds({"load": "lazy", "display": "modal"})
+    teacher.page.goto(teacher.site)
+    teacher.page.go_back()
+    teacher.page.wait_for_load_state("networkidle")
+
+    assert examplary.calls() == []
+
+
+# Events
+
+
+def test_event_has_what_the_server_says(teacher, examplary):
+    embed = teacher.open_embeds({})
+    teacher.press("complete")
+    expect(embed).to_have_attribute("data-state", "completed")
+
+    [exam_id] = examplary.exams
+    detail = {"status": "completed", "outputs": {"examId": exam_id}, "redirect": ""}
+    assert teacher.page.evaluate("events") == [["completed", detail]]
+
+
+def test_event_can_keep_the_page(teacher):
+    embed = teacher.open_embeds({"next": "/"})
+    embed.evaluate(
+        "embed => embed.addEventListener('examplary:cancelled', (e) => e.preventDefault())"
+    )
+    teacher.press("cancel")
+    expect(embed).to_have_attribute("data-state", "cancelled")
+    [[name, detail]] = teacher.page.evaluate("events")
+
+    assert (name, detail["redirect"]) == ("cancelled", "/")
+    assert "/embeds/" in teacher.page.url
+
+
+def test_close_ends_the_session(teacher, announced):
+    embed = teacher.open_embeds({"display": "modal"})
+    embed.get_by_role("link").click()
+    expect_open(teacher)
+    embed.evaluate("embed => embed.close()")
+
+    expect(embed.locator("dialog")).to_be_hidden()
+    assert [name for name, detail in teacher.page.evaluate("events")] == ["closed"]
+    assert announced == ["session_closed"]
+
+
+def test_nothing_ends_before_it_is_open(teacher, examplary):
+    exam = examplary.add_exam()["id"]
+    embed = teacher.open_embeds(
+        {
+            "flow": "edit-exam",
+            "presets": {"exam_id": exam},
+            "grant_access": True,
+            "load": "click",
+        }
+    )
+    embed.evaluate("embed => embed.close()")
+    expect(embed).to_have_attribute("data-state", "idle")
+
+    held = []
+    teacher.page.route("**/launch/**", lambda route: held.append(route))
+    embed.get_by_role("link").first.click()
+    expect(embed).to_have_attribute("data-state", "loading")
+    done = embed.get_by_role("button", name="Done")
+    expect(done).to_be_hidden()
+    embed.evaluate("embed => embed.close()")
+    expect(embed).to_have_attribute("data-state", "loading")
+
+    [route] = held
+    route.continue_()
+    expect(done).to_be_visible()
+    assert teacher.page.evaluate("events") == []
+
+
+def test_nothing_ends_twice(teacher):
+    embed = teacher.open_embeds({})
+    teacher.press("complete")
+    expect(embed).to_have_attribute("data-state", "completed")
+    embed.evaluate("embed => embed.close()")
+
+    expect(embed).to_have_attribute("data-state", "completed")
+    assert [name for name, detail in teacher.page.evaluate("events")] == ["completed"]
+
+
+def test_another_csrf_header_is_no_obstacle(teacher, settings):
+    settings.CSRF_HEADER_NAME = "HTTP_X_XSRF_TOKEN"
+    embed = teacher.open_embeds({})
+    teacher.press("complete")
+
+    expect(embed).to_have_attribute("data-state", "completed")
+
+
+def test_another_is_made_after_the_first(teacher, examplary):
+    embed = teacher.open_embeds({"flow": "generate-question"})
+    teacher.press("complete")
+    embed.get_by_role("button", name="Start again").click()
+
+    expect(embed).to_have_attribute("data-state", "loaded")
+    assert len(examplary.calls("POST", "/embed-sessions")) == 2
+
+
+def test_exam_is_not_taken_again(teacher, examplary):
+    exam = examplary.add_exam()["id"]
+    embed = teacher.open_embeds(
+        {"flow": "take-exam", "presets": {"exam_id": exam}, "grant_access": True}
+    )
+    teacher.press("complete")
+
+    expect(embed).to_have_attribute("data-state", "completed")
+    expect(embed.get_by_role("button")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("flow", "presets", "text"),
+    [
+        ("edit-exam", {"exam_id": "exam_1"}, "Your work is saved."),
+        ("take-exam", {"exam_id": "exam_1"}, "Your work is saved."),
+        ("practice-space-student", {"practice_space_id": "space_1"}, "Your work is saved."),
+        ("generate-exam", {}, "This is closed now."),
+    ],
+)
+def test_only_what_is_saved_is_said_to_be(teacher, flow, presets, text):
+    embed = teacher.open_embeds({"flow": flow, "presets": presets})
+
+    expect(embed.locator("[data-examplary-state=closed] p").last).to_have_text(text)
+    teacher.complaints.clear()  # There is no such exam.
+
+
+def test_error_has_a_reason_and_a_reference(teacher, examplary, settings):
+    settings.EXAMPLARY_MAX_RETRIES = 0
+    examplary.fail("POST", "/embed-sessions", status=429)
+    embed = teacher.open_embeds({})
+    expect(embed).to_have_attribute("data-state", "failed")
+    [[name, detail]] = teacher.page.evaluate("events")
+
+    assert (name, detail["reason"]) == ("error", "busy")
+    assert detail["title"] == "Too many people are doing this right now"
+    expect(embed.get_by_text(detail["reference"], exact=True)).to_be_visible()
+    teacher.complaints.clear()
+
+
+# Its life in the page
+
+
+def test_embeds_do_not_mind_each_other(teacher, announced):
+    embeds = teacher.open_embeds(
+        {}, {"flow": "generate-question"}, {"display": "modal", "reuse": False}
+    )
+    page = teacher.page
+    frames = [page.frame_locator("examplary-embed iframe").nth(n) for n in range(3)]
+    expect(frames[0].get_by_role("heading", name=HEADING)).to_be_visible()
+    frames[1].locator("[data-examplary-action=cancel]").click()
+    expect(embeds.nth(1)).to_have_attribute("data-state", "cancelled")
+    embeds.nth(2).get_by_role("link").click()
+    frames[2].locator("[data-examplary-action=complete]").click()
+    expect(embeds.nth(2)).to_have_attribute("data-state", "completed")
+
+    assert embeds.nth(0).get_attribute("data-state") == "loaded"
+    assert announced == ["session_cancelled", "session_completed"]
+
+
+def test_embed_is_swapped_in(teacher):
+    """As htmx and Turbo do it."""
+    teacher.open_embeds({})
+    teacher.page.evaluate("""async () => {
+      const page = await (await fetch(location.href)).text();
+      const fresh = new DOMParser().parseFromString(page, "text/html");
+      document.body.replaceWith(document.adoptNode(fresh.body));
+    }""")
+    teacher.press("complete")
+
+    expect(teacher.page.locator("examplary-embed")).to_have_attribute("data-state", "completed")
+
+
+@pytest.mark.parametrize("state", ["loaded", "completed"])
+def test_embed_is_moved(teacher, state, examplary):
+    embed = teacher.open_embeds({})
+    expect_open(teacher)
+    if state == "completed":
+        teacher.press("complete")
+        expect(embed).to_have_attribute("data-state", state)
+    embed.evaluate("embed => document.querySelector('main').prepend(embed)")
+
+    expect(embed).to_have_attribute("data-state", state)
+    if state == "loaded":
+        teacher.press("complete")
+        expect(embed).to_have_attribute("data-state", "completed")
+    assert len(examplary.calls("POST", "/embed-sessions")) == 1
+
+
+def test_move_that_keeps_the_frame_changes_nothing(teacher):
+    embed = teacher.open_embeds({})
+    teacher.embed.get_by_label("Name").fill("Powers and roots")
+    embed.evaluate("embed => document.querySelector('main').moveBefore(embed, null)")
+
+    expect(teacher.embed.get_by_label("Name")).to_have_value("Powers and roots")
+    assert embed.get_attribute("data-state") == "loaded"
+    teacher.press("complete")
+    expect(embed).to_have_attribute("data-state", "completed")
+
+
+def test_copy_of_a_finished_embed_is_finished(teacher):
+    """Turbo shows such a copy when one goes back."""
+    embed = teacher.open_embeds({"display": "modal"})
+    embed.get_by_role("link").click()
+    teacher.press("complete")
+    expect(embed).to_have_attribute("data-state", "completed")
+    embed.evaluate("embed => embed.replaceWith(embed.cloneNode(true))")
+
+    expect(embed.locator("dialog")).to_be_hidden()
+    assert embed.get_attribute("data-state") == "completed"
+
+
+@pytest.mark.parametrize("state", ["loading", "loaded", "verifying", "failed", "dialog"])
+def test_nothing_of_it_survives(teacher, examplary, settings, state):
+    settings.EXAMPLARY_MAX_RETRIES = 0
+    teacher.open_embeds()
+    listeners = count_listeners(teacher)
+    before = listeners()
+    display = "modal" if state == "dialog" else "inline"
+    embed = teacher.open_embeds({"load": "click", "grace": 0.3, "display": display})
+    assert listeners() > before
+    if state == "loading":
+        teacher.page.route("**/launch/**", lambda route: None)
+    if state == "failed":
+        examplary.fail("POST", "/embed-sessions", status=429)
+    embed.get_by_role("link").first.click()
+    if state == "verifying":
+        # The answer is "pending", so that it would ask again.
+        examplary.fail(
+            "GET",
+            "/embed-sessions/{id}",
+            times=None,
+            edit=lambda each: {**each, "status": "pending"},
+        )
+        teacher.press("complete")
+    if state in ("loaded", "dialog"):
+        expect_open(teacher)
+    else:
+        expect(embed).to_have_attribute("data-state", state)
+    embed.evaluate("embed => embed.remove()")
+    calls = len(examplary.calls())
+    teacher.page.wait_for_timeout(300)
+
+    assert teacher.page.evaluate("timers.size") == 0
+    assert listeners() == before
+    assert len(examplary.calls()) <= calls + 1  # One may have been on its way.
+    teacher.page.unroute_all()
+    teacher.complaints.clear()
+
+
+def count_listeners(teacher):
+    """Return a function that counts the listeners on the window for what embeds listen to."""
+    cdp = teacher.page.context.new_cdp_session(teacher.page)
+
+    def count():
+        window = cdp.send("Runtime.evaluate", {"expression": "window"})["result"]["objectId"]
+        found = cdp.send("DOMDebugger.getEventListeners", {"objectId": window})["listeners"]
+        return len([each for each in found if each["type"] in ("message", "online", "offline")])
+
+    return count
+
+
+# Frames in a sandbox
+
+
+def test_sandbox_is_enough_for_the_job(teacher, announced):
+    embed = teacher.open_embeds({"sandbox": True})
+    teacher.embed.get_by_label("Name").fill("Powers and roots")
+    teacher.press("complete")
+
+    expect(embed).to_have_attribute("data-state", "completed")
+    assert announced == ["session_completed"]
+    # Chromium warns that what is of this very site could leave the sandbox.
+    assert all("sandboxing" in complaint for complaint in teacher.complaints)
+    teacher.complaints.clear()
+
+
+def test_page_in_the_sandbox_is_read(teacher, examplary, settings):
+    settings.EXAMPLARY_MAX_RETRIES = 0
+    examplary.fail("POST", "/embed-sessions", status=429)
+    embed = teacher.open_embeds({"sandbox": True})
+
+    expect(embed).to_have_attribute("data-state", "failed")
+    teacher.complaints.clear()

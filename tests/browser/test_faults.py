@@ -1,0 +1,238 @@
+"""Whatever goes wrong, the user sees it in time, and one press is enough when it is over."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from playwright.sync_api import expect
+
+from django_examplary.testing import serve
+
+GRACE = 0.5
+
+
+@pytest.fixture
+def teacher(visit, settings):
+    settings.EXAMPLARY_MAX_RETRIES = 0
+    settings.EXAMPLARY_DEADLINE = settings.EXAMPLARY_TIMEOUT = 1.5
+    teacher = visit()
+    teacher.enter_as("teacher")
+
+    def launch(**options):
+        embed = teacher.open_embeds({"load": "click", "grace": GRACE, **options})
+        embed.get_by_role("link").first.click()
+        return embed
+
+    teacher.launch = launch
+    yield teacher
+    # About what went wrong.
+    teacher.complaints.clear()
+
+
+def try_again(teacher):
+    teacher.page.get_by_role("button", name="Try again").click()
+    expect(teacher.embed.get_by_role("heading", name="Generate an exam")).to_be_visible()
+    expect(teacher.page.locator("examplary-embed")).to_have_attribute("data-state", "loaded")
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ({"status": 429}, "Too many people are doing this right now"),
+        ({"status": 500}, "Examplary cannot be reached right now"),
+        ({"status": 401}, "This is not set up yet"),
+        ({"transport": "close"}, "Examplary cannot be reached right now"),
+        ({"delay": 30}, "Examplary cannot be reached right now"),
+        (
+            {"edit": lambda session: {**session, "embedUrl": "javascript:alert(1)"}},
+            "This is not set up yet",
+        ),
+    ],
+    ids=["429", "500", "401", "closed", "slow", "javascript"],
+)
+def test_launch_fails(teacher, examplary, fault, text):
+    examplary.fail("POST", "/embed-sessions", **fault)
+    embed = teacher.launch()
+
+    expect(embed).to_have_attribute("data-state", "failed")
+    panel = embed.locator("[data-examplary-state=failed]")
+    expect(panel.get_by_text(text)).to_be_visible()
+    expect(panel.get_by_text("Reference:")).to_be_visible()
+    link = panel.get_by_role("link", name="Open in a new tab")
+    assert link.get_attribute("rel") == "noopener"
+    assert "javascript:" not in teacher.page.content()
+    try_again(teacher)
+
+
+def test_embed_is_unreachable(teacher, examplary, settings):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    examplary.embed_origin = f"http://127.0.0.1:{port}"
+    settings.EXAMPLARY_EMBED_ORIGINS = [examplary.embed_origin]
+    embed = teacher.launch()
+
+    expect(embed.get_by_role("link", name="Open in a new tab")).to_be_visible()
+    with serve(examplary, port=port):
+        try_again(teacher)
+
+
+@pytest.mark.parametrize("display", ["inline", "modal"])
+def test_embed_refuses_the_frame(teacher, examplary, display):
+    examplary.embed_headers["X-Frame-Options"] = "DENY"
+    embed = teacher.launch(display=display)
+
+    expect(embed.get_by_role("link", name="Open in a new tab")).to_be_visible()
+    examplary.embed_headers.clear()
+    try_again(teacher)
+
+
+def test_embed_is_slow(teacher, examplary):
+    examplary.fail("GET", "/embeds/{token}", delay=30)
+    # Chromium takes the same navigation within three seconds for a mistake.
+    embed = teacher.launch(grace=3.5)
+
+    expect(embed.get_by_role("link", name="Open in a new tab")).to_be_visible()
+    expect(embed).to_have_attribute("data-state", "loading")
+    try_again(teacher)
+
+
+def test_session_has_expired_unnoticed(teacher, examplary):
+    teacher.launch()
+    expect(teacher.embed.get_by_role("heading", name="Generate an exam")).to_be_visible()
+    [session] = examplary.sessions.values()
+    examplary.expire(session.id)
+    embed = teacher.launch()
+
+    expect(embed.get_by_role("link", name="Open in a new tab")).to_be_visible()
+    try_again(teacher)
+    assert len(examplary.sessions) == 2
+
+
+def test_session_has_expired_at_work(teacher, examplary):
+    embed = teacher.launch()
+    expect(teacher.embed.get_by_role("heading", name="Generate an exam")).to_be_visible()
+    [session] = examplary.sessions.values()
+    examplary.expire(session.id)
+    embed.evaluate("embed => { embed.close() }")
+
+    expect(embed).to_have_attribute("data-state", "ended")
+    embed.get_by_role("button", name="Start again").click()
+    expect(teacher.embed.get_by_role("heading", name="Generate an exam")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    "fault", [{"status": 500}, {"status": 429}, {"delay": 5}], ids=["500", "429", "slow"]
+)
+def test_result_cannot_be_checked(teacher, examplary, announced, fault):
+    embed = teacher.launch()
+    examplary.fail("GET", "/embed-sessions/{id}", **fault)
+    teacher.press("complete")
+
+    expect(embed).to_have_attribute("data-state", "unverified")
+    embed.get_by_role("button", name="Try again").click()
+    expect(embed).to_have_attribute("data-state", "completed")
+    assert announced == ["session_completed"]
+
+
+def test_result_is_late(teacher, examplary, announced):
+    """The embed has said that it has finished, and will not say so again."""
+    embed = teacher.launch()
+    late = {"edit": lambda session: {**session, "status": "pending"}}
+    examplary.fail("GET", "/embed-sessions/{id}", times=None, **late)
+    teacher.press("complete")
+
+    # Longer than the script goes on asking.
+    expect(embed).to_have_attribute("data-state", "unverified", timeout=15_000)
+    expect(embed.get_by_role("status")).to_have_text(
+        "The result could not be checked yet Nothing is lost."
+    )
+    assert announced == []
+    examplary.heal()
+    embed.get_by_role("button", name="Try again").click()
+    expect(embed).to_have_attribute("data-state", "completed")
+    assert announced == ["session_completed"]
+
+
+def test_browser_is_offline_at_launch(teacher):
+    embed = teacher.open_embeds({"load": "click"})
+    teacher.page.context.set_offline(True)
+    embed.get_by_role("link").first.click()
+
+    expect(embed.get_by_text("You are offline", exact=True)).to_be_visible()
+    teacher.page.context.set_offline(False)
+    expect(teacher.embed.get_by_role("heading", name="Generate an exam")).to_be_visible()
+
+
+def test_browser_is_offline_at_the_end(teacher, announced):
+    embed = teacher.launch()
+    expect(teacher.embed.get_by_role("heading", name="Generate an exam")).to_be_visible()
+    teacher.page.route("**/sync/**", lambda route: route.abort())
+    teacher.page.evaluate("Object.defineProperty(navigator, 'onLine', {get: () => false})")
+    teacher.press("complete")
+
+    expect(embed).to_have_attribute("data-state", "offline")
+    assert announced == []
+    teacher.page.unroute_all()
+    teacher.page.evaluate("window.dispatchEvent(new Event('online'))")
+    expect(embed).to_have_attribute("data-state", "completed")
+    assert announced == ["session_completed"]
+
+
+@pytest.mark.parametrize("when", ["launch", "end"])
+def test_nobody_is_signed_in_any_more(teacher, when):
+    embed = teacher.open_embeds({"load": "click"})
+    if when == "end":
+        embed.get_by_role("link").first.click()
+        expect(teacher.embed.get_by_role("heading", name="Generate an exam")).to_be_visible()
+    teacher.page.context.clear_cookies(name="sessionid")
+    if when == "launch":
+        embed.get_by_role("link").first.click()
+    else:
+        teacher.press("complete")
+
+    expect(embed).to_have_attribute("data-state", "stale")
+    embed.get_by_role("button", name="Reload the page").click()
+    teacher.page.wait_for_load_state()
+    expect(teacher.page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_help_waits_for_the_frame_to_be_in_view(teacher):
+    embed = teacher.open_embeds({"grace": GRACE})
+    embed.evaluate("embed => embed.style.marginTop = '3000px'")
+    embed.evaluate("embed => embed.reload()")
+    teacher.page.wait_for_timeout(1500)
+    expect(embed.locator("[data-examplary-help]")).to_be_hidden()
+
+    embed.scroll_into_view_if_needed()
+    expect(embed.locator("[data-examplary-help]")).to_be_visible()
+
+
+@pytest.mark.parametrize("sign", ["message", "press"])
+def test_help_goes(teacher, sign):
+    embed = teacher.launch()
+    advice = embed.locator("[data-examplary-help]")
+    expect(advice).to_be_visible()
+    height = embed.bounding_box()["height"]
+    if sign == "message":
+        teacher.page.frames[-1].evaluate("parent.postMessage({type: 'hello'}, '*')")
+        expect(embed).to_have_attribute("data-state", "ready")
+    else:
+        embed.get_by_role("button", name="Hide this").click()
+
+    expect(advice).to_be_hidden()
+    assert embed.bounding_box()["height"] == height
+
+
+def test_another_tab_goes_all_the_way(teacher, examplary, announced):
+    examplary.embed_headers["X-Frame-Options"] = "DENY"
+    embed = teacher.launch()
+    with teacher.page.context.expect_page() as opened:
+        embed.get_by_role("link", name="Open in a new tab").click()
+    tab = opened.value
+    assert tab.evaluate("window.opener") is None
+    tab.locator("[data-examplary-action=complete]").click()
+
+    expect(tab.get_by_role("heading", name="Finished")).to_be_visible()
+    assert announced == ["session_completed"]

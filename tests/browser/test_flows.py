@@ -1,0 +1,175 @@
+"""The seven flows, from signing in to the result on the site."""
+
+from __future__ import annotations
+
+import zipfile
+
+import pytest
+from playwright.sync_api import expect
+
+NEW_EXAM = ("Mathematics 9", "Generate an exam")
+
+
+def test_whole_job(visit, examplary, announced):
+    teacher = visit("teacher")
+    teacher.follow(*NEW_EXAM)
+    teacher.embed.get_by_label("Name").fill("Powers and roots")
+    teacher.press("complete")
+
+    # The embed tells the page, the page asks the site, the site asks Examplary.
+    teacher.page.wait_for_url("**/courses/*/")
+    [exam_id] = examplary.exams
+    expect(teacher.page.get_by_text(exam_id)).to_be_visible()
+    assert announced == ["session_completed"]
+    assert len(examplary.calls("POST", "/users")) == 1
+    assert len(examplary.calls("POST", "/embed-sessions")) == 1
+
+    teacher.follow("Powers and roots")
+    with teacher.page.expect_download() as download:
+        teacher.follow("Download QTI 3")
+    assert download.value.suggested_filename == "powers-and-roots-qti3.zip"
+    with zipfile.ZipFile(download.value.path()) as package:
+        assert "imsmanifest.xml" in package.namelist()
+        assert package.testzip() is None
+
+
+def test_cancel(visit, examplary, announced):
+    teacher = visit("teacher")
+    teacher.follow(*NEW_EXAM)
+    teacher.press("cancel")
+
+    teacher.page.wait_for_url("**/courses/*/")
+    assert announced == ["session_cancelled"]
+    assert not examplary.exams
+
+
+def test_whole_window(visit, examplary, announced):
+    teacher = visit("teacher")
+    teacher.follow(*NEW_EXAM, "Use the whole window")
+    teacher.page.wait_for_url(f"{examplary.base_url}/embeds/*")
+    teacher.page.locator("[data-examplary-action=complete]").click()
+
+    teacher.page.wait_for_url("**/courses/*/")
+    [exam_id] = examplary.exams
+    expect(teacher.page.get_by_text(exam_id)).to_be_visible()
+    assert announced == ["session_completed"]
+
+
+def test_done(visit, examplary, announced):
+    teacher = visit("teacher")
+    teacher.follow("Mathematics 9", "Fractions and ratios", "Edit the exam")
+    question = teacher.embed.get_by_label("Question").first
+    question.fill("Write 0.625 as a fraction in its lowest terms.")
+    expect(teacher.embed.get_by_text("All changes saved")).to_be_visible()
+    teacher.follow("Done")
+
+    expect(teacher.page.get_by_role("heading", name="Fractions and ratios")).to_be_visible()
+    assert announced == ["session_closed"]
+    [exam] = examplary.exams.values()
+    assert "0.625" in exam["questions"][0]["title"]
+    [session] = examplary.sessions.values()
+    assert session.revoked
+
+
+@pytest.mark.parametrize(
+    ("path", "heading"),
+    [
+        (NEW_EXAM, "Generate an exam"),
+        (("Mathematics 9", "Generate a question"), "Generate a question"),
+        (("Mathematics 9", "New rubric"), "Edit the rubric"),
+        (("Mathematics 9", "Edit the rubric Explanation"), "Edit the rubric"),
+        (
+            ("Mathematics 9", "Fractions and ratios", "Mark the answers of Noor Haddad"),
+            "Mark an answer",
+        ),
+        (("Mathematics 9", "Fractions and ratios", "Edit the exam"), "Edit the exam"),
+    ],
+)
+def test_teacher_reaches(visit, path, heading):
+    teacher = visit("teacher")
+    teacher.follow(*path)
+
+    expect(teacher.embed.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("path", "heading"),
+    [
+        (("Mathematics 9", "Start Fractions and ratios"), "Take the exam"),
+        (("Mathematics 9", "Practise", "Start practising"), "Practice"),
+    ],
+)
+def test_student_reaches(visit, path, heading):
+    student = visit("student")
+    student.follow(*path)
+
+    expect(student.embed.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+
+
+def test_question_is_kept(visit):
+    teacher = visit("teacher")
+    teacher.follow("Biology 10", "Generate a question")
+    teacher.embed.locator("textarea").fill("What do mitochondria do?")
+    teacher.press("complete")
+
+    expect(teacher.page.get_by_text("What do mitochondria do?")).to_be_visible()
+
+
+def test_lesson_has_two_embeds(visit, announced):
+    teacher = visit("teacher")
+    teacher.follow("Mathematics 9", "Prepare a lesson")
+    embeds = teacher.page.locator("examplary-embed")
+    for number in range(2):
+        frame = embeds.nth(number).frame_locator("iframe")
+        frame.locator("[data-examplary-action=complete]").click()
+        expect(embeds.nth(number)).to_have_attribute("data-state", "completed")
+
+    assert announced == ["session_completed"] * 2
+    teacher.follow("Mathematics 9")
+    expect(teacher.page.get_by_text("No questions yet")).to_be_hidden()
+
+
+def test_language_is_that_of_the_reader(visit):
+    teacher = visit("teacher")
+    teacher.follow("Mathematics 9", "Nederlands")
+    teacher.follow("Toets genereren")
+
+    expect(teacher.page.get_by_text("Wat je bewaart")).to_be_visible()
+    expect(teacher.page.locator("iframe")).to_have_attribute("title", "Toets genereren")
+    expect(teacher.embed.get_by_role("heading", name="Toets genereren")).to_be_visible()
+
+
+def test_rubric_is_changed(visit):
+    teacher = visit("teacher")
+    teacher.follow("Mathematics 9", "Edit the rubric Explanation")
+    teacher.embed.get_by_label("Criterion").fill("Argument")
+    teacher.press("complete")
+
+    expect(teacher.page.get_by_role("link", name="Edit the rubric Argument")).to_be_visible()
+    expect(teacher.page.get_by_text("Explanation")).to_be_hidden()
+
+
+def test_exam_is_taken_and_marked(visit):
+    student = visit("student")
+    student.follow("Mathematics 9", "Start Fractions and ratios")
+    student.embed.get_by_label("Your answer").first.fill("Three eighths")
+    student.press("complete")
+    expect(student.page.get_by_text("Handed in", exact=True)).to_be_visible()
+
+    teacher = visit("teacher")
+    teacher.follow("Mathematics 9", "Fractions and ratios", "Mark the answers of Sam Okafor")
+    teacher.press("complete")
+    expect(teacher.page.get_by_text("Marked on")).to_be_visible()
+
+    student.page.reload()
+    expect(student.page.get_by_text("Marked", exact=True)).to_be_visible()
+
+
+def test_without_javascript(visit, announced):
+    teacher = visit("teacher", java_script_enabled=False)
+    teacher.follow("Mathematics 9", "Fractions and ratios", "Edit the exam")
+    expect(teacher.embed.get_by_role("heading", name="Edit the exam")).to_be_visible()
+    teacher.follow("Done")
+
+    expect(teacher.page.get_by_role("heading", name="Fractions and ratios")).to_be_visible()
+    assert announced == ["session_closed"]

@@ -1,0 +1,132 @@
+"""The admin's page that provisions many users, with the script that drives it and without."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from playwright.sync_api import expect
+
+from django_examplary import admin as module
+from django_examplary.models import ExamplaryActor
+
+FORM = "/admin/django_examplary/examplaryactor/provision/"
+PAGE = f"{FORM}?search=pupil&role=student"
+
+
+@pytest.fixture
+def pupils(school, examplary):
+    examplary.latency = 0.2
+    return User.objects.bulk_create(
+        User(username=f"pupil{number:02}", email=f"pupil{number:02}@school.example")
+        for number in range(80)
+    )
+
+
+def active():
+    return ExamplaryActor.objects.filter(state=ExamplaryActor.State.ACTIVE).count()
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_choose_look_and_confirm(visit, pupils, script):
+    admin = visit("admin", java_script_enabled=script)
+    admin.page.goto(admin.site + FORM)
+    expect(admin.page.get_by_role("button", name="Provision")).to_have_count(0)
+    admin.page.get_by_label("Search").fill("pupil0")
+    admin.page.get_by_label("Role at Examplary").select_option("student")
+    admin.follow("Select")
+
+    expect(admin.page.get_by_text("10 active users have no active actors")).to_be_visible()
+    expect(admin.page.get_by_label("Search")).to_have_value("pupil0")
+    expect(admin.page.get_by_label("Search")).to_be_disabled()
+    admin.follow("Select other users")
+    admin.page.get_by_label("Search").fill("pupil1")
+    admin.follow("Select", "Provision 10 users as teacher")
+
+    expect(admin.page.get_by_text("10 of 10 users, 0 failed")).to_be_visible()
+    made = ExamplaryActor.objects.filter(user__username__startswith="pupil1", role="teacher")
+    assert made.count() == active() == 10
+
+
+def test_stop_and_go_on(visit, examplary, pupils):
+    admin = visit("admin")
+    admin.page.goto(admin.site + PAGE)
+    admin.page.get_by_role("button", name="Provision 80 users as student").click()
+    expect(admin.page.get_by_role("progressbar")).to_be_visible()
+    expect(admin.page.get_by_role("button", name="Stop")).to_be_focused()
+    admin.page.wait_for_url("**started=*")
+    admin.page.get_by_role("button", name="Stop").click()
+
+    expect(admin.page.get_by_role("heading", name="Not finished")).to_be_visible()
+    assert 0 < active() < 80
+    admin.page.get_by_role("button", name="Continue").click()
+    expect(admin.page.get_by_role("heading", name="Finished", exact=True)).to_be_visible()
+    expect(admin.page.get_by_text("80 of 80 users, 0 failed")).to_be_visible()
+    assert active() == len(examplary.calls("POST", "/users")) == 80
+
+
+def test_server_that_is_away_for_a_while(visit, examplary, pupils):
+    admin = visit("admin")
+    admin.page.goto(admin.site + PAGE)
+    away = f"{admin.site}/admin/django_examplary/examplaryactor/provision/**"
+    admin.page.route(away, lambda route: route.abort(), times=1)
+    admin.page.get_by_role("button", name="Provision 80 users as student").click()
+
+    status = admin.page.get_by_role("status")
+    expect(status).to_have_text("The server does not answer. Trying again…")
+    expect(admin.page.get_by_role("heading", name="Finished", exact=True)).to_be_visible(
+        timeout=20_000
+    )
+    assert active() == 80
+    admin.complaints.clear()  # About the answer that did not come.
+
+
+def test_stop_while_the_api_wants_a_pause(visit, examplary, pupils):
+    examplary.fail("POST", "/users", status=429, headers={"Retry-After": "60"}, times=None)
+    admin = visit("admin")
+    admin.page.goto(admin.site + PAGE)
+    admin.page.get_by_role("button", name="Provision 80 users as student").click()
+    admin.page.wait_for_url("**started=*")
+    admin.page.get_by_role("button", name="Stop").click()
+
+    expect(admin.page.get_by_role("heading", name="Not finished")).to_be_visible()
+
+
+def test_little_is_read_out(visit, pupils, monkeypatch):
+    monkeypatch.setattr(module, "_BEAT", 0.1)
+    admin = visit("admin")
+    admin.page.goto(admin.site + PAGE)
+    said = []
+    admin.page.expose_function("heard", lambda text: said.append(text))
+    admin.page.evaluate("""() => {
+        const status = document.querySelector("[role=status]");
+        new MutationObserver(() => heard(status.textContent)).observe(status, {childList: true});
+    }""")
+    admin.page.get_by_role("button", name="Provision 80 users as student").click()
+    expect(admin.page.get_by_role("heading", name="Finished", exact=True)).to_be_visible(
+        timeout=20_000
+    )
+
+    tenths = [int(text.split()[0]) // 8 for text in said]
+    assert tenths == sorted(set(tenths))
+
+
+def test_without_script(visit, examplary, pupils):
+    admin = visit("admin", java_script_enabled=False)
+    admin.page.goto(admin.site + PAGE)
+    admin.page.get_by_role("button", name="Provision 80 users as student").click()
+    while admin.page.get_by_role("button", name="Continue").count():
+        admin.page.get_by_role("button", name="Continue").click()
+
+    expect(admin.page.get_by_text("80 of 80 users, 0 failed")).to_be_visible()
+    assert active() == 80
+
+
+def test_session_that_ended_leads_to_the_sign_in(visit, pupils):
+    admin = visit("admin")
+    admin.page.goto(admin.site + PAGE)
+    admin.page.context.clear_cookies(name="sessionid")
+    admin.page.get_by_role("button", name="Provision 80 users as student").click()
+
+    expect(admin.page.get_by_label("Username")).to_be_visible()
+    assert active() == 0
+    admin.complaints.clear()

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlencode
+
+from axe_playwright_python.base import AxeResults
+from axe_playwright_python.sync_playwright import Axe
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.test import Client
+from playwright.sync_api import FrameLocator, Locator, Page
+
+# Chromium's own report of a violation does not say where it happened.
+REPORT_VIOLATIONS = """
+document.addEventListener("securitypolicyviolation", (event) => {
+  console.error(`${event.effectiveDirective} forbids ${event.blockedURI} in ${document.URL}`);
+});
+"""
+
+AXE = Axe()
+WIDTHS = (320, 1000)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+
+@dataclass
+class Visitor:
+    """Somebody at a browser, and everything their browser complains about."""
+
+    page: Page
+    site: str
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.set_default_timeout(10_000)
+        self.page.add_init_script(REPORT_VIOLATIONS)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._listen)
+
+    def _listen(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.text} ({message.location['url']})")
+
+    def sign_in(self, username: str) -> None:
+        self.page.goto(self.site)
+        self.page.get_by_label("Username").fill(username)
+        self.page.get_by_label("Password").fill("demo")
+        self.page.get_by_role("button", name="Sign in").click()
+
+    def enter_as(self, username: str) -> None:
+        """Be signed in, without the form."""
+        client = Client()
+        client.force_login(User.objects.get(username=username))
+        name = settings.SESSION_COOKIE_NAME
+        value = client.cookies[name].value
+        self.page.context.add_cookies([{"name": name, "value": value, "url": self.site}])
+
+    def open_embeds(self, *options: dict[str, Any]) -> Locator:
+        """Go to a page with such embeds; each is the tag's options, and has defaults for them."""
+        query = urlencode({"embed": [json.dumps(each) for each in options]}, doseq=True)
+        self.page.goto(f"{self.site}/embeds/?{query}")
+        return self.page.locator("examplary-embed")
+
+    def follow(self, *names: str) -> None:
+        """Press links and buttons, one after the other, as each page offers them."""
+        for name in names:
+            link = self.page.get_by_role("link", name=name, exact=True)
+            link.or_(self.page.get_by_role("button", name=name, exact=True)).click()
+
+    @property
+    def embed(self) -> FrameLocator:
+        return self.page.frame_locator("examplary-embed iframe")
+
+    def press(self, action: str) -> None:
+        """Press "complete" or "cancel" inside the embed."""
+        self.embed.locator(f"[data-examplary-action={action}]").click()
+
+    def audit(self, pictures: Path) -> list[str]:
+        """Look at the page at every width, by day and by night; return what axe has against it."""
+        found = []
+        self.page.evaluate(AXE.axe_script)
+        for scheme in SCHEMES:
+            self.page.emulate_media(color_scheme=scheme)
+            options: dict[str, Any] = {"iframes": False}
+            if scheme == "dark":
+                # It is the same page but for its colours.
+                options["runOnly"] = ["color-contrast"]
+            for width in WIDTHS:
+                self.page.set_viewport_size({"width": width, "height": 640})
+                self.page.screenshot(path=f"{pictures}-{width}-{scheme}.png")
+                assert self.page.evaluate("document.scrollingElement.scrollWidth") <= width
+                results = AxeResults(self.page.evaluate("options => axe.run(options)", options))
+                found += [results.generate_report()] if results.violations_count else []
+        return found

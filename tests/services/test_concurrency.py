@@ -1,0 +1,549 @@
+"""Many at once and killed halfway: with threads, with processes, and with a machine that looks for
+an order of events that nobody thought of. On whichever database the tests run on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth import get_user_model
+from django.db import IntegrityError, OperationalError, connection
+from django.urls import reverse
+from django.utils import timezone
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from django_examplary import services
+from django_examplary.client import ExamplaryClient
+from django_examplary.conf import conf
+from django_examplary.exceptions import ExamplaryError
+from django_examplary.flows import GenerateExam
+from django_examplary.launch import LaunchRequest, sign_return
+from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.services import actors, sessions
+from django_examplary.signals import session_completed
+from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+State = ExamplaryActor.State
+Status = ExamplarySession.Status
+ORIGIN = "https://school.example"
+
+
+def lapse():
+    """Let every claim be older than its holder can still be."""
+    past = timezone.now() - timedelta(minutes=5)
+    ExamplaryActor.objects.filter(state__in=[State.CLAIMED, State.UNCERTAIN]).update(
+        claimed_at=past
+    )
+    ExamplarySession.objects.filter(status=Status.CREATING).update(created_at=past)
+
+
+# Processes
+
+PREAMBLE = """
+import os, signal, sys
+from django.conf import settings
+settings.DATABASES["default"]["NAME"] = os.environ["TEST_DATABASE"]
+settings.DATABASES["default"].pop("TEST", None)
+import django
+django.setup()
+settings.EXAMPLARY_API_URL = os.environ["FAKE_URL"]
+settings.EXAMPLARY_EMBED_ORIGINS = [os.environ["FAKE_URL"]]
+settings.EXAMPLARY_MAX_RETRIES = int(os.environ["RETRIES"])
+settings.DEBUG = True
+from django.contrib.auth import get_user_model
+from django_examplary import services
+from django_examplary.conf import conf
+from django_examplary.client import ExamplaryClient
+from django_examplary.flows import GenerateExam
+from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.services import actors, sessions
+user = get_user_model().objects.get(username="teacher")
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def before(owner, name):
+    setattr(owner, name, die)
+
+def after(owner, name):
+    function = getattr(owner, name)
+    setattr(owner, name, lambda *args, **kwargs: (function(*args, **kwargs), die()))
+"""
+
+
+def start(script, fake, retries=0):
+    """Run a script in a process of its own, on the database of the test."""
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "TEST_DATABASE": str(connection.settings_dict["NAME"]),
+        "FAKE_URL": fake.base_url,
+        "RETRIES": str(retries),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", PREAMBLE + textwrap.dedent(script)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    """Wait for a process, and return how it ended."""
+    process.communicate()
+    return process.returncode
+
+
+@pytest.mark.parametrize("call", ["launch", "provision"])
+def test_processes_make_each_user_and_session_once(fake, teacher, call):
+    fake.latency = 0.2
+    script = {
+        "provision": "services.provision_actor(user)",
+        "launch": f"services.open_session(user, GenerateExam(), origin={ORIGIN!r})",
+    }[call]
+    processes = [start(script, fake) for _ in range(4)]
+    assert [finish(process) for process in processes] == [0] * 4
+    assert len(fake.calls("POST", "/users")) == 1
+    assert len(fake.sessions) == (call == "launch")
+    assert ExamplaryActor.objects.get().is_active
+
+
+KILLED = {
+    # Where, how many users Examplary has of ours by then, and the state that is left.
+    "after the claim": ("before(ExamplaryClient, 'create_user')", 0, State.CLAIMED),
+    "after the answer": ("after(ExamplaryClient, 'create_user')", 1, State.CLAIMED),
+    "before the store": ("before(actors, 'store_actor')", 1, State.CLAIMED),
+    "after the store": ("after(actors, 'store_actor')", 1, State.ACTIVE),
+}
+
+
+@pytest.mark.parametrize("duplicates", ["refuse", "return", "create"])
+@pytest.mark.parametrize("point", KILLED)
+def test_killed_while_provisioning(fake, teacher, point, duplicates):
+    crash, made, state = KILLED[point]
+    fake.duplicates = duplicates
+    process = start(f"{crash}\nservices.provision_actor(user)", fake)
+    assert finish(process) == -signal.SIGKILL
+    assert len(fake.users) == 1 + made
+    assert ExamplaryActor.objects.get().state == state
+    lapse()
+    outcome = attempt(lambda: services.provision_actor(teacher))
+    actor = ExamplaryActor.objects.get()
+    if made and state == State.CLAIMED and duplicates == "refuse":
+        # Only Examplary's own list of users tells the id; an operator links it.
+        assert (outcome, actor.state) == ("ExamplaryInvalidRequestError", State.FAILED)
+        services.link_actor(teacher, list(fake.users)[-1])
+        actor.refresh_from_db()
+    assert actor.is_active
+    assert actor.examplary_id in fake.users
+    orphans = len(fake.users) - 2
+    assert orphans == (made and state == State.CLAIMED and duplicates == "create")
+
+
+@pytest.mark.parametrize(
+    ("crash", "left"),
+    [
+        ("before(ExamplaryClient, 'create_embed_session')", Status.CREATING),
+        ("after(ExamplaryClient, 'create_embed_session')", Status.CREATING),
+        ("before(sessions, '_store')", Status.CREATING),
+        ("after(sessions, '_store')", Status.PENDING),
+    ],
+)
+def test_killed_while_opening(fake, teacher, crash, left):
+    script = f"{crash}\nservices.open_session(user, GenerateExam(), origin={ORIGIN!r})"
+    assert finish(start(script, fake)) == -signal.SIGKILL
+    assert ExamplarySession.objects.get().status == left
+    lapse()
+    session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+    assert session.is_open
+    assert ExamplarySession.objects.count() == 1
+    assert session.embed_url == fake.sessions[session.examplary_id].embed_url
+
+
+# Threads
+
+
+def attempt(call):
+    try:
+        return call()
+    except ExamplaryError as error:
+        return type(error).__name__
+
+
+def at_once(*calls):
+    """Run the calls in threads that start together, and return what came of them."""
+    barrier = threading.Barrier(len(calls))
+    outcomes = []
+
+    def run(call):
+        try:
+            barrier.wait()
+            outcomes.append(attempt(call))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def test_message_return_and_sweep_at_once_announce_once(fake, client, teacher):
+    received = []
+
+    def receiver(session, outputs, **kwargs):
+        received.append(outputs.exam_id)
+
+    session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+    token = LaunchRequest(user_id=str(teacher.pk), session_id=str(session.pk)).sign()
+    sync, close = (reverse(f"django_examplary:{name}", args=[token]) for name in ("sync", "close"))
+    back = reverse("django_examplary:return", args=[sign_return(str(session.pk))])
+    client.force_login(teacher)
+    fake.complete(session.examplary_id, {"examId": "exam_1"})
+    fake.latency = 0.05
+    session_completed.connect(receiver)
+    try:
+        at_once(
+            *[lambda: client.post(sync)] * 3,
+            *[lambda: client.post(close)] * 3,
+            *[lambda: client.get(back)] * 3,
+            *[services.sweep_sessions] * 2,
+        )
+    finally:
+        session_completed.disconnect(receiver)
+    assert received == ["exam_1"]
+    session.refresh_from_db()
+    assert (session.status, session.outputs) == (Status.COMPLETED, {"examId": "exam_1"})
+
+
+def test_revoking_while_verifying_ends_in_one_of_the_two(fake, teacher):
+    session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+    fake.latency = 0.02
+    at_once(
+        *[lambda: services.verify_session(ExamplarySession.objects.get())] * 3,
+        *[lambda: services.revoke_session(ExamplarySession.objects.get())] * 3,
+    )
+    session.refresh_from_db()
+    assert (session.status, session.embed_url, session.open_key) == (Status.REVOKED, "", None)
+    assert fake.sessions[session.examplary_id].revoked
+
+
+def test_user_deleted_while_many_launch(fake, teacher):
+    fake.latency = 0.1
+    users = get_user_model().objects
+
+    def launch():
+        return services.open_session(teacher, GenerateExam(), origin=ORIGIN).pk
+
+    def delete():
+        # A row that came in between, or a deadlock: Django's own race.
+        with contextlib.suppress(IntegrityError, OperationalError):
+            users.filter(pk=teacher.pk).delete()
+
+    outcomes = at_once(*[launch] * 6, *[delete] * 3)
+    users.filter(pk=teacher.pk).delete()
+    assert len(outcomes) == 9
+    assert not ExamplaryActor.objects.exists()
+    assert not ExamplarySession.objects.open().exists()
+    assert attempt(launch) == "ExamplaryNotProvisionedError"
+
+
+def test_one_user_each_for_many_users_and_many_tabs(fake):
+    users = [
+        get_user_model().objects.create_user(f"u{number}", f"u{number}@school.example")
+        for number in range(6)
+    ]
+    fake.latency = 0.05
+    outcomes = at_once(
+        *[
+            lambda user=user: services.open_session(user, GenerateExam(), origin=ORIGIN).embed_url
+            for user in users * 5
+        ]
+    )
+    assert Counter(Counter(outcomes).values()) == {5: 6}
+    assert len(fake.calls("POST", "/users")) == len(fake.calls("POST", "/embed-sessions")) == 6
+
+
+# All of it together, counted
+
+CROWD = """
+import json, logging, random, threading, time
+logging.basicConfig(level=logging.DEBUG)
+users = list(get_user_model().objects.filter(username__startswith="u"))
+answers = []
+
+def visit():
+    for user in random.sample(users, len(users)):
+        started = time.monotonic()
+        try:
+            url = services.open_session(user, GenerateExam(), origin="https://x.example").embed_url
+        except Exception as error:
+            url = repr(error)
+        answers.append([user.pk, url, time.monotonic() - started])
+
+threads = [threading.Thread(target=visit) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps(answers))
+"""
+
+
+def test_crowd(fake, record_property):
+    """Three processes of four threads launch for eight users each, while the API says "wait"."""
+    users = [
+        get_user_model().objects.create_user(f"u{number}", f"u{number}@school.example")
+        for number in range(8)
+    ]
+    get_user_model().objects.create_user("teacher")
+    fake.latency = 0.02
+    fake.fail("POST", times=6, status=429, headers={"Retry-After": "0"})
+    crowd = [start(CROWD, fake, retries=2) for _ in range(3)]
+    outputs = [process.communicate() for process in crowd]
+    assert [process.returncode for process in crowd] == [0, 0, 0]
+    answers = [answer for output, _ in outputs for answer in json.loads(output)]
+    logs = "".join(log for _, log in outputs)
+    actors = dict(ExamplaryActor.objects.values_list("user", "examplary_id"))
+    sessions = {session.embed_url: session.actor for session in fake.sessions.values()}
+    figures = {
+        "calls": len(answers),
+        "duplicates": len(fake.users) - 1 - len(users) + len(fake.sessions) - len(users),
+        "lost ids": len(fake.users.keys() - actors.values() - {fake.owner_id}),
+        "wrong answers": sum(sessions.get(url) != actors[user] for user, url, _ in answers),
+        "leaked secrets": sum(
+            secret in logs for secret in (DEFAULT_API_KEY, *sessions, *fake.sessions)
+        ),
+        "hung workers": sum(seconds > conf.EXAMPLARY_DEADLINE for *_, seconds in answers),
+    }
+    counts = ", ".join(f"{name} {count}" for name, count in figures.items())
+    record_property(f"A crowd on {connection.vendor}", counts)
+    assert figures == {"calls": 96, **dict.fromkeys(list(figures)[1:], 0)}
+
+
+# Any order of events
+
+FAULTS = [
+    {"status": 400},
+    {"status": 403},
+    {"status": 429},
+    {"status": 500},
+    {"status": 500, "before": False},
+    {"transport": "close"},
+    {"transport": "reset", "before": False},
+    {"transport": "truncate"},
+    {"transport": "garbage", "before": False},
+]
+
+
+class Provisioning(RuleBasedStateMachine):
+    """Two users who come and go while the API fails in every way, of each of its characters."""
+
+    @initialize(duplicates=st.sampled_from(["refuse", "return", "create"]), shared=st.booleans())
+    def begin(self, duplicates, shared):
+        self.server = serve(FakeExamplary(duplicates=duplicates))
+        running = self.server.__enter__()
+        self.fake = running.fake
+        self.overrides = {
+            "EXAMPLARY_API_URL": running.url,
+            "EXAMPLARY_EMBED_ORIGINS": [running.url],
+            "EXAMPLARY_MAX_RETRIES": 0,
+            "DEBUG": True,
+        }
+        for name, value in self.overrides.items():
+            setattr(django_settings, name, value)
+        for client in (services.get_client(), bulk_client()):
+            # What they learn of an outage is for other tests.
+            client._cooldown.FAILURES = 10**9
+        #: How often the API may be asked for a user: once each, once more whenever it is not known
+        #: what came of it, or is known to have come to nothing.
+        self.allowed = 2
+        users = get_user_model().objects
+        self.users = [
+            users.create_user("a", "a@school.example"),
+            users.create_user("b", "a@school.example" if shared else "b@school.example"),
+        ]
+
+    @rule(who=st.integers(0, 1))
+    def provision(self, who):
+        attempt(lambda: services.provision_actor(self.users[who]))
+
+    @rule(who=st.integers(0, 1))
+    def launch(self, who):
+        attempt(lambda: services.open_session(self.users[who], GenerateExam(), origin=ORIGIN))
+
+    @rule()
+    def provision_everybody(self):
+        attempt(
+            lambda: services.provision_actors(
+                get_user_model().objects.all(), concurrency=2, rate=0, client=bulk_client()
+            )
+        )
+
+    @rule(
+        who=st.integers(0, 1),
+        fault=st.sampled_from(FAULTS),
+        path=st.sampled_from(["/users", "/embed-sessions"]),
+    )
+    def launch_badly(self, who, fault, path):
+        self.fake.fail("POST", path, **fault)
+        self.launch(who)
+        self.fake.heal()
+        self.allowed += 1
+
+    @rule(
+        who=st.integers(0, 1),
+        name=st.sampled_from(["create_user", "create_embed_session"]),
+    )
+    def crash_after_the_answer(self, who, name):
+        """The claim stays with nobody until it lapses."""
+
+        def crash(self, **options):
+            function(self, **options)
+            raise KeyboardInterrupt
+
+        function = getattr(ExamplaryClient, name)
+        setattr(ExamplaryClient, name, crash)
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                self.launch(who)
+        finally:
+            setattr(ExamplaryClient, name, function)
+        self.allowed += 1
+
+    @rule()
+    def wait_for_the_lease(self):
+        lapse()
+
+    @rule(hours=st.sampled_from([-1, 1]))
+    def let_the_clock_jump(self, hours):
+        """Seen from the rows: whatever they say happened longer ago, or has yet to happen."""
+        for rows, field in ((ExamplaryActor, "claimed_at"), (ExamplarySession, "asked_at")):
+            for row in rows.objects.exclude(**{field: None}):
+                moved = getattr(row, field) - timedelta(hours=hours)
+                rows.objects.filter(pk=row.pk).update(**{field: moved})
+
+    @rule(who=st.integers(0, 1))
+    def revoke(self, who):
+        rows = ExamplarySession.objects.open().filter(actor__user=self.users[who])
+        attempt(lambda: [services.revoke_session(session) for session in rows])
+
+    @rule(who=st.integers(0, 1))
+    def deactivate_and_return(self, who):
+        for is_active in (False, True):
+            self.users[who].is_active = is_active
+            self.users[who].save()
+
+    @rule()
+    def complete_and_sweep(self):
+        for session in self.fake.sessions.values():
+            attempt_to_complete(self.fake, session)
+        attempt(services.sweep_sessions)
+
+    @rule(who=st.integers(0, 1))
+    def lose_the_user_at_examplary(self, who):
+        actor = ExamplaryActor.objects.filter(user=self.users[who]).first()
+        if actor is not None and actor.examplary_id:
+            self.fake.users.pop(actor.examplary_id, None)
+            self.allowed += 1
+
+    @rule(who=st.integers(0, 1))
+    def erase(self, who):
+        attempt(lambda: services.erase_user(self.users[who]))
+        self.allowed += 1
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "fake"))
+    def nobody_shares_an_actor(self):
+        ids = list(ExamplaryActor.objects.exclude(examplary_id=None).values_list("examplary_id"))
+        assert len(set(ids)) == len(ids)
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "fake"))
+    def active_means_known(self):
+        for actor in ExamplaryActor.objects.all():
+            assert actor.is_active == (actor.examplary_id is not None)
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "fake"))
+    def open_means_usable(self):
+        for session in ExamplarySession.objects.all():
+            assert session.is_open == bool(session.embed_url)
+            assert session.is_open or session.open_key is None or session.status == Status.CREATING
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "fake"))
+    def nobody_is_made_twice(self):
+        if self.fake.duplicates == "create":
+            assert len(self.fake.users) - 1 <= self.allowed
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "fake"))
+    def over_means_revoked(self):
+        """Or to be revoked: nobody can work in a session that is over here."""
+        for session in ExamplarySession.objects.exclude(status__in=[Status.PENDING]):
+            remote = self.fake.sessions.get(session.examplary_id)
+            open_there = remote is not None and self.fake.is_open(remote)
+            assert session.revoke_pending or not open_there
+
+    def teardown(self):
+        self.server.__exit__(None, None, None)
+        get_user_model().objects.all().delete()
+        ExamplarySession.objects.all().delete()
+
+
+def bulk_client():
+    return services.get_client(max_retries=0, pool_size=2)
+
+
+def attempt_to_complete(fake, session):
+    if session.status == "pending" and fake.is_open(session):
+        fake.complete(session.id)
+
+
+def test_any_order_of_events(settings, monkeypatch):
+    for module in (actors, sessions):
+        # Nobody else is at work whom it would help to wait for.
+        monkeypatch.setattr(module, "latest", lambda seconds: time.monotonic())
+    for name in ("API_URL", "EMBED_ORIGINS", "MAX_RETRIES"):
+        # So that they are set back after the test.
+        setattr(settings, f"EXAMPLARY_{name}", getattr(settings, f"EXAMPLARY_{name}", None))
+    settings.DEBUG = settings.DEBUG
+    run_state_machine_as_test(
+        Provisioning,
+        settings=hypothesis_settings,
+    )
+
+
+hypothesis_settings = settings(
+    max_examples=30,
+    stateful_step_count=15,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import OperationalError, connection, connections, transaction
+from django.db.transaction import TransactionManagementError
+
+from django_examplary import services
+from django_examplary.flows import GenerateExam
+from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.services.connections import commit, non_atomic
+
+pytestmark = pytest.mark.django_db
+
+ORIGIN = "https://school.example"
+
+
+@pytest.mark.parametrize("failures", [0, 1, 5])
+def test_commit_is_repeated_when_the_database_gives_up(failures):
+    left = [OperationalError("deadlock")] * failures
+
+    def work():
+        user = User.objects.create_user("ann")
+        if left:
+            raise left.pop()
+        return user
+
+    assert commit(work) == User.objects.get()
+
+
+def test_commit_gives_up_too():
+    def work():
+        raise OperationalError("disk full")
+
+    with pytest.raises(OperationalError, match="disk full"):
+        commit(work)
+
+
+# Transactions
+
+CALLS = {
+    "provision_actor": lambda user: services.provision_actor(user),
+    "link_actor": lambda user: services.link_actor(user, "user_1"),
+    "open_session": lambda user: services.open_session(user, GenerateExam(), origin=ORIGIN),
+    "grant_access": lambda user: services.grant_access(user, "exam_1", "viewer"),
+    "sweep_sessions": lambda user: services.sweep_sessions(),
+    "erase_user": services.erase_user,
+}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", CALLS)
+def test_services_refuse_a_transaction(fake, teacher, name):
+    with transaction.atomic(), pytest.raises(TransactionManagementError, match=name):
+        CALLS[name](teacher)
+    assert fake.requests == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_services_refuse_a_connection_that_does_not_commit(fake, teacher):
+    transaction.set_autocommit(False)
+    try:
+        with pytest.raises(TransactionManagementError, match="provision_actor"):
+            services.provision_actor(teacher)
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+    assert fake.requests == []
+
+
+def test_view_is_kept_out_of_the_transactions_of_every_database():
+    view = non_atomic(lambda request: None)
+    assert view._non_atomic_requests == set(connections)
+
+
+# A replica that is behind
+
+
+class ReadsElsewhere:
+    """As a project routes its reads to a replica; here it is one that never catches up."""
+
+    def db_for_read(self, model, **hints):
+        return "replica" if model in (ExamplaryActor, ExamplarySession) else None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_services_read_what_was_written(fake, teacher, settings, monkeypatch):
+    monkeypatch.setitem(connections.settings, "replica", connection.settings_dict)
+    settings.DATABASE_ROUTERS = [ReadsElsewhere()]
+
+    replica = connections["replica"]
+    # Whoever reads from it fails.
+    monkeypatch.setattr(replica, "cursor", None)
+    try:
+        session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+        services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+        fake.complete(session.examplary_id)
+        session = services.verify_session(session)
+        services.sweep_sessions()
+        services.provision_actors(User.objects.all())
+        services.revoke_sessions(ExamplaryActor.objects.using("default").get())
+        services.erase_user(teacher)
+    finally:
+        replica.close()
+        del connections["replica"]
+    assert (session.status, session.get_outputs().exam_id[:5]) == ("completed", "exam_")
+
+
+# Forks
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_fork_in_the_middle_of_a_call_does_not_block_the_child(fake):
+    script = """
+import os, signal, sys
+import django
+django.setup()
+from django_examplary import services
+client = services.get_client()
+with client._lock, client._cooldown._lock:
+    pid = os.fork()
+    if not pid:
+        signal.alarm(10)
+        services.get_client().get_me()
+        os._exit(0)
+sys.exit(os.waitpid(pid, 0)[1] != 0)
+"""
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "EXAMPLARY_API_URL": fake.base_url,
+    }
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
+    assert ended.returncode == 0
+    assert len(fake.requests) == 1

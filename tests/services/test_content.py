@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.db import transaction
+from django.db.transaction import TransactionManagementError
+
+from django_examplary import services
+from django_examplary.exceptions import (
+    ExamplaryAccessError,
+    ExamplaryPermissionError,
+    ExamplaryValidationError,
+)
+from django_examplary.flows import EditExam, MarkAnswer, PracticeSpaceStudent, TakeExam
+from django_examplary.models import ExamplarySession
+
+pytestmark = pytest.mark.django_db
+
+ORIGIN = "https://school.example"
+
+
+@pytest.fixture
+def exam(fake):
+    return fake.add_exam()["id"]
+
+
+@pytest.fixture
+def actor(fake, teacher):
+    return services.provision_actor(teacher).examplary_id
+
+
+@pytest.mark.parametrize(
+    ("has", "wants", "answer"),
+    [
+        (None, "participant", False),
+        ("participant", "participant", True),
+        ("participant", "viewer", False),
+        ("viewer", "editor", False),
+        ("editor", "editor", True),
+        ("manager", "editor", True),
+        ("owner", "participant", True),
+    ],
+)
+def test_check_access_knows_the_order_of_roles(fake, teacher, actor, exam, has, wants, answer):
+    if has:
+        fake.grant(exam, actor, has)
+    assert services.check_access(teacher, exam, wants) is answer
+
+
+def test_user_without_an_actor_has_no_access_and_is_given_no_actor(fake, teacher, exam):
+    assert services.check_access(teacher, exam, "viewer") is False
+    assert fake.requests == []
+
+
+@pytest.mark.parametrize("role", ["owner", "manager", "editor"])
+def test_grant_access_never_lowers_a_role(fake, teacher, actor, exam, role):
+    fake.grant(exam, actor, role)
+    services.grant_access(teacher, exam, "editor")
+    assert fake.calls("POST", "/permissions/{resource}") == []
+    assert fake.permissions[exam][actor]["role"] == role
+
+
+def test_grant_access_raises_what_is_too_low(fake, teacher, actor, exam):
+    fake.grant(exam, actor, "viewer")
+    services.grant_access(teacher, exam, "editor")
+    assert fake.permissions[exam][actor]["role"] == "editor"
+
+
+@pytest.mark.parametrize(("role", "sent"), [("participant", "student"), ("viewer", "teacher")])
+def test_grant_access_provisions_whoever_fits_the_role(fake, student, exam, role, sent):
+    actor = services.grant_access(student, exam, role)
+    assert actor.role == sent
+    assert fake.permissions[exam][actor.examplary_id]["role"] == role
+
+
+def test_key_without_access_is_an_error(fake, teacher, actor, exam):
+    fake.forbidden.add(exam)
+    with pytest.raises(ExamplaryPermissionError):
+        services.check_access(teacher, exam, "viewer")
+    with pytest.raises(ExamplaryPermissionError):
+        services.grant_access(teacher, exam, "viewer")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_inside_a_transaction_nothing_is_sent(fake, teacher, actor, exam):
+    sent = len(fake.requests)
+    for call in (services.check_access, services.grant_access):
+        with transaction.atomic(), pytest.raises(TransactionManagementError):
+            call(teacher, exam, "viewer")
+    assert len(fake.requests) == sent
+
+
+# At launch
+
+FLOWS = {
+    "edit-exam": (lambda fake: EditExam(exam_id=fake.add_exam()["id"]), "editor"),
+    "mark-answer": (lambda fake: MarkAnswer(extra={"examId": fake.add_exam()["id"]}), "editor"),
+    "take-exam": (lambda fake: TakeExam(exam_id=fake.add_exam()["id"]), "participant"),
+    "practice-space-student": (
+        lambda fake: PracticeSpaceStudent(practice_space_id=fake.add_practice_space()["id"]),
+        "participant",
+    ),
+}
+
+
+@pytest.mark.parametrize("slug", FLOWS)
+def test_launch_looks_first_and_grants_only_if_it_may(fake, student, slug):
+    fake.staging = True
+    make, role = FLOWS[slug]
+    flow = make(fake)
+    with pytest.raises(ExamplaryAccessError, match=f"not {role} of {flow.resource}") as caught:
+        services.open_session(student, flow, origin=ORIGIN)
+    assert (caught.value.resource, caught.value.role) == (flow.resource, role)
+    assert fake.calls("POST", "/embed-sessions") == []
+    assert not ExamplarySession.objects.exists()
+    session = services.open_session(student, flow, origin=ORIGIN, grant_access=True)
+    assert session.is_open
+    assert fake.permissions[flow.resource][session.actor.examplary_id]["role"] == role
+    # Now that the role is there it needs no granting.
+    assert services.open_session(student, flow, origin=ORIGIN, reuse=False).is_open
+    assert len(fake.calls("POST", "/permissions/{resource}")) == 1
+
+
+def test_key_that_may_not_look_need_not(fake, teacher, actor, exam):
+    fake.forbidden.add(exam)
+    flow = EditExam(exam_id=exam)
+    assert services.open_session(teacher, flow, origin=ORIGIN).is_open
+    with pytest.raises(ExamplaryPermissionError):
+        services.open_session(teacher, flow, origin=ORIGIN, grant_access=True)
+
+
+def test_flow_that_names_no_exam_is_opened_but_nothing_can_be_granted(fake, teacher):
+    assert services.open_session(teacher, MarkAnswer(), origin=ORIGIN).is_open
+    with pytest.raises(ExamplaryValidationError, match="needs to know the exam_id"):
+        services.open_session(teacher, MarkAnswer(), origin=ORIGIN, grant_access=True)
+
+
+def test_lost_actor_is_replaced_before_it_is_granted_access(fake, teacher, actor, exam):
+    del fake.users[actor]
+    session = services.open_session(
+        teacher, EditExam(exam_id=exam), origin=ORIGIN, grant_access=True
+    )
+    fresh = json.loads(fake.calls("POST", "/embed-sessions")[0].body)["actor"]
+    assert fresh != actor
+    assert fake.permissions[exam][fresh]["role"] == "editor"
+    assert fake.sessions[session.examplary_id].actor == fresh
+
+
+def test_lost_actor_is_replaced_by_whoever_grants_access(fake, teacher, actor, exam):
+    del fake.users[actor]
+    fresh = services.grant_access(teacher, exam, "editor").examplary_id
+    assert fresh != actor
+    assert fake.permissions[exam][fresh]["role"] == "editor"

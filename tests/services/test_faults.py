@@ -1,0 +1,218 @@
+"""The fault matrix: whatever goes wrong on the wire, in each of the four journeys.
+
+A fault is ordered from the fake and met over real sockets. For each the table below says how often
+the request is sent and what the rows look like afterwards; and when the fault is over, every
+journey must come to its good end. Faults before anything is sent are in `test_transport`, those of
+the database and of whole processes in `test_concurrency`.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+from django_examplary import services
+from django_examplary.exceptions import ExamplaryError
+from django_examplary.flows import GenerateExam
+from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.testing import DEFAULT_API_KEY
+
+pytestmark = pytest.mark.django_db
+
+State = ExamplaryActor.State
+Status = ExamplarySession.Status
+
+
+def provision(user):
+    services.provision_actor(user)
+
+
+def launch(user):
+    services.open_session(user, GenerateExam(), origin="https://school.example")
+
+
+def verify(user):
+    services.verify_session(ExamplarySession.objects.get())
+
+
+def revoke(user):
+    # Does not raise: a sweep asks again.
+    services.revoke_session(ExamplarySession.objects.get())
+
+
+#: For each journey the request that the fault hits.
+JOURNEYS = {
+    provision: ("POST", "/users"),
+    launch: ("POST", "/embed-sessions"),
+    verify: ("GET", "/embed-sessions/{id}"),
+    revoke: ("DELETE", "/embed-sessions/{id}"),
+}
+
+#: What faults mean, with the state of the actor after `provision`, and how often each journey sends
+#: its request.
+UNANSWERED = (State.UNCERTAIN, {provision: 1, launch: 2, verify: 3, revoke: 3})
+UNREADABLE = (State.UNCERTAIN, {provision: 1, launch: 2, verify: 3, revoke: 1})
+UNUSABLE = (State.UNCERTAIN, {provision: 1, launch: 1, verify: 1, revoke: 1})
+NOT_TAKEN = (State.UNCERTAIN, {provision: 1, launch: 1, verify: 1, revoke: 1})
+COME_LATER = (State.PENDING, {provision: 3, launch: 3, verify: 3, revoke: 3})
+COME_MUCH_LATER = (State.PENDING, {provision: 1, launch: 1, verify: 1, revoke: 1})
+KEY_REFUSED = COME_MUCH_LATER
+REFUSED = (State.FAILED, {provision: 1, launch: 1, verify: 1, revoke: 1})
+
+FAULTS = {
+    # The connection
+    "no answer, connection closed": ({"transport": "close"}, UNANSWERED),
+    "no answer, connection reset": ({"transport": "reset"}, UNANSWERED),
+    "reset after it was processed": ({"transport": "reset", "before": False}, UNANSWERED),
+    "shorter than its length": ({"transport": "truncate"}, UNANSWERED),
+    "broken chunk": ({"transport": "bad-chunk"}, UNANSWERED),
+    "endless": ({"transport": "endless"}, NOT_TAKEN),
+    "100 MiB": ({"transport": "huge"}, NOT_TAKEN),
+    "compressed": ({"transport": "gzip"}, NOT_TAKEN),
+    "a thousand headers": ({"transport": "many-headers"}, UNANSWERED),
+    "102 first": ({"transport": "interim-102"}, UNANSWERED),
+    "103 first": ({"transport": "interim-103"}, UNANSWERED),
+    # Time
+    "no answer at all": ({"transport": "hang"}, UNANSWERED),
+    "headers byte by byte": ({"transport": "drip-headers"}, UNANSWERED),
+    "body byte by byte": ({"transport": "drip-body"}, UNANSWERED),
+    # The answer
+    "half of it, without a length": ({"transport": "no-length"}, UNREADABLE),
+    "HTML": ({"transport": "garbage"}, UNREADABLE),
+    "empty": ({"body": b""}, UNUSABLE),
+    "a list": ({"body": []}, UNUSABLE),
+    "null": ({"body": b"null", "headers": {"Content-Type": "application/json"}}, UNUSABLE),
+    "without an id": ({"body": {"status": "pending"}}, UNUSABLE),
+    "an id of another kind": ({"body": {"id": "group_1"}}, UNUSABLE),
+    "an id of 10 kB": ({"body": {"id": "user_" + "x" * 10_000}}, UNUSABLE),
+    "an id with a path": ({"body": {"id": "user_../me"}}, UNUSABLE),
+    # Status
+    "408": ({"status": 408}, UNANSWERED),
+    "500": ({"status": 500}, UNANSWERED),
+    "500 after it was processed": ({"status": 500, "before": False}, UNANSWERED),
+    "502": ({"status": 502}, UNANSWERED),
+    "503": ({"status": 503}, UNANSWERED),
+    "504": ({"status": 504}, UNANSWERED),
+    "503, come later": ({"status": 503, "headers": {"Retry-After": "0"}}, COME_LATER),
+    "429": ({"status": 429}, COME_LATER),
+    "429, come later": ({"status": 429, "headers": {"Retry-After": "0"}}, COME_LATER),
+    "429, come tomorrow": ({"status": 429, "headers": {"Retry-After": "86400"}}, COME_MUCH_LATER),
+    "401": ({"status": 401}, KEY_REFUSED),
+    "403": ({"status": 403}, KEY_REFUSED),
+    "400": ({"status": 400}, REFUSED),
+    "409": ({"status": 409}, REFUSED),
+    "422": ({"status": 422}, REFUSED),
+    "301 to itself": ({"status": 301, "headers": {"Location": "/me"}}, REFUSED),
+    "307 elsewhere": ({"status": 307, "headers": {"Location": "http://127.0.0.1:9/"}}, REFUSED),
+    "400 that quotes everything": (
+        {"status": 400, "body": f"\x1b[31m{DEFAULT_API_KEY} teacher@school.example\r\n" * 9999},
+        REFUSED,
+    ),
+}
+SLOW = {"no answer at all", "headers byte by byte", "body byte by byte"}
+#: Any 2xx says that a session was deleted, and the fake's own has no body that could break.
+DELETED = {
+    "shorter than its length",
+    "body byte by byte",
+    *(
+        name
+        for name, (_, meaning) in FAULTS.items()
+        if meaning is UNREADABLE or meaning is UNUSABLE
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch):
+    monkeypatch.setattr("django_examplary.retries.random.uniform", lambda low, high: 0.01)
+
+
+def open_files():
+    # Other systems than Linux have no such folder, and count nothing.
+    return len(list(Path("/proc/self/fd").glob("*")))
+
+
+@pytest.mark.parametrize("journey", JOURNEYS, ids=lambda journey: journey.__name__)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault(fake, teacher, settings, caplog, journey, fault):
+    ordered, (state, attempts) = FAULTS[fault]
+    settings.EXAMPLARY_DEADLINE = 10.0
+    # So that whoever comes back to an address gets its user.
+    fake.duplicates = "return"
+    if journey is not provision:
+        provision(teacher)
+    if journey in (verify, revoke):
+        launch(teacher)
+    services.get_client().close()
+    if fault in SLOW:
+        settings.EXAMPLARY_TIMEOUT, settings.EXAMPLARY_DEADLINE = 0.15, 1.5
+    gc.collect()
+    before = settled(open_files)
+    fake.requests.clear()
+    fake.fail(*JOURNEYS[journey], times=None, **ordered)
+
+    error, started = None, time.monotonic()
+    with caplog.at_level(logging.DEBUG):
+        try:
+            journey(teacher)
+        except ExamplaryError as caught:
+            error = caught
+
+    assert time.monotonic() - started < settings.EXAMPLARY_DEADLINE + 1
+    sent = len(fake.calls(*JOURNEYS[journey]))
+    if fault in SLOW or (journey is revoke and fault in DELETED):
+        assert 1 <= sent <= attempts[journey]
+    else:
+        assert sent == attempts[journey]
+    actor = ExamplaryActor.objects.get()
+    session = ExamplarySession.objects.first()
+    if journey is provision:
+        assert (actor.state, actor.examplary_id, session) == (state, None, None)
+        assert actor.last_error.startswith(str(error)[:180].rstrip("."))
+    elif journey is launch:
+        assert error is not None
+        assert (actor.state, session) == (State.ACTIVE, None)
+    elif journey is verify:
+        assert error is not None
+        assert session.is_open
+    else:
+        assert (session.status, session.revoke_pending) == (Status.REVOKED, fault not in DELETED)
+    told = f"{caplog.text}{error!r}{error}{actor.last_error}"
+    for secret in (DEFAULT_API_KEY, "teacher@school.example", *fake.sessions):
+        assert secret not in told
+    services.get_client().close()
+    assert any(open_files() <= before or time.sleep(0.01) for _ in range(500))
+
+    settings.EXAMPLARY_TIMEOUT, settings.EXAMPLARY_DEADLINE = 10.0, 15.0
+    come_to_its_end(fake, teacher, journey)
+
+
+def settled(count):
+    """Count when it no longer changes: the fake is a little late."""
+    last = None
+    while (now := count()) != last:
+        last = now
+        time.sleep(0.01)
+    return now
+
+
+def come_to_its_end(fake, teacher, journey):
+    """Let the fault be over and the claims have lapsed, and do it all."""
+    fake.heal()
+    ExamplaryActor.objects.update(claimed_at=timezone.now() - timedelta(minutes=5))
+    launch(teacher) if journey is not revoke else services.sweep_sessions()
+    session = ExamplarySession.objects.get()
+    if journey is revoke:
+        assert (session.status, session.revoke_pending) == (Status.REVOKED, False)
+    else:
+        fake.complete(session.examplary_id)
+        assert services.verify_session(session).status == Status.COMPLETED
+    assert list(ExamplaryActor.objects.values_list("examplary_id", flat=True)) == [
+        examplary_id for examplary_id in fake.users if examplary_id != fake.owner_id
+    ]

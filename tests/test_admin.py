@@ -1,0 +1,697 @@
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import path, reverse
+from django.utils import timezone
+
+from django_examplary import admin as module
+from django_examplary import services
+from django_examplary.admin import (
+    ExamplaryActorAdmin,
+    ExamplaryActorInline,
+    ProvisionActorsMixin,
+)
+from django_examplary.flows import GenerateExam
+from django_examplary.models import ExamplaryActor, ExamplarySession
+
+State = ExamplaryActor.State
+Status = ExamplarySession.Status
+
+site = admin.AdminSite(name="school")
+# One that knows the actors too, as the default site of a project does.
+complete = admin.AdminSite(name="complete")
+complete.register(ExamplaryActor, ExamplaryActorAdmin)
+
+
+@admin.register(User, site=complete)
+@admin.register(User, site=site)
+class SchoolUserAdmin(ProvisionActorsMixin, UserAdmin):  # type: ignore[type-arg]
+    """What a project writes."""
+
+    inlines = [ExamplaryActorInline]
+
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("school/", site.urls),
+    path("complete/", complete.urls),
+]
+
+pytestmark = pytest.mark.urls(__name__)
+
+ACTORS = "/admin/django_examplary/examplaryactor/"
+SESSIONS = "/admin/django_examplary/examplarysession/"
+USERS = "/school/auth/user/"
+SECRETS = {
+    "examplary_id": "embed_session_canary",
+    "embed_url": "https://app.examplary.ai/embeds/canary",
+    "open_key": "7:canary",
+    "fingerprint": "canary",
+}
+
+
+@pytest.fixture
+def staff(client, db) -> Client:
+    """A browser of somebody who may look at everything, and change what can be changed."""
+    user = User.objects.create_user("staff", is_staff=True)
+    allowed = Permission.objects.exclude(codename="provision_examplaryactor")
+    user.user_permissions.set(allowed)
+    client.force_login(user)
+    browser: Client = client
+    return browser
+
+
+def make_user(username: str, **fields: Any) -> User:
+    return User.objects.create_user(username, f"{username}@school.example", **fields)
+
+
+def make_actor(username: str, **fields: Any) -> ExamplaryActor:
+    return ExamplaryActor.objects.create(
+        user=make_user(username),
+        **{"state": State.ACTIVE, "examplary_id": f"user_{username}", **fields},
+    )
+
+
+def make_session(actor: ExamplaryActor | None, **fields: Any) -> ExamplarySession:
+    return ExamplarySession.objects.create(
+        actor=actor,
+        flow="generate-exam",
+        status=Status.PENDING,
+        expires_at=timezone.now() + timedelta(days=7),
+        **fields,
+    )
+
+
+def provision(browser: Client, url: str, chosen: list[Any]) -> list[tuple[str, str]]:
+    """Run the action on some rows, and return the messages that the next page shows."""
+    answer = browser.post(
+        url,
+        {"action": "provision_actors", "_selected_action": [each.pk for each in chosen]},
+        follow=True,
+    )
+    return [(each.level_tag, each.message) for each in answer.context["messages"]]
+
+
+def html(browser: Client, url: str) -> str:
+    answer = browser.get(url)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+# The lists and the pages
+
+
+def test_list_of_actors(admin_client):
+    make_actor("ada", role="teacher", email="ada@school.example")
+    make_actor("bob", state=State.FAILED, last_error="The address exists.")
+
+    page = html(admin_client, ACTORS)
+
+    for text in ("ada@school.example", "teacher", "The address exists."):
+        assert text in page
+
+
+def test_list_of_sessions(admin_client):
+    make_session(make_actor("ada"))
+    # The user was deleted.
+    make_session(None)
+
+    page = html(admin_client, SESSIONS)
+
+    assert page.count('/change/">generate-exam</a>') == 2
+    assert 'field-user">ada<' in page
+    assert 'field-user">-<' in page
+
+
+@pytest.mark.parametrize("url", [ACTORS, SESSIONS])
+def test_list_takes_as_many_queries_for_many_rows(admin_client, url):
+    make_session(make_actor("first"))
+    with CaptureQueriesContext(connection) as few:
+        html(admin_client, url)
+
+    for number in range(5):
+        make_session(make_actor(f"user-{number}"))
+    with CaptureQueriesContext(connection) as many:
+        html(admin_client, url)
+
+    assert len(many) == len(few)
+
+
+@pytest.mark.parametrize("query", ["ada@school", "Lovelace", "user_ada"])
+def test_search_for_actors(admin_client, query):
+    make_actor("ada", email="ada@school.example", name="Ada Lovelace")
+    make_actor("bob", email="bob@school.example", name="Bob")
+
+    page = admin_client.get(ACTORS, {"q": query})
+
+    assert [actor.user.username for actor in page.context["cl"].queryset] == ["ada"]
+
+
+@pytest.mark.parametrize("query", ["ada", "ada@school"])
+def test_search_for_sessions(admin_client, query):
+    make_session(make_actor("bob", email="bob@school.example"))
+    session = make_session(make_actor("ada", email="ada@school.example"))
+
+    page = admin_client.get(SESSIONS, {"q": query})
+
+    assert list(page.context["cl"].queryset) == [session]
+
+
+def test_actor_never_changes_hands(admin_client):
+    actor = make_actor("ada")
+    url = reverse("admin:django_examplary_examplaryactor_change", args=[actor.pk])
+
+    page = admin_client.get(url)
+
+    assert 'type="submit"' not in re.sub(
+        '<form id="logout-form".*?</form>', "", page.content.decode(), flags=re.S
+    )
+    answer = admin_client.post(url, {"user": make_user("eve").pk, "examplary_id": "user_eve"})
+    assert answer.status_code == 403
+    actor.refresh_from_db()
+    assert (actor.user.username, actor.examplary_id) == ("ada", "user_ada")
+
+
+def test_saving_an_actor_cannot_undo_a_claim(admin_client):
+    actor = make_actor("ada", state=State.PENDING, examplary_id=None)
+    url = reverse("admin:django_examplary_examplaryactor_change", args=[actor.pk])
+    admin_client.get(url)
+    [claimed] = services.actors.claim_actors([actor.user])
+
+    admin_client.post(url, {"_save": "Save"})
+
+    actor.refresh_from_db()
+    assert (actor.state, actor.updated_at) == (State.CLAIMED, claimed.updated_at)
+
+
+@pytest.mark.parametrize("selected", [True, False])
+def test_deletion_says_what_stays(admin_client, selected):
+    actor = make_actor("ada")
+
+    if selected:
+        data = {"action": "delete_selected", "_selected_action": [actor.pk]}
+        page = admin_client.post(ACTORS, data).content.decode()
+    else:
+        page = html(admin_client, f"{ACTORS}{actor.pk}/delete/")
+
+    assert "At Examplary the users stay" in page
+    assert "Are you sure" in page
+
+
+def test_actor_may_be_added_for_a_user(admin_client):
+    url = reverse("admin:django_examplary_examplaryactor_add")
+
+    page = admin_client.get(url)
+    admin_client.post(url, {"user": make_user("ada").pk, "state": State.ACTIVE})
+
+    assert list(page.context["adminform"].form.fields) == ["user"]
+    assert ExamplaryActor.objects.get().state == State.PENDING
+
+
+def test_session_can_only_be_looked_at(admin_client):
+    session = make_session(make_actor("ada"))
+    change = reverse("admin:django_examplary_examplarysession_change", args=[session.pk])
+
+    assert admin_client.get(f"{SESSIONS}add/").status_code == 403
+    assert admin_client.get(change).status_code == 200
+    assert admin_client.post(change, {"status": Status.COMPLETED}).status_code == 403
+    session.refresh_from_db()
+    assert session.status == Status.PENDING
+
+
+def test_session_page_explains_the_session(admin_client):
+    session = make_session(
+        make_actor("ada"), presets={"subject": "Art"}, next_url="/exams/", remote_status="paused"
+    )
+
+    page = html(
+        admin_client, reverse("admin:django_examplary_examplarysession_change", args=[session.pk])
+    )
+
+    for text in (str(session.pk), "ada", "Art", "/exams/", "paused"):
+        assert text in page
+
+
+# What must not be seen
+
+
+def test_no_page_shows_a_secret(admin_client):
+    session = make_session(make_actor("ada"), **SECRETS)
+    urls = [
+        f"{SESSIONS}{session.pk}/change/",
+        f"{SESSIONS}{session.pk}/history/",
+        SESSIONS,
+        ACTORS,
+        f"{ACTORS}{session.actor.pk}/change/",
+        f"{ACTORS}{session.actor.pk}/delete/",
+    ]
+
+    for url in urls:
+        assert "canary" not in html(admin_client, url)
+
+
+@pytest.mark.parametrize(
+    "lookup",
+    [
+        "embed_url__startswith",
+        "examplary_id__startswith",
+        "open_key",
+        "fingerprint",
+        "outputs__examId__startswith",
+    ],
+)
+def test_secret_cannot_be_guessed_letter_by_letter(admin_client, lookup):
+    make_session(make_actor("ada"), **SECRETS)
+
+    assert admin_client.get(SESSIONS, {lookup: "a"}).status_code == 400
+
+
+@pytest.mark.parametrize("query", [{"status": "pending"}, {"flow__exact": "generate-exam"}])
+def test_sessions_can_be_filtered(admin_client, query):
+    make_session(make_actor("ada"))
+
+    assert admin_client.get(SESSIONS, query).context["cl"].result_count == 1
+
+
+# Provisioning
+
+
+@pytest.mark.parametrize("url", [ACTORS, USERS])
+def test_provision(fake, admin_client, url):
+    actors = [make_actor(name, state=State.PENDING, examplary_id=None) for name in ("ada", "bob")]
+    chosen = actors if url == ACTORS else [actor.user for actor in actors]
+
+    messages = provision(admin_client, url, chosen)
+
+    assert messages == [("success", "2 users have active Examplary actors.")]
+    for actor in actors:
+        actor.refresh_from_db()
+        assert actor.is_active
+        assert fake.users[actor.examplary_id]["email"] == actor.user.email
+
+
+def test_provision_a_user_without_an_actor(fake, admin_client):
+    user = make_user("ada")
+
+    messages = provision(admin_client, USERS, [user])
+
+    assert messages == [("success", "1 user has an active Examplary actor.")]
+    assert user.examplary_actor.is_active
+
+
+def test_provision_twice_is_provision_once(fake, admin_client):
+    user = make_user("ada")
+
+    provision(admin_client, USERS, [user])
+    messages = provision(admin_client, USERS, [user])
+
+    assert messages == [("success", "1 user has an active Examplary actor.")]
+    assert len(fake.calls("POST", "/users")) == 1
+
+
+def test_provision_goes_on_after_a_failure(fake, admin_client):
+    ada, bob, eve = make_user("ada"), make_user("bob", is_active=False), make_user("eve")
+    User.objects.filter(pk=ada.pk).update(email="no address")
+
+    messages = provision(admin_client, USERS, [ada, bob, eve])
+
+    assert sorted(level for level, _ in messages) == ["error", "success", "warning"]
+    texts = dict.fromkeys(text for _, text in messages)
+    assert any(text.startswith("ada: email: the user has no address") for text in texts)
+    assert "1 inactive user is not given an Examplary actor." in texts
+    assert "1 user has an active Examplary actor." in texts
+    assert ExamplaryActor.objects.get(user=eve).is_active
+
+
+def test_refusal_of_the_api_is_shown(fake, admin_client):
+    fake.fail("POST", "/users", status=400, body={"message": "<b>The address exists.</b>"})
+    user = make_user("ada")
+
+    answer = admin_client.post(
+        USERS, {"action": "provision_actors", "_selected_action": [user.pk]}, follow=True
+    )
+
+    page = answer.content.decode()
+    assert "&lt;b&gt;The address exists.&lt;/b&gt;" in page
+    assert "<b>" not in page
+    assert ExamplaryActor.objects.get().state == State.FAILED
+
+
+def test_missing_key_is_told_once(settings, fake, admin_client):
+    settings.EXAMPLARY_API_KEY = ""
+
+    messages = provision(admin_client, USERS, [make_user("ada"), make_user("bob")])
+
+    ((level, text),) = messages
+    assert level == "error"
+    assert text.startswith("Set EXAMPLARY_API_KEY")
+    assert fake.calls() == []
+
+
+@pytest.mark.parametrize("url", [ACTORS, USERS])
+def test_provision_takes_a_permission(fake, staff, url):
+    actor = make_actor("ada", state=State.PENDING, examplary_id=None)
+    chosen = [actor] if url == ACTORS else [actor.user]
+
+    page = staff.get(url)
+    assert page.status_code == 200
+    assert "provision_actors" not in dict(page.context["action_form"].fields["action"].choices)
+    assert ("success", "1 user has an active Examplary actor.") not in provision(staff, url, chosen)
+    assert fake.calls() == []
+
+    user = User.objects.get(username="staff")
+    user.user_permissions.add(Permission.objects.get(codename="provision_examplaryactor"))
+    page = staff.get(url)
+    assert "provision_actors" in dict(page.context["action_form"].fields["action"].choices)
+    assert provision(staff, url, chosen) == [("success", "1 user has an active Examplary actor.")]
+
+
+def test_action_has_a_name_for_people(admin_client):
+    make_user("ada")
+
+    choices = dict(admin_client.get(USERS).context["action_form"].fields["action"].choices)
+
+    assert choices["provision_actors"] == "Provision Examplary actors"
+
+
+@pytest.mark.parametrize("url", [ACTORS, USERS])
+def test_provision_works_under_atomic_requests(monkeypatch, fake, admin_client, url):
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    actor = make_actor("ada", state=State.PENDING, examplary_id=None)
+    chosen = [actor] if url == ACTORS else [actor.user]
+
+    messages = provision(admin_client, url, chosen)
+
+    assert messages == [("success", "1 user has an active Examplary actor.")]
+
+
+@pytest.mark.parametrize("url", [f"{USERS}add/", f"{ACTORS}add/"])
+def test_other_views_stay_atomic(monkeypatch, admin_client, url):
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+
+    with CaptureQueriesContext(connection) as queries:
+        assert admin_client.get(url).status_code == 200
+
+    assert any(query["sql"].startswith("SAVEPOINT") for query in queries)
+
+
+# What goes beyond one request
+
+
+def test_provision_is_short_whatever_is_selected(fake, admin_client, monkeypatch):
+    monkeypatch.setattr(module, "_BUDGET", 0.2)
+    fake.latency = 0.15
+    users = [make_user(f"user{number}") for number in range(20)]
+
+    messages = provision(admin_client, USERS, users)
+
+    assert [level for level, _ in messages] == ["success", "warning"]
+    assert "users are still waiting. Choose the action again" in messages[1][1]
+    assert len(fake.calls("POST", "/users")) < 20
+
+
+def test_many_failures_are_told_in_a_few_words(fake, admin_client, monkeypatch):
+    monkeypatch.setattr(module, "_TOLD", 2)
+    users = [make_user(f"user{number}") for number in range(5)]
+    User.objects.filter(username__startswith="user").update(email="no address")
+
+    messages = provision(admin_client, USERS, users)
+
+    assert len(messages) == 3
+    assert messages[-1][1] == "It failed for 5 users in all: see the list of actors."
+
+
+@pytest.mark.parametrize("action", ["provision_actors", "retry_actors"])
+def test_what_failed_is_tried_again(fake, admin_client, action):
+    actor = make_actor("ada", state=State.FAILED, examplary_id=None, last_error="before")
+
+    # In a list of what failed, where it will not be any more.
+    messages = act(admin_client, f"{ACTORS}?state__exact=failed", action, [actor])
+
+    assert messages == [("success", "1 user has an active Examplary actor.")]
+
+
+def test_retry_is_for_what_failed(fake, admin_client):
+    actor = make_actor("ada", state=State.PENDING, examplary_id=None)
+
+    messages = act(admin_client, ACTORS, "retry_actors", [actor])
+
+    assert messages == [("warning", "Provisioning failed for none of these.")]
+    assert fake.calls() == []
+
+
+# The summary of the actors
+
+
+def test_summary(admin_client):
+    make_actor("ada")
+    make_actor("bob", state=State.FAILED, examplary_id=None)
+    make_actor("eve", state=State.UNCERTAIN, examplary_id=None)
+    make_user("gone", is_active=False)
+
+    page = admin_client.get(ACTORS)
+
+    summary = {str(part["label"]): part["count"] for part in page.context["summary"]()}
+    assert summary == {
+        "waiting": 0,
+        "being provisioned": 0,
+        "active": 1,
+        "uncertain": 1,
+        "failed": 1,
+        # The one who looks.
+        "users without": 1,
+    }
+    assert f"{ACTORS}?state__exact=failed" in page.content.decode()
+
+
+def test_link_to_provisioning_takes_its_permission(admin_client, staff):
+    link = f'href="{ACTORS}provision/"'
+
+    assert link not in html(staff, ACTORS)
+    staff.logout()
+    assert link in html(admin_client, ACTORS)
+
+
+# Sessions
+
+
+@pytest.fixture
+def exam(fake, teacher) -> ExamplarySession:
+    return services.open_session(
+        teacher, GenerateExam(subject="Art"), origin="https://school.example"
+    )
+
+
+def act(browser: Client, url: str, action: str, chosen: list[Any]) -> list[tuple[str, str]]:
+    answer = browser.post(
+        url, {"action": action, "_selected_action": [each.pk for each in chosen]}, follow=True
+    )
+    return [(each.level_tag, each.message) for each in answer.context["messages"]]
+
+
+def test_outputs_take_a_permission(admin_client, staff):
+    session = make_session(make_actor("ada"), outputs={"examId": "exam_canary"})
+    url = f"{SESSIONS}{session.pk}/change/"
+    Permission.objects.get(codename="view_outputs").user_set.clear()
+
+    assert "exam_canary" not in html(staff, url)
+    staff.logout()
+    assert "exam_canary" in html(admin_client, url)
+
+
+def test_check_now(fake, admin_client, exam):
+    still_open = services.open_session(
+        exam.actor.user, GenerateExam(subject="Law"), origin="https://school.example"
+    )
+    fake.complete(exam.examplary_id)
+
+    messages = act(admin_client, SESSIONS, "check_now", [exam, still_open])
+
+    assert messages == [("success", "2 open sessions checked, 1 have ended.")]
+    exam.refresh_from_db()
+    assert exam.status == Status.COMPLETED
+
+
+def test_check_comes_to_each_in_the_end(fake, admin_client, exam, monkeypatch):
+    monkeypatch.setattr(module, "_TAKEN", 1)
+    other = services.open_session(
+        exam.actor.user, GenerateExam(subject="Law"), origin="https://school.example"
+    )
+    fake.fail("GET", "/embed-sessions/{id}", status=403, times=2)
+
+    act(admin_client, SESSIONS, "check_now", [exam, other])
+    act(admin_client, SESSIONS, "check_now", [exam, other])
+
+    asked = {call.path.rpartition("/")[2] for call in fake.calls("GET", "/embed-sessions/{id}")}
+    assert asked == {exam.examplary_id, other.examplary_id}
+
+
+def test_revoking_what_is_over(fake, admin_client, exam):
+    services.revoke_session(exam)
+
+    messages = act(admin_client, SESSIONS, "revoke", [exam])
+
+    assert messages == [("warning", "None of these sessions is open.")]
+
+
+def test_revoking_without_a_key(settings, fake, admin_client, exam):
+    settings.EXAMPLARY_API_KEY = ""
+
+    ((level, text),) = act(admin_client, SESSIONS, "revoke", [exam])
+
+    assert (level, "EXAMPLARY_API_KEY" in text) == ("error", True)
+
+
+def test_check_of_what_is_over(fake, admin_client, exam):
+    services.revoke_session(exam)
+    before = len(fake.requests)
+
+    messages = act(admin_client, SESSIONS, "check_now", [exam])
+
+    assert messages == [("warning", "None of these sessions is open.")]
+    assert len(fake.requests) == before
+
+
+def test_check_that_fails(fake, admin_client, exam):
+    fake.fail("GET", "/embed-sessions/{id}", status=400)
+
+    ((level, text),) = act(admin_client, SESSIONS, "check_now", [exam])
+
+    assert level == "error"
+    assert text.startswith("1 session could not be asked about: GET /embed-sessions/{id}")
+
+
+def test_check_without_a_key(settings, fake, admin_client, exam):
+    settings.EXAMPLARY_API_KEY = ""
+
+    ((level, text),) = act(admin_client, SESSIONS, "check_now", [exam])
+
+    assert (level, text[:22]) == ("error", "Set EXAMPLARY_API_KEY,")
+
+
+def test_check_has_an_end(fake, admin_client, exam, monkeypatch):
+    monkeypatch.setattr(module, "_BUDGET", -1)
+
+    messages = act(admin_client, SESSIONS, "check_now", [exam])
+
+    assert messages == [("warning", "There was no time for 1 session: choose the action again.")]
+
+
+@pytest.mark.parametrize(
+    ("url", "action"), [(SESSIONS, "revoke"), (ACTORS, "revoke_open_sessions")]
+)
+@pytest.mark.parametrize("told", [True, False])
+def test_revoke(fake, admin_client, exam, url, action, told):
+    if not told:
+        fake.fail("DELETE", "/embed-sessions/{id}", status=500, times=None)
+
+    messages = act(admin_client, url, action, [exam if url == SESSIONS else exam.actor])
+
+    assert messages[0] == ("success", "1 session revoked.")
+    assert [level for level, _ in messages[1:]] == ([] if told else ["warning"])
+    exam.refresh_from_db()
+    assert (exam.status, exam.revoke_pending) == (Status.REVOKED, not told)
+    assert fake.sessions[exam.examplary_id].revoked is told
+
+
+@pytest.mark.parametrize(
+    ("url", "action", "permission"),
+    [
+        (SESSIONS, "check_now", "verify_examplarysession"),
+        (SESSIONS, "revoke", "revoke_examplarysession"),
+        (ACTORS, "retry_actors", "retry_examplaryactor"),
+        (ACTORS, "revoke_open_sessions", "revoke_examplarysession"),
+    ],
+)
+def test_action_takes_a_permission(fake, staff, exam, url, action, permission):
+    if action == "retry_actors":
+        ExamplaryActor.objects.update(state=State.FAILED)
+    Permission.objects.get(codename=permission).user_set.clear()
+    before = len(fake.requests)
+
+    act(staff, url, action, [exam if url == SESSIONS else exam.actor])
+
+    exam.refresh_from_db()
+    assert (exam.status, len(fake.requests)) == (Status.PENDING, before)
+
+
+# The project's user admin
+
+
+def test_column_with_the_state_of_the_actor(admin_client):
+    actor = make_actor("ada")
+    make_user("bob")
+
+    page = html(admin_client, USERS)
+
+    # This site has no page of an actor to link to; the other one has.
+    assert 'field-examplary_actor_state">active<' in page
+    assert 'field-examplary_actor_state">-<' in page
+    link = f'<a href="/complete/django_examplary/examplaryactor/{actor.pk}/change/">active</a>'
+    assert link in html(admin_client, "/complete/auth/user/")
+
+
+def test_user_list_takes_as_many_queries_for_many_rows(admin_client):
+    make_actor("first")
+    with CaptureQueriesContext(connection) as few:
+        html(admin_client, USERS)
+
+    for number in range(5):
+        make_actor(f"user-{number}")
+    with CaptureQueriesContext(connection) as many:
+        html(admin_client, USERS)
+
+    assert len(many) == len(few)
+
+
+def test_user_list_follows_what_the_project_follows(admin_client, monkeypatch):
+    monkeypatch.setattr(SchoolUserAdmin, "list_select_related", ["examplary_actor__user"])
+    make_actor("ada")
+
+    changelist = admin_client.get(USERS).context["cl"]
+
+    assert changelist.result_list.query.select_related == {"examplary_actor": {"user": {}}}
+
+
+def test_inline_shows_the_actor_and_changes_nothing(admin_client):
+    actor = make_actor("ada", last_error="Something happened.")
+
+    page = html(admin_client, f"{USERS}{actor.user.pk}/change/")
+
+    assert "Something happened." in page
+    assert f"/examplaryactor/{actor.pk}/change/" not in page
+    assert 'name="examplary_actor-0-state"' not in page
+    assert f"/examplaryactor/{actor.pk}/change/" in html(
+        admin_client, f"/complete/auth/user/{actor.user.pk}/change/"
+    )
+
+
+def test_mixin_adds_to_the_actions_of_the_project():
+    class Project(ProvisionActorsMixin, UserAdmin):
+        actions = ["my_action"]
+
+    class Quiet(ProvisionActorsMixin, UserAdmin):
+        actions = None
+
+    assert Project(User, site).actions == ["my_action", "provision_actors"]
+    assert Quiet(User, site).actions is None
+
+
+def test_session_cannot_be_deleted_without_being_revoked(admin_client):
+    session = make_session(make_actor("ada"))
+    for url, data in (
+        (f"{SESSIONS}{session.pk}/delete/", {"post": "yes"}),
+        (SESSIONS, {"action": "delete_selected", "_selected_action": [session.pk], "post": "yes"}),
+    ):
+        admin_client.post(url, data)
+    assert ExamplarySession.objects.filter(pk=session.pk).exists()

@@ -1,0 +1,1041 @@
+"""The client against the fake, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+
+import pytest
+
+from django_examplary.client import ExamplaryClient, time_limit
+from django_examplary.exceptions import (
+    ExamplaryActorIsOwnerError,
+    ExamplaryActorNotFoundError,
+    ExamplaryAPIError,
+    ExamplaryAuthenticationError,
+    ExamplaryConfigurationError,
+    ExamplaryConflictError,
+    ExamplaryConnectionError,
+    ExamplaryError,
+    ExamplaryInvalidRequestError,
+    ExamplaryNotFoundError,
+    ExamplaryPermissionError,
+    ExamplaryRateLimitError,
+    ExamplaryResponseError,
+    ExamplaryServerError,
+    ExamplaryTimeoutError,
+    ExamplaryUnavailableError,
+    ExamplaryValidationError,
+)
+from django_examplary.retries import Call, Cooldown, is_uncertain, retry_after
+from django_examplary.signals import api_call_finished
+from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
+
+
+@pytest.fixture
+def server():
+    with serve(FakeExamplary()) as server:
+        yield server
+
+
+@pytest.fixture
+def fake(server):
+    return server.fake
+
+
+@pytest.fixture
+def make_client(server, monkeypatch):
+    """Clients of the fake that do not make a test wait for their pauses."""
+    monkeypatch.setattr("django_examplary.retries.random.uniform", lambda low, high: 0.01)
+    clients = []
+
+    def make(**options):
+        options = {"base_url": server.url, "timeout": 5, "deadline": 20, **options}
+        clients.append(ExamplaryClient(options.pop("api_key", DEFAULT_API_KEY), **options))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def finished():
+    """What `api_call_finished` told, call by call."""
+    calls = []
+
+    def receiver(**call):
+        calls.append(call)
+
+    api_call_finished.connect(receiver)
+    yield calls
+    api_call_finished.disconnect(receiver)
+
+
+@pytest.fixture
+def client(make_client):
+    return make_client()
+
+
+@pytest.fixture
+def actor(fake):
+    return fake.add_user("teacher@school.example")["id"]
+
+
+@pytest.fixture
+def embed_session(fake, actor):
+    return fake.add_session("generate-exam", actor)
+
+
+# What the API is asked, and what comes of it
+
+
+def test_create_user_sends_what_it_is_given(client, fake):
+    user = client.create_user(email="ann@school.example", name="Ann", role="student")
+    assert user.id.startswith("user_")
+    assert user.raw["role"] == "student"
+    (call,) = fake.calls("POST", "/users")
+    assert json.loads(call.body) == {
+        "email": "ann@school.example",
+        "name": "Ann",
+        "role": "student",
+    }
+
+
+def test_create_user_leaves_an_empty_name_out(client, fake):
+    client.create_user(email="ann@school.example")
+    (call,) = fake.calls("POST", "/users")
+    assert json.loads(call.body) == {"email": "ann@school.example", "role": "teacher"}
+
+
+def test_get_me_reads_the_owner_of_the_key(client, fake):
+    assert client.get_me().id == fake.owner_id
+
+
+def test_create_embed_session_sends_only_what_it_is_given(client, fake, actor):
+    session = client.create_embed_session(flow="generate-exam", actor=actor)
+    assert session.status == "pending"
+    assert session.embed_url.startswith(fake.base_url)
+    assert (session.expires_at - session.created_at).days == 7
+    (call,) = fake.calls("POST", "/embed-sessions")
+    assert json.loads(call.body) == {"flow": "generate-exam", "actor": actor}
+
+
+def test_create_embed_session_sends_everything(client, fake, actor):
+    client.create_embed_session(
+        flow="generate-exam",
+        actor=actor,
+        presets={"subject": "Mathematics"},
+        theme={"locale": "nl"},
+        metadata={"course": "7"},
+        return_url="https://school.example/back/",
+        allowed_origin="https://school.example",
+    )
+    (call,) = fake.calls("POST", "/embed-sessions")
+    assert json.loads(call.body) == {
+        "flow": "generate-exam",
+        "actor": actor,
+        "presets": {"subject": "Mathematics"},
+        "theme": {"locale": "nl"},
+        "metadata": {"course": "7"},
+        "returnUrl": "https://school.example/back/",
+        "allowedOrigin": "https://school.example",
+    }
+
+
+def test_create_embed_session_checks_the_actor_before_anything_is_sent(client, fake):
+    with pytest.raises(ExamplaryValidationError, match="actor: must be an id that starts with"):
+        client.create_embed_session(flow="generate-exam", actor="group_1")
+    assert fake.requests == []
+
+
+def test_get_embed_session_reads_the_outputs(client, fake, embed_session):
+    fake.complete(embed_session.id, {"examId": "exam_1"})
+    session = client.get_embed_session(embed_session.id)
+    assert (session.status, session.outputs) == ("completed", {"examId": "exam_1"})
+
+
+def test_delete_embed_session_takes_gone_for_done(client, fake, embed_session):
+    client.delete_embed_session(embed_session.id)
+    client.delete_embed_session(embed_session.id)
+    assert len(fake.calls("DELETE", "/embed-sessions/{id}")) == 2
+
+
+def test_exam_is_read_exported_and_downloaded_without_the_key(client, fake):
+    exam = fake.add_exam("Sums", questions=[{"type": "single-line-text", "title": "1+1"}])
+    assert client.get_exam(exam["id"]).name == "Sums"
+    package = client.download_exam_qti3(exam["id"])
+    assert "imsmanifest.xml" in zipfile.ZipFile(BytesIO(package)).namelist()
+    (download,) = fake.calls("GET", "/exports/{file}")
+    assert "Authorization" not in download.headers
+
+
+def test_export_without_a_url_is_an_unreadable_answer(client, fake):
+    exam = fake.add_exam()
+    fake.fail("POST", "/exams/{id}/export/qti3-zip", edit=lambda body: {"href": body["url"]})
+    with pytest.raises(ExamplaryResponseError, match="without a URL"):
+        client.export_exam_qti3(exam["id"])
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://evil.example/x.zip", "file:///etc/passwd", "https://a@evil.example/x", "//x/y", "é"],
+)
+def test_export_is_only_fetched_over_https(client, fake, url):
+    exam = fake.add_exam()
+    fake.fail("POST", "/exams/{id}/export/qti3-zip", edit=lambda body: {"url": url})
+    with pytest.raises(ExamplaryResponseError, match="not at an https URL"):
+        client.download_exam_qti3(exam["id"])
+
+
+def test_export_that_is_too_large_or_refused_is_an_error(client, fake):
+    exam = fake.add_exam()
+    with pytest.raises(ExamplaryResponseError, match="longer than 10 bytes"):
+        client.download_exam_qti3(exam["id"], max_bytes=10)
+    fake.fail("GET", "/exports/{file}", status=403)
+    with pytest.raises(ExamplaryPermissionError):
+        client.download_exam_qti3(exam["id"])
+
+
+def test_request_reaches_whatever_else_there_is(client, fake):
+    fake.add_source_material("https://school.example/book.pdf", externalId="book 1")
+    materials = client.request("GET", "/source-materials", params={"externalId": "book 1"})
+    assert [material["externalId"] for material in materials] == ["book 1"]
+
+
+def test_update_me_renames_the_owner_of_the_key(client, fake):
+    assert client.update_me(name="Head").name == "Head"
+
+
+def test_exam_is_made_with_questions_and_permissions_and_deleted(client, fake, actor):
+    exam = client.create_exam(
+        "Sums",
+        subject="Mathematics",
+        intended_duration=30,
+        questions=[{"type": "single-line-text", "title": "1+1"}],
+        permissions={actor: "editor"},
+    )
+    assert json.loads(fake.requests[-1].body) == {
+        "name": "Sums",
+        "subject": "Mathematics",
+        "intendedDuration": 30,
+        "questions": [{"type": "single-line-text", "title": "1+1"}],
+        "permissions": [{"actor": actor, "role": "editor"}],
+    }
+    client.delete_exam(exam.id)
+    client.delete_exam(exam.id)
+    assert exam.id not in fake.exams
+    client.create_exam("Bare")
+    assert json.loads(fake.requests[-1].body) == {"name": "Bare"}
+
+
+@pytest.mark.parametrize("shape", ["object", "id"])
+def test_permissions_are_read_in_both_shapes(client, fake, actor, shape):
+    fake.permission_actor = shape
+    exam = fake.add_exam()["id"]
+    assert client.get_permission(exam, actor) is None
+    assert client.create_permission(exam, actor=actor, role="viewer").actor == actor
+    permission = client.get_permission(exam, actor)
+    assert (permission.actor, permission.role) == (actor, "viewer")
+    assert [permission.actor for permission in client.list_permissions(exam)] == [
+        fake.owner_id,
+        actor,
+    ]
+
+
+def test_list_in_an_envelope_is_tolerated_and_anything_else_is_not(make_client, fake):
+    client = make_client(max_retries=0)
+    exam = fake.add_exam()["id"]
+    fake.fail("GET", edit=lambda body: {"count": 1, "items": body})
+    assert len(client.list_permissions(exam)) == 1
+    for body in ({"count": 1}, "text", 7):
+        fake.fail("GET", body=json.dumps(body), headers={"Content-Type": "application/json"})
+        with pytest.raises(ExamplaryResponseError, match="is not a list"):
+            client.list_permissions(exam)
+
+
+def test_practice_space_is_made(client, fake, actor):
+    space = client.create_practice_space(
+        name="Equations", mastery_topics=[{"id": "linear-1"}], permissions={actor: "participant"}
+    )
+    assert space.id in fake.practice_spaces
+    assert json.loads(fake.requests[-1].body) == {
+        "name": "Equations",
+        "masteryTopics": [{"id": "linear-1"}],
+        "permissions": [{"actor": actor, "role": "participant"}],
+    }
+
+
+def test_source_material_is_added_found_awaited_and_sliced(client, fake):
+    material = client.create_source_material("https://school.example/b.pdf", external_id="b 1")
+    assert (material.external_id, material.is_processed) == ("b 1", False)
+    assert client.list_source_materials(external_id="b 1") == [material]
+    assert client.list_source_materials(external_id="b 2") == []
+    assert client.list_source_materials() == [material]
+    done = client.wait_for_source_material(material.id, interval=0.01)
+    assert (done.processing_status, done.is_processed) == ("completed", True)
+    piece = client.slice_source_material(material.id, start_page=1, end_page=2, name="Start")
+    assert (piece.name, piece.raw["parentSourceMaterialId"]) == ("Start", material.id)
+    client.slice_source_material(material.id, start_page=3, end_page=3)
+    assert json.loads(fake.requests[-1].body) == {"startPage": 3, "endPage": 3}
+
+
+def test_waiting_for_a_source_material_ends(client, fake):
+    material = fake.add_source_material("https://school.example/b.pdf")
+    fake.processing_polls = 1000
+    with pytest.raises(ExamplaryTimeoutError, match="still pending"):
+        client.wait_for_source_material(material["id"], timeout=0.1, interval=0.01)
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 1), (2, 1), (-1, -1)])
+def test_pages_are_checked_before_anything_is_sent(client, fake, first, last):
+    with pytest.raises(ExamplaryValidationError, match="start_page"):
+        client.slice_source_material("mat_1", start_page=first, end_page=last)
+    assert fake.requests == []
+
+
+@pytest.mark.parametrize(
+    "operation",
+    ["list_student_levels", "list_taxonomies", "list_question_types", "list_public_question_types"],
+)
+def test_reference_data_is_passed_on_as_it_is(client, operation):
+    assert isinstance(getattr(client, operation)(), list)
+
+
+def test_every_documented_operation_has_a_method(client):
+    paths = client.get_openapi()["paths"]
+    operations = {
+        operation["operationId"].lower()
+        for path, methods in paths.items()
+        if not path.startswith("/oauth/")
+        for method, operation in methods.items()
+        if method != "parameters"
+    }
+    methods = {name.replace("_", "") for name in dir(client)}
+    # The one that is called otherwise, because the package is what it is called for.
+    methods.add("exportexamqti3zip")
+    assert operations <= methods
+
+
+@pytest.mark.parametrize("status", [200, 201, 204])
+def test_any_2xx_is_success_where_the_status_is_not_documented(client, fake, embed_session, status):
+    fake.success_status = status
+    client.delete_embed_session(embed_session.id)
+
+
+def test_any_body_will_do_for_a_deletion(client, fake, embed_session):
+    fake.fail("DELETE", transport="garbage", before=False)
+    client.delete_embed_session(embed_session.id)
+    assert embed_session.revoked
+
+
+# Refusals
+
+SHAPES = ["message", "error", "error-object", "errors", "detail"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_message_is_found_whatever_the_shape_of_the_error(client, fake, shape):
+    fake.error_shape = shape
+    with pytest.raises(ExamplaryActorIsOwnerError) as caught:
+        client.create_embed_session(flow="generate-exam", actor=fake.owner_id)
+    assert caught.value.message.startswith("Actor ID cannot be the same as the requesting user.")
+    assert caught.value.status_code == 400
+    assert str(caught.value).startswith("POST /embed-sessions was answered with 400: Actor ID")
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("shape", ["empty", "html"])
+def test_refusal_without_a_message_still_is_one(client, fake, shape):
+    fake.error_shape = shape
+    with pytest.raises(ExamplaryInvalidRequestError):
+        client.create_embed_session(flow="generate-exam", actor=fake.owner_id)
+
+
+def test_unknown_actor_has_an_error_of_its_own(client, fake):
+    with pytest.raises(ExamplaryActorNotFoundError):
+        client.create_embed_session(flow="generate-exam", actor="user_unknown")
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (302, ExamplaryAPIError),
+        (400, ExamplaryInvalidRequestError),
+        (401, ExamplaryAuthenticationError),
+        (402, ExamplaryAPIError),
+        (403, ExamplaryPermissionError),
+        (404, ExamplaryNotFoundError),
+        (409, ExamplaryConflictError),
+        (410, ExamplaryNotFoundError),
+        (418, ExamplaryAPIError),
+        (422, ExamplaryInvalidRequestError),
+        (429, ExamplaryRateLimitError),
+        (500, ExamplaryServerError),
+        (599, ExamplaryServerError),
+    ],
+)
+def test_each_status_has_its_error(make_client, fake, status, error):
+    fake.fail(status=status, headers={"X-Request-Id": "req_1"})
+    with pytest.raises(error) as caught:
+        make_client(max_retries=0).get_me()
+    assert type(caught.value) is error
+    assert caught.value.status_code == status
+    assert caught.value.request_id == "req_1"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"message": "a\x00b\x1b[31m\u2028c"}, "a b [31m c"),
+        ({"message": "ann@school.example is taken"}, "<e-mail> is taken"),
+        ({"message": f"{DEFAULT_API_KEY} is revoked"}, "<hidden> is revoked"),
+        ({"message": "embed_session_ab-CD_9 is gone"}, "<hidden> is gone"),
+        (b'{"at": "https:\\/\\/app.examplary.ai\\/embeds\\/token", ', '{"at": "<hidden>",'),
+        ({"message": "x" * 1000}, "x" * 199 + "…"),
+        ({"message": 7, "error": {"message": "inner"}}, "inner"),
+        ({"errors": [{"message": "first"}]}, "first"),
+        ({"errors": [7]}, '{"errors": [7]}'),
+        (["list"], '["list"]'),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b"[" * 100_000, "[" * 199 + "…"),
+    ],
+)
+def test_servers_text_is_cleaned(client, fake, body, message):
+    fake.fail(status=400, body=body)
+    with pytest.raises(ExamplaryInvalidRequestError) as caught:
+        client.get_me()
+    assert caught.value.message == message
+
+
+def test_errors_can_be_pickled_for_a_task_queue(client, fake):
+    fake.fail(status=429, headers={"Retry-After": "3600"})
+    with pytest.raises(ExamplaryRateLimitError) as caught:
+        client.get_me()
+    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
+    assert (str(copy), copy.retry_after) == (str(caught.value), 3600)
+
+
+# What is sent again, and what is not
+
+CALLS = {
+    "GET": lambda client, actor: client.get_me(),
+    "DELETE": lambda client, actor: client.delete_embed_session("embed_session_1"),
+    "POST /embed-sessions": lambda client, actor: client.create_embed_session(
+        flow="generate-exam", actor=actor
+    ),
+    "POST /users": lambda client, actor: client.create_user(email="ann@school.example"),
+}
+# What comes back, and how often each call is made then.
+UNANSWERED = {"GET": 3, "DELETE": 3, "POST /embed-sessions": 2, "POST /users": 1}
+WAITED = {"GET": 3, "DELETE": 3, "POST /embed-sessions": 3, "POST /users": 3}
+REFUSED = {"GET": 1, "DELETE": 1, "POST /embed-sessions": 1, "POST /users": 1}
+FINAL = {"GET": 1, "DELETE": 1, "POST /embed-sessions": 1, "POST /users": 1}
+OUTCOMES = {
+    "close": ({"transport": "close"}, ExamplaryConnectionError, UNANSWERED),
+    "reset": ({"transport": "reset"}, ExamplaryConnectionError, UNANSWERED),
+    "truncate": ({"transport": "truncate"}, ExamplaryConnectionError, UNANSWERED),
+    "bad-chunk": ({"transport": "bad-chunk"}, ExamplaryConnectionError, UNANSWERED),
+    "interim-102": ({"transport": "interim-102"}, ExamplaryConnectionError, UNANSWERED),
+    "interim-103": ({"transport": "interim-103"}, ExamplaryConnectionError, UNANSWERED),
+    "gzip": ({"transport": "gzip"}, ExamplaryResponseError, REFUSED),
+    "endless": ({"transport": "endless"}, ExamplaryResponseError, REFUSED),
+    "huge": ({"transport": "huge"}, ExamplaryResponseError, REFUSED),
+    "many-headers": ({"transport": "many-headers"}, ExamplaryConnectionError, UNANSWERED),
+    "no-length": ({"transport": "no-length"}, ExamplaryResponseError, UNANSWERED),
+    "garbage": ({"transport": "garbage"}, ExamplaryResponseError, UNANSWERED),
+    "500": ({"status": 500}, ExamplaryServerError, UNANSWERED),
+    "502": ({"status": 502}, ExamplaryServerError, UNANSWERED),
+    "503": ({"status": 503}, ExamplaryServerError, UNANSWERED),
+    "408": ({"status": 408}, ExamplaryAPIError, UNANSWERED),
+    "429": ({"status": 429}, ExamplaryRateLimitError, WAITED),
+    "425": ({"status": 425}, ExamplaryAPIError, WAITED),
+    "503 with a wait": (
+        {"status": 503, "headers": {"Retry-After": "0"}},
+        ExamplaryServerError,
+        WAITED,
+    ),
+    "429 with a long wait": (
+        {"status": 429, "headers": {"Retry-After": "86400"}},
+        ExamplaryRateLimitError,
+        FINAL,
+    ),
+    "429 with a wait past the deadline": (
+        {"status": 429, "headers": {"Retry-After": "30"}},
+        ExamplaryRateLimitError,
+        FINAL,
+    ),
+    "401": ({"status": 401}, ExamplaryAuthenticationError, FINAL),
+    "403": ({"status": 403}, ExamplaryPermissionError, FINAL),
+    "409": ({"status": 409}, ExamplaryConflictError, FINAL),
+    "redirect": ({"status": 307, "headers": {"Location": "/me"}}, ExamplaryAPIError, FINAL),
+}
+
+
+@pytest.mark.parametrize(
+    ("call", "outcome"),
+    [
+        (call, outcome)
+        for call in CALLS
+        for outcome in OUTCOMES
+        # Any 2xx is success for DELETE, whatever its body.
+        if call != "DELETE" or outcome not in ("garbage", "no-length")
+    ],
+)
+def test_retries(make_client, fake, actor, caplog, call, outcome):
+    fault, error, attempts = OUTCOMES[outcome]
+    client = make_client(deadline=5)
+    fake.fail(times=None, **fault)
+    started = time.monotonic()
+    with caplog.at_level(logging.DEBUG), pytest.raises(error) as caught:
+        CALLS[call](client, actor)
+    assert len(fake.requests) == attempts[call]
+    assert is_uncertain(caught.value) is (attempts is UNANSWERED or attempts is REFUSED)
+    assert time.monotonic() - started < 8
+    assert DEFAULT_API_KEY not in caplog.text + repr(caught.value) + str(caught.value)
+    assert "ann@school.example" not in caplog.text + str(caught.value)
+    # A frame of the transport would carry the key into an error report.
+    assert caught.value.__context__ is None
+    assert len([line for line in caplog.records if line.name == "django_examplary"]) == 1
+    # Whatever became of the connection, the next call gets its own answer.
+    fake.heal()
+    assert client.get_me().id == fake.owner_id
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_call_succeeds_when_the_wait_was_enough(make_client, fake, actor, call):
+    fake.fail(status=429, headers={"Retry-After": "1"})
+    started = time.monotonic()
+    CALLS[call](make_client(deadline=5), actor)
+    assert 1 <= time.monotonic() - started < 4
+    assert len(fake.requests) == 2
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_refused_connection_is_retried_and_was_not_sent(make_client, finished, call):
+    with serve() as gone:
+        pass
+    client = make_client(base_url=gone.url)
+    with pytest.raises(ExamplaryConnectionError, match="refused") as caught:
+        CALLS[call](client, "user_1")
+    assert caught.value.sent is False
+    assert not is_uncertain(caught.value)
+    assert [each["attempts"] for each in finished] == [3]
+
+
+def test_pauses_grow_and_are_cut_at_random(monkeypatch):
+    monkeypatch.setattr("django_examplary.retries.random.uniform", lambda low, high: (low, high)[1])
+    call = Call(
+        operation="GET /me", repeat="always", deadline=time.monotonic() + 60, max_attempts=9
+    )
+    pauses = []
+    for attempts in range(1, 7):
+        call.attempts = attempts
+        pauses.append(call.pause_after(ExamplaryConnectionError("", sent=False)))
+    assert pauses == [0.5, 1, 2, 4, 5, 5]
+    monkeypatch.setattr("django_examplary.retries.random.uniform", lambda low, high: (low, high)[0])
+    assert call.pause_after(ExamplaryConnectionError("", sent=False)) == 2.5
+
+
+def test_wait_that_one_answer_asked_for_is_not_that_of_the_next(make_client, fake):
+    fake.fail(status=503, headers={"Retry-After": "1"})
+    fake.fail(transport="close")
+    started = time.monotonic()
+    assert make_client().get_me().id == fake.owner_id
+    assert 1 <= time.monotonic() - started < 1.8
+
+
+def test_longer_wait_than_a_minute_is_left_to_the_caller(make_client, fake):
+    fake.fail(status=429, headers={"Retry-After": "61"})
+    started = time.monotonic()
+    with pytest.raises(ExamplaryRateLimitError) as caught:
+        make_client(deadline=600).get_me()
+    assert caught.value.retry_after == 61
+    assert time.monotonic() - started < 5
+
+
+def test_calls_share_the_time_that_there_is(make_client, fake):
+    client = make_client(max_retries=0)
+    client.get_me()
+    fake.latency = 0.3
+    started = time.monotonic()
+    # The second cannot make it any longer.
+    with time_limit(1), time_limit(30):
+        outcomes = [attempt(client.get_me) for _ in range(9)]
+    assert outcomes.count(ExamplaryTimeoutError) >= 6
+    assert time.monotonic() - started < 2
+    # That is nothing to hold against the API.
+    client.get_me()
+
+
+def test_host_that_does_not_resolve_was_not_sent(make_client):
+    client = make_client(base_url="https://nowhere.invalid")
+    with pytest.raises(ExamplaryConnectionError, match="does not resolve") as caught:
+        client.get_me()
+    assert caught.value.sent is False
+
+
+def test_a_cookie_is_never_sent_back(client, fake):
+    fake.fail(transport="cookie", times=None)
+    client.get_me()
+    client.get_me()
+    assert "Cookie" not in fake.requests[1].headers
+
+
+def test_extra_bytes_are_not_the_next_answer(client, fake, embed_session):
+    fake.fail(transport="extra-bytes")
+    client.get_me()
+    assert client.get_embed_session(embed_session.id).id == embed_session.id
+
+
+def test_interim_answer_does_not_shift_the_next_answers(make_client, fake, embed_session):
+    client = make_client(max_retries=0)
+    fake.fail(transport="interim-103")
+    with pytest.raises(ExamplaryConnectionError, match="interim"):
+        client.get_me()
+    time.sleep(0.1)
+    assert client.get_embed_session(embed_session.id).id == embed_session.id
+    assert client.get_me().id == fake.owner_id
+
+
+@pytest.mark.parametrize("transport", ["hang", "drip-headers", "drip-body"])
+@pytest.mark.parametrize("call", CALLS)
+def test_deadline_holds_however_slowly_the_answer_comes(make_client, fake, actor, call, transport):
+    fake.fail(transport=transport, times=None)
+    fake.drip_interval = 0.1
+    client = make_client(timeout=0.3, deadline=0.6)
+    started = time.monotonic()
+    with pytest.raises(ExamplaryTimeoutError) as caught:
+        CALLS[call](client, actor)
+    assert caught.value.sent is True
+    # Unguarded it would be half a minute; a busy machine is late by some of this.
+    assert time.monotonic() - started < 3
+
+
+# What an answer must be
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"{",
+        b'{"id": NaN}',
+        b'{"id": "user_1", "n": ' + b"9" * 5000 + b"}",
+        b"[" * 200_000,
+        b"\xff\xff",
+        b'{"id": 7}',
+        b'{"id": ""}',
+        b'{"id": "exam_1"}',
+        b'{"id": "user_../users"}',
+        b'{"id": "user_' + b"x" * 10_000 + b'"}',
+        b'{"id": "user_1", "email": 7}',
+        b'{"id": "user_1", "email": "someone.else@school.example"}',
+    ],
+)
+def test_unreadable_answer_is_an_error_that_leaves_it_open(client, fake, body):
+    fake.fail(body=body, headers={"Content-Type": "application/json"})
+    with pytest.raises(ExamplaryResponseError) as caught:
+        client.create_user(email="ann@school.example")
+    assert is_uncertain(caught.value)
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("ask", ["create_user", "get_me"])
+def test_byte_order_mark_is_tolerated_everywhere(client, fake, ask):
+    body = b'\xef\xbb\xbf{"id": "user_1"}'
+    fake.fail(body=body, headers={"Content-Type": "application/json"})
+    options = {"email": "ann@school.example"} if ask == "create_user" else {}
+    assert getattr(client, ask)(**options).id == "user_1"
+
+
+def test_number_that_is_too_large_stays_a_text(client, fake):
+    headers = {"Content-Type": "application/json"}
+    fake.fail(body=b'{"id": "user_1", "n": [1e999, -1E999, 1.5]}', headers=headers)
+    assert client.get_me().raw["n"] == ["1e999", "-1E999", 1.5]
+
+
+def test_another_exam_is_refused_and_its_connection_closed(client, server, fake, monkeypatch):
+    opened = []
+    monkeypatch.setattr(server, "opened", opened.append)
+    exam = fake.add_exam()["id"]
+    fake.fail("GET", "/exams/{id}", edit=lambda body: body | {"id": "exam_other"})
+    with pytest.raises(ExamplaryResponseError, match="another object's data"):
+        client.get_exam(exam)
+    assert client.get_exam(exam).id == exam
+    assert len(opened) == 2
+
+
+def test_echo_of_the_address_may_differ_in_case(client, fake):
+    fake.fail("POST", "/users", edit=lambda user: user | {"email": "ANN@School.example"})
+    assert client.create_user(email="Ann@school.example").email == "ANN@School.example"
+
+
+@pytest.mark.parametrize(("field", "value"), [("flow", "edit-rubric"), ("actor", "user_other")])
+def test_session_of_somebody_else_is_refused(client, fake, actor, caplog, field, value):
+    fake.fail("POST", "/embed-sessions", edit=lambda session: session | {field: value})
+    with pytest.raises(ExamplaryResponseError, match="another object's data"):
+        client.create_embed_session(flow="generate-exam", actor=actor)
+    assert "foreign-answer" in caplog.text
+
+
+def test_flow_that_is_another_and_reads_like_the_actor_is_refused(client, fake, actor):
+    fake.fail("POST", "/embed-sessions", edit=lambda session: session | {"flow": actor})
+    with pytest.raises(ExamplaryResponseError, match="another object's data"):
+        client.create_embed_session(flow="generate-exam", actor=actor)
+
+
+def test_another_session_is_refused(client, fake, embed_session):
+    fake.fail(edit=lambda session: session | {"id": "embed_session_other"})
+    with pytest.raises(ExamplaryResponseError, match="another object's data"):
+        client.get_embed_session(embed_session.id)
+
+
+def test_what_no_database_can_store_is_replaced(client, fake, embed_session):
+    fake.complete(embed_session.id, {"a\x00": ["b\x00", {"c": "\ud800"}]})
+    session = client.get_embed_session(embed_session.id)
+    assert session.outputs == {"a\ufffd": ["b\ufffd", {"c": "\ufffd"}]}
+
+
+# What goes out
+
+
+@pytest.mark.parametrize(
+    "session_id", ["../users", "%2e%2e", "a?b", "a#b", "a/b", "a\r\nX: y", "", "é", "x" * 10_000]
+)
+def test_id_cannot_reach_another_operation(client, fake, session_id):
+    with pytest.raises(ExamplaryValidationError, match="id: must be an Examplary id"):
+        client.get_embed_session(session_id)
+    assert fake.requests == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), object()])
+def test_body_that_is_not_json_is_refused_before_anything_is_sent(client, fake, value):
+    with pytest.raises(ExamplaryValidationError, match="json: cannot be sent"):
+        client.request("POST", "/exams", json={"name": value})
+    assert fake.requests == []
+
+
+def test_path_that_is_none_is_refused_before_anything_is_sent(client, fake):
+    with pytest.raises(ExamplaryValidationError, match="path: must begin with a slash"):
+        client.request("GET", "me")
+    assert fake.requests == []
+
+
+def test_environment_changes_nothing(client, fake, monkeypatch, tmp_path):
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login other password other")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+    client.get_me()
+    (call,) = fake.requests
+    assert call.headers["Authorization"] == f"Bearer {DEFAULT_API_KEY}"
+    assert call.headers["Accept-Encoding"] == "identity"
+    assert call.headers["User-Agent"].startswith("django-examplary/")
+    assert call.headers["X-Request-Id"]
+
+
+def test_attempts_of_one_call_share_an_id(client, fake):
+    fake.fail(status=502)
+    client.get_me()
+    first, second = fake.requests
+    assert first.headers["X-Request-Id"] == second.headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a\n", "\tkey", "clé"])
+def test_key_that_cannot_be_sent_is_refused_without_quoting_it(key):
+    with pytest.raises(ExamplaryConfigurationError, match="EXAMPLARY_API_KEY") as caught:
+        ExamplaryClient(key)
+    assert "clé" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.examplary.ai",
+        "ftp://api.examplary.ai",
+        "file:///etc/passwd",
+        "https://user:secret@api.examplary.ai",
+        "https://",
+        "https://api.examplary.ai:port",
+        "https://api.examplary.ai/?key=1",
+        "https://api.exam\nplary.ai",
+        "https://[",
+        "http://127.0.0.1.evil.example",
+        "api.examplary.ai",
+    ],
+)
+def test_unsafe_base_url_is_refused(url):
+    with pytest.raises(ExamplaryConfigurationError, match="EXAMPLARY_API_URL"):
+        ExamplaryClient("key", base_url=url)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:1", "http://127.9.9.9", "http://[::1]:8000/"])
+def test_http_is_taken_for_this_machine(url):
+    assert ExamplaryClient("key", base_url=url).base_url == url.rstrip("/")
+
+
+def test_client_is_a_context_manager_and_hides_the_key(server):
+    with ExamplaryClient(DEFAULT_API_KEY, base_url=server.url) as client:
+        client.get_me()
+    assert repr(client) == f"<ExamplaryClient {server.url}>"
+    assert client.get_me().id == server.fake.owner_id
+    client.close()
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("0", 0),
+        (" 7 ", 7),
+        ("-5", None),
+        ("1.5", None),
+        ("nan", None),
+        ("inf", None),
+        ("soon", None),
+        ("1" + "0" * 35, None),
+        ("1, 2", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Wed, 21 Oct 99999999999999999999 07:28:00 GMT", None),
+        ("Wed, 21 Oct 2015 07:28:00 +99999999999999999999", None),
+    ],
+)
+def testretry_after(header, seconds):
+    assert retry_after(header) == seconds
+
+
+def test_date_that_is_none_harms_nobody(client, fake):
+    fake.fail(headers={"Date": "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"})
+    assert client.create_user(email="ann@school.example").id in fake.users
+
+
+def test_retry_after_takes_a_date_to_come():
+    assert retry_after("Fri, 31 Dec 2999 23:59:59 GMT") > 10**9
+
+
+@pytest.mark.parametrize("zone", ["", " -0000"])
+def test_date_without_a_zone_is_of_greenwich(zone, monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
+        header = f"{in_a_minute:%a, %d %b %Y %H:%M:%S}{zone}"
+        assert retry_after(header) == pytest.approx(60, abs=5)
+        assert retry_after(f"Fri, 31 Dec 9999 23:59:59{zone}") > 10**9
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+# An API that is down
+
+
+def test_outage_fails_fast_and_lets_one_call_at_a_time_try(make_client, fake, monkeypatch):
+    clock = [1000.0]
+    client = make_client(max_retries=0)
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    fake.fail(times=None, status=500)
+    for _ in range(3):
+        with pytest.raises(ExamplaryServerError):
+            client.get_me()
+    with pytest.raises(ExamplaryUnavailableError, match="was not sent"):
+        client.get_me()
+    assert len(fake.requests) == 3
+    clock[0] += 6
+    fake.fail(delay=0.3)
+    outcomes = []
+    threads = [
+        threading.Thread(target=lambda: outcomes.append(attempt(client.get_me))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes.count(ExamplaryUnavailableError) == 7
+    assert len(fake.requests) == 4
+    fake.heal()
+    clock[0] += 6
+    client.get_me()
+    client.get_me()
+
+
+def test_closed_client_knows_of_no_outage(make_client, fake):
+    client = make_client(max_retries=0)
+    fake.fail(times=3, status=500)
+    for _ in range(3):
+        with pytest.raises(ExamplaryServerError):
+            client.get_me()
+    client.close()
+    client.get_me()
+
+
+def test_call_that_tries_has_all_its_time(monkeypatch):
+    """Longer than the pause between two such calls."""
+    clock = [1000.0]
+    monkeypatch.setattr("django_examplary.retries.time.monotonic", lambda: clock[0])
+    cooldown, calls = Cooldown(), [Call("GET /me", "always", 1030.0, 1) for _ in range(3)]
+    for _ in range(3):
+        cooldown.count(failed=True)
+    clock[0] += 6
+    cooldown.check(calls[0])
+    clock[0] += 6
+    with pytest.raises(ExamplaryUnavailableError):
+        cooldown.check(calls[1])
+    clock[0] = 1031.0
+    cooldown.check(calls[2])
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ({"status": 403}, ExamplaryPermissionError),
+        # The API is there, and says more than we take.
+        ({"transport": "huge"}, ExamplaryResponseError),
+    ],
+)
+def test_refusals_are_no_outage(make_client, fake, fault, error):
+    client = make_client(max_retries=0)
+    fake.fail(times=5, **fault)
+    for _ in range(5):
+        with pytest.raises(error):
+            client.get_me()
+    client.get_me()
+
+
+def test_call_that_hangs_holds_up_nobody_else(make_client, fake):
+    client = make_client(pool_size=1, max_retries=0, timeout=1)
+    fake.fail(transport="hang")
+    waiting = threading.Thread(target=lambda: attempt(client.get_me))
+    waiting.start()
+    while not fake.requests:
+        time.sleep(0.01)
+    started = time.monotonic()
+    client.get_me()
+    assert time.monotonic() - started < 0.5
+    waiting.join()
+
+
+@pytest.mark.parametrize("transport", ["reset", "close"])
+def test_connection_that_breaks_when_it_is_used_again(client, fake, embed_session, transport):
+    client.get_me()
+    fake.fail("POST", "/users", transport=transport)
+    with pytest.raises(ExamplaryConnectionError) as caught:
+        client.create_user(email="ann@school.example")
+    assert caught.value.sent is True
+    assert len(fake.calls("POST", "/users")) == 1
+    assert client.get_embed_session(embed_session.id).id == embed_session.id
+
+
+def test_success_is_told_in_one_line(client, fake, caplog, finished):
+    with caplog.at_level(logging.DEBUG):
+        client.get_me()
+    (line,) = [record for record in caplog.records if record.name == "django_examplary"]
+    assert line.levelno == logging.INFO
+    assert line.getMessage().startswith("operation='GET /me' outcome=ok status=200 attempts=1 ms=")
+    assert line.getMessage().endswith(f"id={fake.requests[0].headers['X-Request-Id']}")
+    assert [(each["outcome"], each["status"]) for each in finished] == [("ok", 200)]
+
+
+def attempt(call):
+    try:
+        return call()
+    except ExamplaryError as error:
+        return type(error)
+
+
+# Threads, processes and what is left behind
+
+
+def test_threads_get_their_own_answers(make_client, fake, actor):
+    client = make_client(timeout=10, deadline=30)
+    sessions = [fake.add_session("generate-exam", actor).id for _ in range(32)]
+    wrong = []
+
+    def ask(session_id):
+        wrong.extend(
+            session_id for _ in range(20) if client.get_embed_session(session_id).id != session_id
+        )
+
+    threads = [threading.Thread(target=ask, args=(session_id,)) for session_id in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(fake.requests) == 32 * 20
+
+
+def test_calls_share_a_connection(client, server, monkeypatch):
+    opened = []
+    monkeypatch.setattr(server, "opened", opened.append)
+    for _ in range(50):
+        client.get_me()
+    assert len(opened) == 1
+
+
+def test_connection_that_the_server_closed_is_opened_again(client, fake):
+    fake.fail(transport="close-after")
+    client.get_me()
+    time.sleep(0.05)
+    client.create_user(email="ann@school.example")
+    assert len(fake.requests) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_forked_processes_do_not_read_each_others_answers(server, fake, actor):
+    script = """
+import os, sys
+from django_examplary.client import ExamplaryClient, time_limit
+url, key, *sessions = sys.argv[1:]
+client = ExamplaryClient(key, base_url=url)
+client.get_me()
+children = []
+for session in sessions:
+    pid = os.fork()
+    if not pid:
+        ok = all(client.get_embed_session(session).id == session for _ in range(100))
+        os._exit(0 if ok else 1)
+    children.append(pid)
+sys.exit(sum(os.waitpid(pid, 0)[1] != 0 for pid in children))
+"""
+    sessions = [fake.add_session("generate-exam", actor).id for _ in range(4)]
+    command = [sys.executable, "-c", script, server.url, DEFAULT_API_KEY, *sessions]
+    assert subprocess.run(command, check=False).returncode == 0
+    assert len(fake.requests) == 401
+
+
+def test_importing_the_client_does_not_import_requests():
+    script = "import sys, django_examplary.client; sys.exit('requests' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_interpreter_may_end_during_a_call(server, fake):
+    script = """
+import sys, threading, time
+from django_examplary.client import ExamplaryClient
+client = ExamplaryClient(sys.argv[2], base_url=sys.argv[1])
+threading.Thread(target=client.get_me, daemon=True).start()
+while "requests" not in sys.modules:
+    time.sleep(0.01)
+time.sleep(0.3)
+"""
+    fake.fail(transport="hang")
+    command = [sys.executable, "-W", "error", "-c", script, server.url, DEFAULT_API_KEY]
+    ended = subprocess.run(command, check=False, capture_output=True, timeout=30)
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -1,0 +1,486 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+
+from django_examplary import services
+from django_examplary.flows import GenerateExam
+from django_examplary.management import base
+from django_examplary.models import ExamplaryActor, ExamplarySession
+
+NAMES = ["ann", "ben", "cat", "dan"]
+
+User = get_user_model()
+State = ExamplaryActor.State
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def run(name, *arguments, stderr=None, **options):
+    """Return the exit code, what was printed, and what was said."""
+    stdout, stderr = io.StringIO(), stderr or io.StringIO()
+    try:
+        call_command(name, *arguments, stdout=stdout, stderr=stderr, **options)
+    except CommandError as error:
+        return error.returncode, stdout.getvalue(), str(error)
+    return 0, stdout.getvalue(), stderr.getvalue()
+
+
+def make_users(count, **fields):
+    return User.objects.bulk_create(
+        User(username=f"user{number:03}", email=f"user{number:03}@school.example", **fields)
+        for number in range(count)
+    )
+
+
+def process(*arguments):
+    """Start a command as a shell would, on the database of the tests."""
+    script = (
+        "import sys, django; django.setup()\n"
+        "from django.db import connection\n"
+        "connection.settings_dict['NAME'] = sys.argv.pop(1)\n"
+        "from django.core.management import execute_from_command_line\n"
+        "execute_from_command_line(sys.argv)"
+    )
+    name = str(connection.settings_dict["NAME"])
+    return subprocess.Popen(
+        [sys.executable, "-c", script, name, *arguments],
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def examplary(fake, monkeypatch):
+    """The fake, for other processes too."""
+    monkeypatch.setenv("EXAMPLARY_API_URL", fake.base_url)
+    return fake
+
+
+# What they share
+
+
+@pytest.mark.parametrize("name", ["examplary_ping", "examplary_provision", "examplary_sweep"])
+def test_help_teaches(name, capsys):
+    with pytest.raises(SystemExit):
+        call_command(name, "--help")
+
+    text = capsys.readouterr().out
+    assert f"manage.py {name}" in text
+    assert "exit codes:\n  0    all is done" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+@pytest.mark.parametrize("name", ["examplary_ping", "examplary_provision", "examplary_sweep"])
+def test_missing_key_is_an_error_of_the_configuration(db, settings, name):
+    settings.EXAMPLARY_API_KEY = ""
+
+    code, _, message = run(name)
+
+    assert code == 2
+    assert message.startswith("Set EXAMPLARY_API_KEY")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("examplary_provision --concurrency 0", "must be at least 1"),
+        ("examplary_provision --concurrency 33", "must be at most 32"),
+        ("examplary_provision --rate -1", "must be 0 or more"),
+        ("examplary_provision --rate nan", "must be 0 or more"),
+        ("examplary_provision --max-failures 0", "must be at least 1"),
+        ("examplary_provision --role owner", "invalid choice"),
+        ("examplary_provision seventeen", "These users cannot be selected"),
+        ("examplary_sweep --limit -1", "must be at least 1"),
+    ],
+)
+def test_wrong_argument(db, command, message):
+    with pytest.raises(CommandError, match=message):
+        call_command(*command.split())
+
+
+# examplary_ping
+
+
+def test_ping(fake):
+    code, text, _ = run("examplary_ping")
+
+    assert code == 0
+    assert f"{fake.base_url}, after 0." in text
+    assert "it is of user_owner, owner" in text
+    assert "the same as Examplary's" in text
+    assert f"Embeds        may come from {fake.base_url}" in text
+    assert "hi@examplary.ai" in text
+    assert [(call.method, call.path) for call in fake.requests] == [("GET", "/me")]
+
+
+def test_ping_as_json(fake, settings):
+    settings.EXAMPLARY_SITE_ORIGIN = "https://school.example"
+
+    code, text, _ = run("examplary_ping", json=True)
+
+    result = json.loads(text)
+    assert code == 0
+    assert result["key_owner"] == "user_owner"
+    assert result["embed_origins"] == [fake.base_url]
+    assert result["site_origin"] == "https://school.example"
+    assert abs(result["clock_difference"]) < 2
+
+
+@pytest.mark.parametrize(
+    ("date", "text"),
+    [
+        ("Fri, 31 Dec 2999 23:59:59 GMT", "s ahead of this machine's"),
+        ("Sat, 01 Jan 2000 00:00:00 GMT", "s behind this machine's"),
+        ("today", "unknown: the answer has no date"),
+    ],
+)
+def test_clock(fake, date, text):
+    fake.fail("GET", "/me", status=200, body={"id": "user_owner"}, headers={"Date": date})
+
+    assert text in run("examplary_ping")[1]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "explanation"),
+    [
+        (401, 2, "https://app.examplary.ai/account/developer"),
+        (403, 2, "write to hi@examplary.ai"),
+        (400, 1, "GET /me was answered with 400"),
+    ],
+)
+def test_refusal_is_explained(fake, status, code, explanation):
+    fake.fail("GET", "/me", status=status)
+
+    result = run("examplary_ping")
+
+    assert result[0] == code
+    assert explanation in result[2]
+
+
+def test_wrong_settings_are_told_and_nothing_is_sent(fake, settings):
+    settings.EXAMPLARY_EMBED_ORIGINS = ["https://app.examplary.ai/"]
+
+    code, _, message = run("examplary_ping", stderr=(stderr := io.StringIO()))
+
+    assert (code, message) == (2, "The settings are wrong: nothing was sent.")
+    assert "EXAMPLARY_EMBED_ORIGINS" in stderr.getvalue()
+    assert fake.requests == []
+
+
+def test_setting_of_a_wrong_type_is_told(fake, settings):
+    settings.EXAMPLARY_API_KEY = 5
+
+    code, _, message = run("examplary_ping", stderr=(stderr := io.StringIO()))
+
+    assert (code, message) == (2, "The settings are wrong: nothing was sent.")
+    assert "EXAMPLARY_API_KEY must be a text." in stderr.getvalue()
+
+
+def test_ping_says_nothing_of_what_is_silenced(fake, settings):
+    settings.EXAMPLARY_EMBED_ORIGINS = ["https://app.examplary.ai/"]
+    settings.SILENCED_SYSTEM_CHECKS = ["django_examplary.E004"]
+
+    code, _, said = run("examplary_ping")
+
+    assert (code, said) == (0, "")
+
+
+# examplary_provision
+
+
+@pytest.mark.django_db
+def test_provision(fake):
+    make_users(3)
+
+    code, text, _ = run("examplary_provision", rate=0)
+
+    assert (code, text) == (0, "3 users provisioned.\n")
+    assert ExamplaryActor.objects.filter(state=State.ACTIVE).count() == 3
+
+
+@pytest.mark.django_db
+def test_selection(fake):
+    ann, ben, cat, dan = (
+        User.objects.create_user(name, f"{name}@school.example") for name in NAMES
+    )
+    pupils, heads = (Group.objects.create(name=name) for name in ("Pupils", "Heads"))
+    pupils.user_set.set([ann, ben])
+    heads.user_set.set([ben, cat])
+    User.objects.filter(pk=cat.pk).update(is_staff=True)
+
+    for arguments, count in [
+        (["--group", "Pupils"], 2),
+        (["--group", "Pupils", "--group", "Heads"], 3),
+        (["--staff"], 1),
+        (["--no-staff"], 3),
+        (["--search", "DAN@"], 1),
+        ([str(ann.pk), str(dan.pk)], 2),
+        (["--group", "Heads", "--staff"], 1),
+        ([], 4),
+    ]:
+        text = run("examplary_provision", "--dry-run", "--json", *arguments)[1]
+        assert json.loads(text) == {"users": count}
+    assert "4 users have no active actor" in run("examplary_provision", dry_run=True)[1]
+    assert fake.requests == []
+    assert not ExamplaryActor.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--group", "Pupils", "--group", "Pupilz"], "There is no group Pupilz."),
+        (["{pk}", "998", "999"], "There is no user 998, 999."),
+        (["99999999999999999999"], "There is no user 99999999999999999999."),
+    ],
+)
+def test_what_is_not_there_is_refused(fake, teacher, arguments, message, dry_run):
+    Group.objects.create(name="Pupils").user_set.add(teacher)
+    arguments = [each.format(pk=teacher.pk) for each in arguments]
+
+    assert run("examplary_provision", *arguments, dry_run=dry_run) == (2, "", message)
+    assert fake.requests == []
+
+
+@pytest.mark.django_db
+def test_users_who_are_passed_over_are_left(fake, teacher):
+    ExamplaryActor.objects.create(user=teacher, state=State.CLAIMED, claimed_at=timezone.now())
+
+    code, text, message = run("examplary_provision")
+
+    assert (code, message) == (1, "Some users were passed over: run it again in a minute.")
+    assert text.startswith("0 users provisioned.\n1 passed over")
+
+
+@pytest.mark.django_db
+def test_role(fake, teacher):
+    run("examplary_provision", role="student")
+
+    assert ExamplaryActor.objects.get().role == "student"
+
+
+@pytest.mark.django_db
+def test_failures_are_told_by_reason(fake, teacher, student):
+    User.objects.update(email="no address")
+    ExamplaryActor.objects.create(
+        user=User.objects.create_user("busy"), state=State.CLAIMED, claimed_at=timezone.now()
+    )
+
+    code, text, message = run("examplary_provision", rate=0)
+
+    assert (code, message) == (1, "Some users have no actor.")
+    assert text.startswith("0 users provisioned.\n1 passed over: try again in a minute.\n2 failed:")
+
+
+@pytest.mark.django_db
+def test_result_as_json(fake, teacher):
+    fake.fail("POST", "/users", status=401)
+
+    code, text, message = run("examplary_provision", json=True)
+
+    result = json.loads(text)
+    assert code == 1
+    assert message == result["stopped"]
+    assert result["provisioned"] == 0
+    assert result["failed"] == {"401 Unauthorized": 1}
+
+
+@pytest.mark.django_db
+def test_progress_on_a_terminal_and_in_a_log(fake, monkeypatch):
+    monkeypatch.setattr(base, "_WATCHED", 0.0)
+    make_users(2)
+    run("examplary_provision", rate=0, stderr=(terminal := Terminal()))
+    assert "\r1 of 2 users, 0 failed" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\n")
+
+    User.objects.create_user("late", "late@school.example")
+    log = run("examplary_provision", rate=0)[2]
+    assert log.startswith("1 of 1 users, 0 failed")
+    assert "\r" not in log
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_clean_stop_and_resumption(examplary, number, code):
+    make_users(40)
+    examplary.latency = 0.05
+    command = process("examplary_provision", "--rate", "0", "--concurrency", "2")
+    wait_for(lambda: ExamplaryActor.objects.filter(state=State.ACTIVE).count() > 2)
+
+    command.send_signal(number)
+    _, said = command.communicate(timeout=20)
+
+    assert command.returncode == code
+    assert f"Stopped by {number.name}. Run it again to go on." in said
+    states = set(ExamplaryActor.objects.values_list("state", flat=True))
+    assert states <= {State.ACTIVE, State.PENDING}
+    examplary.latency = 0
+    assert run("examplary_provision", rate=0, concurrency=8)[0] == 0
+    assert ExamplaryActor.objects.filter(state=State.ACTIVE).count() == 40
+    assert len(examplary.calls("POST", "/users")) == 40
+
+
+@pytest.mark.django_db(transaction=True)
+def test_second_signal_kills(examplary):
+    make_users(4)
+    examplary.fail("POST", "/users", transport="hang", times=None)
+    command = process("examplary_provision")
+    wait_for(lambda: examplary.calls("POST", "/users"))
+
+    command.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert command.poll() is None
+    command.send_signal(signal.SIGTERM)
+    command.communicate(timeout=5)
+
+    assert command.returncode == -signal.SIGTERM
+
+
+@pytest.mark.django_db(transaction=True)
+def test_commands_admin_and_launches_at_the_same_time_make_each_user_once(examplary, admin_client):
+    users = make_users(60)
+    examplary.latency = 0.01
+    examplary.duplicates = "create"  # So that a second one would show.
+    arguments = ["examplary_provision", "--rate", "0", "--json"]
+    commands = [process(*arguments) for _ in range(2)]
+    wait_for(lambda: examplary.calls("POST", "/users"))
+
+    def launch():
+        try:
+            for user in reversed(users):
+                services.open_session(user, GenerateExam(), origin="https://school.example")
+        finally:
+            connection.close()
+
+    browser = threading.Thread(target=launch)
+    browser.start()
+    page = "/admin/django_examplary/examplaryactor/provision/?role=teacher&search=school.example"
+    while browser.is_alive():
+        assert admin_client.post(page, headers={"Accept": "application/json"}).status_code == 200
+    browser.join()
+
+    results = [json.loads(command.communicate(timeout=60)[0]) for command in commands]
+
+    # Who was another's at the time is left.
+    assert {command.returncode for command in commands} <= {0, 1}
+    assert all(result["failed"] == {} for result in results)
+    assert sum(result["provisioned"] for result in results) <= 61
+    # The admin who looks on too: the commands are for everybody.
+    assert ExamplaryActor.objects.filter(state=State.ACTIVE).count() == 61
+    assert len(examplary.users) - 1 == len(examplary.calls("POST", "/users")) == 61
+    assert len(examplary.sessions) == 60
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_code_that_calls_a_command_keeps_its_signals(db, fake):
+    """Signals are the main thread's."""
+    codes = []
+    command = base.ExamplaryCommand()
+
+    def work():
+        with command.stoppable():
+            codes.append(command.should_stop())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert codes == [False]
+    before = signal.getsignal(signal.SIGINT)
+    with command.stoppable():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# examplary_sweep
+
+
+@pytest.fixture
+def completed(fake, teacher):
+    """A session that was completed without anybody here knowing."""
+    session = services.open_session(
+        teacher, GenerateExam(subject="Art"), origin="https://school.example"
+    )
+    fake.complete(session.examplary_id)
+    return session
+
+
+@pytest.mark.django_db
+def test_sweep(fake, completed):
+    code, text, _ = run("examplary_sweep", stderr=Terminal())
+
+    assert code == 0
+    assert text == "1 sessions verified (1 completed), 0 revoked, 0 deleted, 0 failed.\n"
+    completed.refresh_from_db()
+    assert completed.status == ExamplarySession.Status.COMPLETED
+
+
+@pytest.mark.django_db
+def test_sweep_without_doing_it(fake, completed):
+    before = len(fake.requests)
+
+    code, text, _ = run("examplary_sweep", dry_run=True)
+
+    assert (code, text) == (0, "Would ask about 1 open sessions, revoke 0 and delete 0.\n")
+    assert len(fake.requests) == before
+
+
+@pytest.mark.django_db
+def test_sweep_with_a_limit_as_json(fake, completed):
+    result = json.loads(run("examplary_sweep", json=True, limit=0)[1])
+
+    assert (result["verified"], result["ended"]) == (0, {})
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "Some sessions could not be asked about."),
+        (401, "GET /embed-sessions/{id} was answered with 401"),
+    ],
+)
+def test_sweep_that_fails(fake, completed, status, message):
+    fake.fail("GET", "/embed-sessions/{id}", status=status)
+
+    code, text, said = run("examplary_sweep")
+
+    assert code == 1
+    assert message in said
+    assert "none has ended" in text
+
+
+@pytest.mark.django_db
+def test_sweep_deletes_what_is_old(fake, completed, settings):
+    settings.EXAMPLARY_RETENTION = 30
+    run("examplary_sweep")
+    ExamplarySession.objects.update(ended_at=timezone.now() - timedelta(days=31))
+
+    assert "1 deleted" in run("examplary_sweep")[1]

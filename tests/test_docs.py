@@ -1,0 +1,535 @@
+"""The documentation against the code: every block runs, every table and list is complete."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import gc
+import inspect
+import re
+import subprocess
+import sys
+import textwrap
+import types
+import unittest
+from collections.abc import Iterator
+from configparser import ConfigParser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import django
+import pytest
+import requests
+from django.core.management import get_commands, load_command_class
+from django.dispatch import Signal
+from django.http import HttpRequest, HttpResponse
+from django.template import RequestContext, Template
+from django.template.backends.jinja2 import Jinja2
+from django.test import RequestFactory
+from django.urls import include, path
+
+from django_examplary import checks, embeds, services, signals, views
+from django_examplary.conf import Settings, conf
+from django_examplary.flows import FLOWS, EditExam, Flow
+from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.testing import Embed, FakeExamplary, helpers, serve
+from tests import example
+from tests.html import find, find_all
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+    *sorted(DOCS.glob("*.md")),
+]
+TOX = ConfigParser(interpolation=None)
+TOX.read(ROOT / "tox.ini")
+
+# What a reader sees run, and what no test can.
+RUN = {"python", "django", "console", "jinja", "sh"}
+SHOWN = {"js", "json", "text", ""}
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    line: int
+    language: str
+    code: str
+    needs_django_6: bool
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def read_blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    fences = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+    for match in fences.finditer(text):
+        yield Block(
+            page=page.relative_to(ROOT).as_posix(),
+            line=text.count("\n", 0, match.start()) + 1,
+            language=match[2],
+            code=textwrap.dedent(match[3]),
+            needs_django_6=text[: match.start()].endswith("<!-- Django 6.0 -->\n\n"),
+        )
+
+
+BLOCKS = [block for page in PAGES for block in read_blocks(page)]
+
+
+def of(*languages: str) -> list[Block]:
+    return [block for block in BLOCKS if block.language in languages]
+
+
+def with_blocks(*languages: str) -> list[str]:
+    return sorted({block.page for block in of(*languages)})
+
+
+# The site that the pages speak of
+
+
+def new_exam(request: HttpRequest) -> HttpResponse:
+    tags = '{% examplary_embed "generate-exam" subject="Mathematics" next="/exams/" %}'
+    return HttpResponse(Template("{% load examplary %}" + tags).render(RequestContext(request)))
+
+
+urlpatterns = [
+    path("exams/new/", new_exam),
+    path("examplary/", include("django_examplary.urls")),
+]
+
+
+@pytest.fixture
+def school(monkeypatch) -> None:
+    """A project with models and functions that the pages import."""
+    models = types.ModuleType("school.models")
+    models.Exam = mock.MagicMock()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "school", types.ModuleType("school"))
+    monkeypatch.setitem(sys.modules, "school.models", models)
+
+
+@pytest.fixture
+def receivers() -> Iterator[None]:
+    """Those that a page connects are not for the next test."""
+    every = [each for each in vars(signals).values() if isinstance(each, Signal)]
+    before = [list(each.receivers) for each in every]
+    yield
+    for signal, kept in zip(every, before, strict=True):
+        signal.receivers = kept
+        signal.sender_receivers_cache.clear()
+    gc.collect()
+
+
+@pytest.fixture
+def fake_examplary() -> Iterator[FakeExamplary]:
+    """As in a project that has our fixtures."""
+    with helpers.fake_examplary() as fake:
+        yield fake
+
+
+@pytest.fixture
+def rf_request(teacher) -> HttpRequest:
+    request = RequestFactory().get("/exams/")
+    request.user = teacher
+    return request
+
+
+# Code
+
+
+def test_every_block_is_of_a_known_language():
+    assert {block.language for block in BLOCKS} <= RUN | SHOWN
+    assert len(of(*SHOWN)) <= 10
+
+
+@pytest.mark.parametrize("page", with_blocks("python"))
+@pytest.mark.usefixtures("school", "receivers")
+def test_python(page, request, settings, teacher, rf_request, capsys):
+    settings.ROOT_URLCONF = __name__
+    fake = request.getfixturevalue("fake_examplary")
+    names: dict[str, Any] = {
+        "__name__": "school",
+        # The start of the files that the quick start adds lines to.
+        "BASE_DIR": ROOT,
+        "INSTALLED_APPS": [],
+        "TEMPLATES": [{}],
+        "urlpatterns": [],
+        # Whom and what a page speaks of.
+        "request": rf_request,
+        "user": teacher,
+        "fake": fake,
+    }
+    for block in of("python"):
+        if block.page != page or (block.needs_django_6 and django.VERSION < (6, 0)):
+            continue
+        known = set(names)
+        exec(compile(block.code, str(block), "exec", dont_inherit=True), names)  # noqa: S102
+        run_tests({name: names[name] for name in set(names) - known}, request)
+        request.getfixturevalue("fake_examplary").heal()
+
+
+def run_tests(names: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    """Run what a block defines that is a test."""
+    for name, value in names.items():
+        ExamplarySession.objects.all().delete()
+        if inspect.isclass(value) and issubclass(value, unittest.TestCase):
+            result = unittest.TestResult()
+            # One by one: what Django does around a whole class, pytest's fixtures have done.
+            for method in unittest.defaultTestLoader.getTestCaseNames(value):
+                value(method)(result)
+            assert result.wasSuccessful(), result.errors + result.failures
+        elif name.startswith("test_"):
+            value(
+                **{
+                    each: request.getfixturevalue(each)
+                    for each in inspect.signature(value).parameters
+                }
+            )
+
+
+@pytest.mark.parametrize("block", of("django", "jinja"), ids=str)
+def test_template(block, rf_request, teacher, fake):
+    exam = mock.Mock(examplary_id=fake.add_exam()["id"], get_absolute_url=lambda: "/exams/1/")
+    session = services.open_session(
+        teacher, EditExam(exam_id=exam.examplary_id), origin="https://s.example", grant_access=True
+    )
+    names = {"exam": exam, "session": session}
+    if block.language == "django":
+        html = Template(block.code).render(RequestContext(rf_request, names))
+    else:
+        html = jinja2.from_string(block.code).render(names, rf_request)
+
+    assert "/examplary/launch/" in html
+
+
+jinja2 = Jinja2(
+    {
+        "NAME": "jinja2",
+        "DIRS": [],
+        "APP_DIRS": False,
+        "OPTIONS": {"extensions": ["django_examplary.jinja2.ExamplaryExtension"]},
+    }
+)
+
+
+def test_engines_for_jinja2_pass_the_checks(settings):
+    [block] = [each for each in of("python") if "jinja2.Jinja2" in each.code]
+    names: dict[str, Any] = {}
+    exec(compile(block.code, str(block), "exec"), names)  # noqa: S102
+
+    settings.TEMPLATES = names["TEMPLATES"]
+
+    assert checks.check_project() + checks.check_urls() == []
+
+
+# Commands
+
+
+def commands() -> list[tuple[str, ...]]:
+    lines = [line for block in of("console") for line in block.code.splitlines()]
+    return sorted({tuple(words.split()) for line in lines for words in line.split(" && ")})
+
+
+# Not ours.
+TOOLS = {".", "export", "lint-imports", "mypy", "pre-commit", "python", "ruff", "tox"}
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_command(words):
+    """It exists, and takes the arguments that are shown."""
+    match words:
+        case ["python", "manage.py", name, *arguments]:
+            command = load_command_class(get_commands()[name], name)
+            command.create_parser("manage.py", name).parse_args(arguments)
+        case ["python", "-m", "django_examplary.testing", *arguments]:
+            assert dict(zip(arguments[::2], arguments[1::2], strict=False)).get("--port", "0")
+        case ["python", "-m", "tests.benchmarks", *names]:
+            assert all((ROOT / f"tests/benchmarks/{name}.py").is_file() for name in names)
+        case ["tox", "run", "-e", environments]:
+            assert all(f"testenv:{name}" in TOX for name in environments.split(","))
+        case ["python", file, *_] if file.endswith(".py"):
+            assert (ROOT / file).is_file()
+        case ["python", "-m", "pytest", file]:
+            assert (ROOT / file).is_file()
+        case _:
+            assert words[0] in TOOLS
+
+
+# The quick start
+
+QUICK_START = [
+    block
+    for block in of("python", "django")
+    if block.page == "README.md" and re.match(r"# \w+\.py\n|{# templates/", block.code)
+]
+
+
+QUICK_START_COMMANDS = [
+    words[2:]
+    for block in of("console")
+    for line in block.code.splitlines()
+    if block.page == "README.md" and (words := line.split())[:2] == ["python", "manage.py"]
+]
+
+
+def test_quick_start(tmp_path):
+    """A new project with the lines and the commands of the README, and with no others."""
+    django_admin = [sys.executable, "-m", "django", "startproject", "school", str(tmp_path)]
+    subprocess.run(django_admin, check=True)
+    lines = 0
+    for block in QUICK_START:
+        head, _, code = block.code.partition("\n")
+        [name] = re.findall(r"[\w/]+\.(?:py|html)", head)
+        file = tmp_path / name if name.endswith(".html") else tmp_path / "school" / name
+        file.parent.mkdir(exist_ok=True)
+        with file.open("a", encoding="utf-8") as opened:
+            opened.write(code)
+        lines += len([line for line in code.splitlines() if line])
+    assert lines <= 10
+
+    with serve() as server:
+        manage = Manage(tmp_path, server.fake)
+        *commands, serving = QUICK_START_COMMANDS
+        for command in commands:
+            manage.run(*command)
+        assert serving == ["runserver"]
+        manage.run("check", "--fail-level", "WARNING")
+        with manage.serve() as address, requests.Session() as browser:
+            assert "<iframe" not in browser.get(address).text
+            sign_in(browser, f"{address}/admin/login/")
+            page = browser.get(address).text
+            embed = find(page, "examplary-embed")
+            launch = browser.get(address + find(page, "iframe")["src"], allow_redirects=False)
+            [session] = server.fake.sessions.values()
+            assert launch.headers["Location"] == session.embed_url
+            assert browser.get(session.embed_url).ok
+            server.fake.complete(session.id)
+            told = browser.post(
+                address + embed["data-sync-url"],
+                headers={"Accept": "application/json"},
+                data={"csrfmiddlewaretoken": find(page, "input")["value"]},
+            )
+
+    assert told.json()["status"] == "completed"
+    assert told.json()["redirect"] == "/admin/"
+
+
+class Manage:
+    """The manage.py of a project, in the environment of somebody who has the fake's key."""
+
+    def __init__(self, folder: Path, fake: FakeExamplary) -> None:
+        self._command = [sys.executable, str(folder / "manage.py")]
+        self._environment = example.clean_environment() | {
+            "DJANGO_SUPERUSER_USERNAME": "tea",
+            "DJANGO_SUPERUSER_PASSWORD": "demo",
+            "EXAMPLARY_API_KEY": fake.api_key,
+            "EXAMPLARY_API_URL": fake.base_url,
+            "EXAMPLARY_EMBED_ORIGINS": fake.base_url,
+        }
+
+    def run(self, *arguments: str) -> None:
+        """Run a command, which finds nobody at a terminal to ask."""
+        if arguments[0] == "createsuperuser":
+            arguments += ("--noinput",)
+        subprocess.run([*self._command, *arguments], env=self._environment, check=True)
+
+    @contextlib.contextmanager
+    def serve(self) -> Iterator[str]:
+        port, _ = example.free_ports()
+        arguments = ["runserver", f"localhost:{port}", "--noreload"]
+        with subprocess.Popen(
+            [*self._command, *arguments],
+            env=self._environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as server:
+            try:
+                example.wait_for(f"http://localhost:{port}/admin/login/", server)
+                yield f"http://localhost:{port}"
+            finally:
+                server.terminate()
+
+
+def sign_in(browser: requests.Session, url: str) -> None:
+    token = find_all(browser.get(url).text, "input")[0]["value"]
+    data = {"csrfmiddlewaretoken": token, "username": "tea", "password": "demo"}
+    browser.post(url, data=data, allow_redirects=False)
+    assert "sessionid" in browser.cookies
+
+
+# Tables and lists
+
+
+def read(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every row of every table."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def codes(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_flows():
+    table = [row for row in rows(read("flows.md")) if codes(row[0])]
+
+    assert table == [describe(flow) for flow in FLOWS.values()]
+
+
+def describe(flow: type[Flow]) -> list[str]:
+    presets = [f"**`{name}`**" if name in flow._required else f"`{name}`" for name in flow._rules]
+    outputs = [
+        f"`{name}`"
+        for name, value in vars(flow.outputs_class).items()
+        if isinstance(value, property)
+    ]
+    need = f"`{flow.needs.role}` of `{flow.needs.preset}`" if flow.needs else ""
+    # On the class, to have no need of presets.
+    completes = flow.completes.fget(mock.Mock(show_done_button=None))  # type: ignore[attr-defined]
+    availability = "staging only" if flow.prerelease else "production"
+    return [
+        f"`{flow.slug}`",
+        ", ".join(presets) if flow.documented else "not documented",
+        flow.audience,
+        need,
+        ", ".join(outputs) or ("none" if flow.documented and not completes else "not documented"),
+        "yes" if completes else "by Done",
+        availability if flow.documented else "experimental",
+    ]
+
+
+TYPES = {
+    "str": "Text",
+    "Sequence[str]": "List of texts",
+    "float": "Number",
+    "int": "Whole number",
+    "int | None": "Whole number",
+    "bool": "Truth",
+    "Mapping[str, str]": "Mapping",
+    "Callable[..., Any] | None": "Callable or dotted path",
+    "Mapping[str, Any] | Callable[..., Any]": "Mapping, callable or dotted path",
+}
+
+
+def test_settings(monkeypatch, settings):
+    del settings.EXAMPLARY_API_KEY
+    entry = re.compile(r"### `(\w+)`\n\n([\w ,]+)\. Default: `(.+)`\n\n```sh\n(\w+)=(.+)\n```\n")
+    entries = entry.findall(read("settings.md"))
+    declared = {
+        name: value.fget for name, value in vars(Settings).items() if isinstance(value, property)
+    }
+
+    assert {name for name, *_ in entries} == declared.keys()
+    for name, kind, default, variable, example_value in entries:
+        assert kind == TYPES[declared[name].__annotations__["return"]]
+        assert ast.literal_eval(default) == getattr(conf, name)
+        assert variable == name
+        if "dotted path" not in kind:
+            monkeypatch.setenv(name, example_value)
+            assert getattr(conf, name) != ast.literal_eval(default)
+
+
+def test_checks():
+    source = inspect.getsource(checks)
+    used = re.findall(r"django_examplary\.[EW]\d{3}", source)
+    listed = [row[0].strip("`") for row in rows(read("checks.md")) if codes(row[0])]
+
+    assert listed == sorted(set(used))
+
+
+def test_signals():
+    listed = {
+        row[0].strip("`"): codes(row[2])
+        for row in rows(read("results.md"))
+        if len(row) == 3 and row[0].strip("`") in vars(signals)
+    }
+
+    assert listed.keys() == {k for k, v in vars(signals).items() if isinstance(v, Signal)}
+    source = inspect.getsource(signals)
+    assert all(f"`{name}`" in source for names in listed.values() for name in names)
+
+
+def test_options_of_the_tag():
+    listed = [codes(row[0])[0] for row in rows(read("pages.md")) if len(row) == 3 and codes(row[0])]
+    parameters = inspect.signature(embeds.render_embed).parameters.values()
+    options = {each.name for each in parameters if each.kind is each.KEYWORD_ONLY}
+
+    assert sorted(listed) == sorted(options)
+
+
+def test_services():
+    table = [row[0] for row in rows(read("services.md"))]
+    listed = {name.partition("(")[0] for cell in table for name in codes(cell)}
+
+    functions = {name for name in services.__all__ if name.islower()}
+    assert listed == {name for name in functions if name[1:] not in functions}
+
+
+def test_helpers_for_tests():
+    text = read("testing.md")
+
+    methods = [name for name in vars(Embed) if not name.startswith("_")]
+    assert all(f"`{name}" in text for name in methods)
+    assert all(hasattr(FakeExamplary, name) for name in re.findall(r"`fake\.(\w+)\(", text))
+    assert all(hasattr(FakeExamplary(), name) for name in re.findall(r"`fake\.(\w+)", text))
+
+
+def test_permissions():
+    listed = [name for row in rows(read("operations.md")) for name in codes(row[0])]
+    declared = [
+        name for model in (ExamplaryActor, ExamplarySession) for name, _ in model._meta.permissions
+    ]
+
+    assert [name for name in listed if name in declared] == declared
+
+
+def test_states_and_statuses():
+    states = [row[0] for row in rows(read("operations.md")) if len(row) == 3]
+    statuses = [name for row in rows(read("results.md")) for name in codes(row[0])]
+
+    assert set(ExamplaryActor.State.labels) <= set(states)
+    assert set(ExamplarySession.Status.values) <= set(statuses)
+
+
+def test_messages_of_the_views():
+    """What users read, the page on troubleshooting quotes."""
+    text = read("troubleshooting.md")
+    quoted = set(re.findall(r"“([A-Z][^”]+)”", text))
+    titles = {views._explain(reason)[0] for reason in REASONS}
+
+    assert titles - quoted == {"This session is over"}
+
+
+REASONS = (
+    *(reason for _, reason, _ in views._REASONS),
+    "stale",
+    "signed-out",
+    "unavailable",
+)
+
+
+def test_commands_are_listed():
+    listed = {name for row in rows(read("operations.md")) for name in codes(row[0])}
+
+    assert {name for name in get_commands() if name.startswith("examplary_")} <= listed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_files(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#\s]*)", text):
+        assert (page.parent / target).exists(), target
+
+
+def test_contract_is_complete():
+    """Docstrings cite its sections by number."""
+    sections = re.findall(r"^## (\d+)\.", read("api.md"), re.MULTILINE)
+
+    assert sections == [str(number) for number in range(1, 18)]

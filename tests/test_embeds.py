@@ -1,0 +1,789 @@
+"""None of these tests may use the database unless it asks to, so rendering needs none."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.management import call_command
+from django.http import HttpRequest
+from django.test import Client, override_settings
+from django.urls import (
+    clear_script_prefix,
+    include,
+    path,
+    resolve,
+    reverse_lazy,
+    set_script_prefix,
+    set_urlconf,
+)
+from django.utils import translation
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy
+from pytest_django.asserts import assertHTMLEqual
+
+from django_examplary.data import Theme
+from django_examplary.embeds import (
+    DISPLAYS,
+    LOADING,
+    TITLES,
+    csp_directives,
+    csp_nonce,
+    launch_url,
+    render_embed,
+    render_script,
+)
+from django_examplary.exceptions import ExamplaryValidationError, ExamplaryWarning
+from django_examplary.flows import (
+    FLOWS,
+    EditExam,
+    EditRubric,
+    GenerateExam,
+    TakeExam,
+)
+from django_examplary.launch import LaunchRequest
+from django_examplary.models import ExamplarySession
+from tests.html import elements, find, find_all, skeleton
+
+PRESETS = {
+    "edit-exam": {"exam_id": "exam_abc"},
+    "take-exam": {"exam_id": "exam_abc"},
+    "practice-space-student": {"practice_space_id": "space_abc"},
+}
+HOSTILE = [
+    '"><script>alert(1)</script>',
+    "' onload='alert(1)' x='",
+    "</iframe></examplary-embed><img src=x onerror=alert(1)>",
+    "javascript:alert(1)",
+    "&quot;&#62;<b>",
+    "</title><!--",
+    "{{ 7|add:7 }}{% csrf_token %}",
+    "line\u2028line\u2029\x0bline\ttab",
+    "`${alert(1)}`",
+]
+
+
+urlpatterns = [path("elsewhere/", include("django_examplary.urls"))]
+
+
+def take_theme(request: HttpRequest) -> dict[str, Any]:
+    return {"primary_color": f"#{request.user.pk:06d}", "locale": "fy"}
+
+
+@pytest.fixture
+def page(rf) -> HttpRequest:
+    """A request for a page by somebody who is signed in."""
+    request: HttpRequest = rf.get("/exams/?page=2")
+    request.user = User(pk=7, username="teacher")
+    return request
+
+
+@pytest.fixture
+def visit(rf) -> HttpRequest:
+    """A request for a page by somebody who is not."""
+    request: HttpRequest = rf.get("/exams/?page=2&by=name")
+    request.user = AnonymousUser()
+    return request
+
+
+def launched(url: str) -> LaunchRequest:
+    """What a launch URL asks for."""
+    match = resolve(url)
+    assert match.view_name == "django_examplary:launch"
+    return LaunchRequest.unsign(match.kwargs["token"], max_age=60)
+
+
+def asked(html: str) -> LaunchRequest:
+    """What the frame in some HTML asks for."""
+    return launched(find(html, "iframe")["src"])
+
+
+# What is rendered
+
+
+def test_embed(page):
+    html = render_embed(page, "generate-exam", subject="Mathematics", next="/exams/")
+
+    token = resolve(find(html, "iframe")["src"]).kwargs["token"]
+    assert find(html, "examplary-embed") == {
+        "class": "examplary-embed",
+        "data-flow": "generate-exam",
+        "data-launch-url": f"/examplary/launch/{token}/",
+        "data-sync-url": f"/examplary/sync/{token}/",
+        "data-close-url": f"/examplary/close/{token}/",
+        "data-origins": "https://app.examplary.ai",
+        "data-grace": "10",
+        "data-confirm-close": "",
+    }
+    assert find(html, "iframe") == {
+        "class": "examplary-embed__frame",
+        "src": f"/examplary/launch/{token}/",
+        "title": "Generate an exam",
+        "loading": "lazy",
+        "referrerpolicy": "strict-origin-when-cross-origin",
+    }
+    assert find(html, "form") == {
+        "class": "examplary-embed__bar",
+        "method": "post",
+        "action": f"/examplary/sync/{token}/",
+    }
+    assert asked(html) == LaunchRequest(
+        user_id="7",
+        flow="generate-exam",
+        presets={"subject": "Mathematics"},
+        theme={"locale": "en"},
+        next_url="/exams/",
+    )
+
+
+def test_options_reach_the_frame(page):
+    html = render_embed(
+        page,
+        "generate-exam",
+        title="A new exam",
+        load="eager",
+        allow="camera",
+        css_class="wide tall",
+        metadata={"course": "1b"},
+    )
+
+    assert find(html, "examplary-embed")["class"] == "examplary-embed wide tall"
+    assert find(html, "iframe")["title"] == "A new exam"
+    assert find(html, "iframe")["loading"] == "eager"
+    assert find(html, "iframe")["allow"] == "camera"
+    assert asked(html).metadata == {"course": "1b"}
+
+
+@pytest.mark.parametrize("grant_access", [True, False])
+def test_access_is_granted_only_if_asked_for(page, grant_access):
+    flow = TakeExam(exam_id="exam_abc")
+
+    html = render_embed(page, flow, grant_access=grant_access)
+    url = launch_url(page, flow, grant_access=grant_access)
+
+    assert asked(html).grant_access is launched(url).grant_access is grant_access
+    assert not asked(render_embed(page, flow)).grant_access
+
+
+@pytest.mark.parametrize("load", ["lazy", "eager"])
+def test_loading_is_left_to_the_browser(page, load):
+    html = render_embed(page, "generate-exam", load=load)
+
+    assert find(html, "iframe")["loading"] == load
+    assert "src" in find(html, "iframe")
+    assert "data-state" not in find(html, "examplary-embed")
+
+
+@pytest.mark.parametrize("display", DISPLAYS)
+def test_nothing_is_requested_before_the_click(page, display):
+    html = render_embed(page, "generate-exam", load="click", display=display)
+
+    assert "src" not in find(html, "iframe")
+    # Without JavaScript it is a link to the whole window.
+    link = next(link for link in find_all(html, "a") if link.get("data-examplary-do") == "open")
+    assert launched(link["href"]).flow == "generate-exam"
+    assert link["href"] == find(html, "examplary-embed")["data-launch-url"]
+    assert not find_all(html, "noscript")
+
+
+def test_modal(page):
+    html = render_embed(page, "generate-exam", display="modal", title="A new exam")
+
+    assert find(html, "examplary-embed")["class"] == "examplary-embed examplary-embed--modal"
+    assert find(html, "dialog")["aria-label"] == "A new exam"
+    # First in the order of the keyboard.
+    assert find_all(html, "button")[0]["data-examplary-do"] == "dismiss"
+    assert not find_all(render_embed(page, "generate-exam"), "dialog")
+
+
+def test_dialog_asks_unless_told_otherwise(page):
+    html = render_embed(page, "generate-exam", display="modal", confirm_close=False)
+
+    assert "data-confirm-close" not in find(html, "examplary-embed")
+
+
+@override_settings(USE_THOUSAND_SEPARATOR=True)
+@pytest.mark.parametrize(("grace", "text"), [(1, "1"), (2.5, "2.5"), (1500, "1500")])
+def test_grace_is_a_number_that_scripts_can_read(page, grace, text):
+    with translation.override("de"):
+        html = render_embed(page, "generate-exam", grace=grace)
+
+    assert find(html, "examplary-embed")["data-grace"] == text
+
+
+def test_sandbox_is_vetted(page):
+    assert "sandbox" not in find(render_embed(page, "generate-exam"), "iframe")
+
+    allowed = find(render_embed(page, "generate-exam", sandbox=True), "iframe")["sandbox"].split()
+
+    # Its messages would come from nowhere without the first, and nothing would run without the
+    # second; the window is the site's own.
+    assert {"allow-same-origin", "allow-scripts"} <= set(allowed)
+    assert not [permission for permission in allowed if "top-navigation" in permission]
+
+
+@pytest.mark.parametrize("display", DISPLAYS)
+@pytest.mark.parametrize("load", LOADING)
+def test_windows_of_their_own_know_nothing_of_the_page(page, display, load):
+    html = render_embed(page, "generate-exam", display=display, load=load)
+
+    links = [link for link in find_all(html, "a") if "target" in link]
+    assert links
+    assert {(link["target"], link["rel"]) for link in links} == {("_blank", "noopener")}
+
+
+def test_every_flow_has_a_title():
+    assert set(TITLES) == set(FLOWS)
+
+
+@pytest.mark.parametrize("slug", FLOWS)
+def test_frame_has_the_title_of_its_flow(page, slug):
+    html = render_embed(page, slug, presets=PRESETS.get(slug))
+
+    assert find(html, "iframe")["title"] == TITLES[slug]
+    assert find(html, "examplary-embed")["data-flow"] == slug
+
+
+def test_frame_of_an_unknown_flow_is_titled_by_its_name(page):
+    with pytest.warns(ExamplaryWarning):
+        html = render_embed(page, "draw-graph")
+
+    assert find(html, "iframe")["title"] == "draw-graph"
+
+
+@pytest.mark.parametrize(
+    ("flow", "action", "done"),
+    [
+        ("generate-exam", "sync", False),
+        (TakeExam(exam_id="exam_abc"), "sync", False),
+        (EditRubric(show_done_button=False), "close", True),
+        (EditExam(exam_id="exam_abc"), "close", True),
+        ("mark-answer", "close", True),
+    ],
+)
+def test_done_button_is_for_what_never_completes(page, flow, action, done):
+    html = render_embed(page, flow)
+
+    assert resolve(find(html, "form")["action"]).view_name == f"django_examplary:{action}"
+    assert any(button["type"] == "submit" for button in find_all(html, "button"))
+    # Without JavaScript somebody must say when a flow that completes is finished.
+    assert bool(find_all(html, "noscript")) is not done
+
+
+@pytest.mark.parametrize(
+    ("slug", "allow"),
+    [
+        ("generate-exam", None),
+        ("edit-rubric", None),
+        ("generate-question", None),
+        ("mark-answer", None),
+        ("edit-exam", None),
+        (
+            "take-exam",
+            "fullscreen https://a.example https://b.example; "
+            "microphone https://a.example https://b.example",
+        ),
+        ("practice-space-student", "microphone https://a.example https://b.example"),
+    ],
+)
+@override_settings(EXAMPLARY_EMBED_ORIGINS=["https://a.example", "https://b.example"])
+def test_frame_is_allowed_what_its_flow_needs(page, slug, allow):
+    html = render_embed(page, slug, presets=PRESETS.get(slug))
+
+    assert find(html, "iframe").get("allow") == allow
+    assert find(html, "examplary-embed")["data-origins"] == "https://a.example https://b.example"
+
+
+def test_nothing_can_be_allowed(page):
+    html = render_embed(page, TakeExam(exam_id="exam_abc"), allow="")
+
+    assert "allow" not in find(html, "iframe")
+
+
+def test_addresses_are_those_of_this_request(page):
+    def addresses():
+        embed = find(render_embed(page, "generate-exam"), "examplary-embed")
+        return [embed[f"data-{view}-url"].rsplit("/", 2)[0] for view in ("launch", "sync", "close")]
+
+    assert addresses() == ["/examplary/launch", "/examplary/sync", "/examplary/close"]
+    set_script_prefix("/school/")
+    try:
+        assert addresses()[0] == "/school/examplary/launch"
+    finally:
+        clear_script_prefix()
+    set_urlconf(__name__)
+    try:
+        assert addresses()[0] == "/elsewhere/launch"
+    finally:
+        set_urlconf(None)
+    assert addresses()[0] == "/examplary/launch"
+
+
+def test_form_has_the_csrf_token_of_the_page(page):
+    html = render_embed(page, "generate-exam")
+
+    (field,) = find_all(html, "input")
+    assert (field["type"], field["name"]) == ("hidden", "csrfmiddlewaretoken")
+    assert len(field["value"]) == 64
+    assert page.META["CSRF_COOKIE_NEEDS_UPDATE"]
+
+
+@pytest.mark.parametrize("name", ["title", "css_class", "allow"])
+def test_text_from_a_template_is_escaped_like_any_other(page, name):
+    """What stands in a template is marked as safe, which it is in the page, not in an attribute."""
+    text = 'a" onclick="b'
+    marked = render_embed(page, "generate-exam", **{name: SafeString(text)})
+    plain = render_embed(page, "generate-exam", **{name: text})
+
+    assert skeleton(marked) == skeleton(plain)
+    assert "&quot; onclick=" in marked
+
+
+def test_nothing_runs_or_is_styled_inline(page):
+    html = render_embed(page, "edit-exam", exam_id="exam_abc") + render_script()
+
+    for _, attributes in elements(html):
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+    assert all("src" in script for script in find_all(html, "script"))
+    assert not find_all(html, "style")
+
+
+def test_texts_are_translated(page):
+    with translation.override("en"):
+        html = render_embed(page, "generate-exam", title=gettext_lazy("Yes"))
+    with translation.override("nl"):
+        dutch = render_embed(page, "generate-exam", title=gettext_lazy("Yes"))
+
+    assert find(html, "iframe")["title"] == "Yes"
+    assert find(dutch, "iframe")["title"] == "Ja"
+
+
+def test_script():
+    assertHTMLEqual(
+        render_script(),
+        """
+        <link rel="stylesheet" href="/static/django_examplary/embed.css">
+        <script type="module" src="/static/django_examplary/embed.js"></script>
+        """,
+    )
+
+
+def test_script_with_nonce():
+    assertHTMLEqual(
+        render_script(nonce="r4nd0m"),
+        """
+        <link rel="stylesheet" href="/static/django_examplary/embed.css" nonce="r4nd0m">
+        <script type="module" src="/static/django_examplary/embed.js" nonce="r4nd0m"></script>
+        """,
+    )
+
+
+@pytest.mark.parametrize("name", ["_csp_nonce", "csp_nonce"])
+def test_nonce_is_that_of_the_response(page, name):
+    assert csp_nonce(page) == ""
+
+    setattr(page, name, gettext_lazy("Yes"))
+
+    assert csp_nonce(page) == "Yes"
+
+
+@override_settings(EXAMPLARY_EMBED_ORIGINS=["https://a.example", "https://b.example"])
+def test_policy():
+    assert csp_directives() == {
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-src": ["'self'", "https://a.example", "https://b.example"],
+        "frame-ancestors": ["'self'"],
+    }
+
+
+@override_settings(STATIC_URL="https://static.example/files/")
+def test_policy_names_the_host_of_static_files():
+    assert csp_directives()["script-src"] == ["https://static.example"]
+    assert csp_directives()["style-src"] == ["https://static.example"]
+
+
+def test_files_can_be_named_by_their_content(tmp_path):
+    storages = {
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}
+    }
+    with override_settings(STATIC_ROOT=tmp_path, STORAGES={**settings.STORAGES, **storages}):
+        call_command("collectstatic", interactive=False, verbosity=0)
+        html = render_script()
+        # Such a storage knows files, and no folder.
+        assert csp_directives()["script-src"] == ["'self'"]
+
+    for address in (find(html, "link")["href"], find(html, "script")["src"]):
+        assert re.fullmatch(r"/static/django_examplary/embed\.\w{12}\.(css|js)", address)
+        assert (tmp_path / address.removeprefix("/static/")).is_file()
+
+
+# What it costs
+
+
+@pytest.mark.django_db
+def test_rendering_asks_neither_the_api_nor_the_database(
+    page, fake, teacher, django_assert_num_queries
+):
+    page.user = teacher
+    with django_assert_num_queries(0):
+        html = render_embed(page, "generate-exam", subject="Mathematics")
+        launch_url(page, "generate-exam", subject="Mathematics")
+        render_script()
+    assert fake.calls() == []
+
+    # The frame does, when it is loaded.
+    browser = Client()
+    browser.force_login(teacher)
+    answer = browser.get(find(html, "iframe")["src"])
+    assert answer.url.startswith(f"{fake.base_url}/embeds/")
+    assert len(fake.calls("POST", "/embed-sessions")) == 1
+
+
+# What the frame asks for
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"student_level": "us_high_school_lower", "name": "Fractions"},
+        {"studentLevel": "us_high_school_lower", "name": "Fractions"},
+        {"presets": {"student_level": "us_high_school_lower", "name": "Fractions"}},
+        {
+            "presets": {"student_level": "another", "name": "Fractions"},
+            "student_level": "us_high_school_lower",
+        },
+    ],
+    ids=["snake_case", "camelCase", "mapping", "keyword over mapping"],
+)
+def test_presets(page, options):
+    expected = {"studentLevel": "us_high_school_lower", "name": "Fractions"}
+
+    assert asked(render_embed(page, "generate-exam", **options)).presets == expected
+    assert launched(launch_url(page, "generate-exam", **options)).presets == expected
+
+
+def test_lazy_text_is_a_preset(page):
+    with translation.override("nl"):
+        html = render_embed(page, "generate-exam", name=gettext_lazy("Yes"))
+
+    assert asked(html).presets == {"name": "Ja"}
+
+
+def test_flow_instance(page):
+    flow = GenerateExam(subject="Mathematics")
+
+    assert asked(render_embed(page, flow)) == asked(
+        render_embed(page, "generate-exam", subject="Mathematics")
+    )
+
+
+def test_session(page):
+    session = ExamplarySession(
+        flow="edit-exam",
+        presets={"examId": "exam_abc"},
+        embed_url="https://app.examplary.ai/embeds/canary",
+        examplary_id="embed_session_canary",
+        status=ExamplarySession.Status.PENDING,
+    )
+
+    html = render_embed(page, session)
+
+    assert asked(html) == LaunchRequest(user_id="7", session_id=str(session.pk))
+    assert find(html, "iframe")["title"] == "Edit an exam"
+    assert resolve(find(html, "form")["action"]).view_name == "django_examplary:close"
+    assert "canary" not in html
+
+
+def test_pages_share_a_session(page):
+    first, second = (asked(render_embed(page, "generate-exam")) for _ in range(2))
+
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "render",
+    [
+        lambda page: asked(render_embed(page, "generate-exam", reuse=False)),
+        lambda page: launched(launch_url(page, "generate-exam", reuse=False)),
+    ],
+    ids=["embed", "link"],
+)
+def test_pages_need_not_share_a_session(page, render):
+    first, second = render(page), render(page)
+
+    assert first.nonce != second.nonce
+
+
+@pytest.mark.parametrize(
+    ("site", "own", "expected"),
+    [
+        ({}, None, {"locale": "nl"}),
+        ({}, {}, {"locale": "nl"}),
+        ({"locale": "de"}, None, {"locale": "de"}),
+        ({"primary_color": "#111111"}, None, {"locale": "nl", "primaryColor": "#111111"}),
+        (
+            {"primaryColor": "#111111", "locale": "de"},
+            {"primary_color": "#222222"},
+            {"locale": "de", "primaryColor": "#222222"},
+        ),
+        (
+            {"primary_color": "#111111", "locale": "de"},
+            Theme(locale="fr"),
+            {"locale": "fr", "primaryColor": "#111111"},
+        ),
+        (take_theme, {"primary_color": "#222222"}, {"locale": "fy", "primaryColor": "#222222"}),
+        (take_theme, None, {"locale": "fy", "primaryColor": "#000007"}),
+        (f"{__name__}.take_theme", None, {"locale": "fy", "primaryColor": "#000007"}),
+        (Theme(primary_color="#111111"), None, {"locale": "nl", "primaryColor": "#111111"}),
+    ],
+)
+def test_theme_is_that_of_the_page_over_the_site_over_the_embed(page, site, own, expected):
+    with override_settings(EXAMPLARY_THEME=site), translation.override("nl"):
+        assert asked(render_embed(page, "generate-exam", theme=own)).theme == expected
+        assert launched(launch_url(page, "generate-exam", theme=own)).theme == expected
+
+
+@pytest.mark.parametrize(
+    ("language", "locales", "theme"),
+    [
+        (None, {}, {}),
+        ("en", {}, {"locale": "en"}),
+        ("en-gb", {}, {"locale": "en"}),
+        ("pt-br", {}, {"locale": "pt"}),
+        ("zh-hans", {}, {"locale": "zh"}),
+        ("pt-br", {"pt-br": "pt-BR"}, {"locale": "pt-BR"}),
+        ("pt", {"pt-br": "pt-BR"}, {"locale": "pt"}),
+        ("zh-hans", {"zh-hans": ""}, {}),
+    ],
+)
+def test_locale_is_the_language_of_the_page(page, language, locales, theme):
+    with override_settings(EXAMPLARY_LOCALES=locales), translation.override(language):
+        assert asked(render_embed(page, "generate-exam")).theme == theme
+
+
+def test_launch_url(page):
+    url = launch_url(
+        page, "generate-exam", subject="Mathematics", next="/exams/", metadata={"course": "1b"}
+    )
+
+    assert launched(url) == LaunchRequest(
+        user_id="7",
+        flow="generate-exam",
+        presets={"subject": "Mathematics"},
+        theme={"locale": "en"},
+        metadata={"course": "1b"},
+        next_url="/exams/",
+        mode="redirect",
+    )
+
+
+# Who is not signed in
+
+
+@override_settings(LOGIN_URL="login")
+def test_visitor_is_invited_to_sign_in(visit):
+    assertHTMLEqual(
+        render_embed(visit, "generate-exam"),
+        """
+        <div class="examplary-embed examplary-embed--signed-out">
+          <p class="examplary-embed__title">Sign in to go on</p>
+          <p>This part of the page is for people with an account.</p>
+          <a class="examplary-embed__button"
+             href="/accounts/login/?next=/exams/%3Fpage%3D2%26by%3Dname">Sign in</a>
+        </div>
+        """,
+    )
+
+
+@pytest.mark.parametrize(
+    ("login_url", "path", "query"),
+    [
+        ("login", "/accounts/login/", {}),
+        ("/sign-in/", "/sign-in/", {}),
+        ("/sign-in/?tenant=north", "/sign-in/", {"tenant": ["north"]}),
+        ("https://id.school.example/", "/", {}),
+    ],
+)
+def test_visitor_comes_back_to_the_page(visit, login_url, path, query):
+    with override_settings(LOGIN_URL=login_url):
+        urls = [
+            find(render_embed(visit, "generate-exam"), "a")["href"],
+            launch_url(visit, "generate-exam"),
+        ]
+
+    for url in urls:
+        assert urlsplit(url).path == path
+        assert parse_qs(urlsplit(url).query) == {**query, "next": ["/exams/?page=2&by=name"]}
+
+
+def test_visitor_gets_no_token(visit):
+    html = render_embed(visit, "generate-exam", subject="Mathematics")
+
+    assert "launch" not in html
+    assert "launch" not in launch_url(visit, "generate-exam", subject="Mathematics")
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("flow", "options", "field", "problem"),
+    [
+        ("edit-exam", {}, "exam_id", "is required by edit-exam"),
+        ("take-exam", {"exam_id": "abc"}, "exam_id", "must be an id that starts with 'exam_'"),
+        ("generate-exam", {"subject": 7}, "subject", "must be a text, not 7"),
+        ("generate-exam", {"next": "//evil.example"}, "next", "must be a path on this site"),
+        ("generate-exam", {"metadata": {"course": 1}}, "metadata", "must be a flat mapping"),
+        ("generate-exam", {"metadata": {1: "course"}}, "metadata", "must be a flat mapping"),
+        ("generate-exam", {"metadata": {"a": {"b": "c"}}}, "metadata", "must be a flat mapping"),
+        (GenerateExam(), {"subject": "Art"}, "subject", "by the GenerateExam that was given"),
+        (GenerateExam(), {"presets": {"name": "A"}}, "name", "by the GenerateExam that was given"),
+        (
+            ExamplarySession(flow="generate-exam"),
+            {"subject": "Art"},
+            "subject",
+            "by the ExamplarySession that was given",
+        ),
+        (
+            ExamplarySession(flow="generate-exam"),
+            {"next": "/exams/"},
+            "next",
+            "was decided when the session was opened",
+        ),
+    ],
+)
+def test_error_names_the_argument(page, flow, options, field, problem):
+    with pytest.raises(ExamplaryValidationError) as caught:
+        render_embed(page, flow, **options)
+
+    assert caught.value.field == field
+    assert problem in caught.value.problem
+
+
+@pytest.mark.parametrize("option", ["load", "display"])
+@pytest.mark.parametrize("value", ["", "LAZY", '"><script>', None])
+def test_unknown_choice_is_refused(page, option, value):
+    with pytest.raises(ExamplaryValidationError, match=f"{option}: must be one of"):
+        render_embed(page, "generate-exam", **{option: value})
+
+
+@pytest.mark.parametrize("grace", [0, -1, "10", None, True, float("nan"), float("inf")])
+def test_grace_that_is_no_time_is_refused(page, grace):
+    with pytest.raises(ExamplaryValidationError, match="grace: must be a number of seconds"):
+        render_embed(page, "generate-exam", grace=grace)
+
+
+def test_error_is_the_same_for_a_visitor(visit):
+    with pytest.raises(ExamplaryValidationError, match="exam_id: is required"):
+        render_embed(visit, "edit-exam")
+
+
+# What must not break out
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize(
+    ("option", "tag", "attribute"),
+    [
+        ("title", "iframe", "title"),
+        ("allow", "iframe", "allow"),
+        ("css_class", "examplary-embed", "class"),
+    ],
+)
+def test_option_stays_in_its_attribute(page, option, tag, attribute, text):
+    html = render_embed(page, "generate-exam", **{option: text})
+
+    assert skeleton(html) == skeleton(render_embed(page, "generate-exam", **{option: "x"}))
+    assert find(html, tag)[attribute].endswith(text)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.filterwarnings("ignore::django_examplary.exceptions.ExamplaryWarning")
+def test_name_of_a_flow_stays_in_its_attributes(page, text):
+    html = render_embed(page, text)
+
+    assert skeleton(html) == skeleton(render_embed(page, "draw-graph"))
+    assert find(html, "examplary-embed")["data-flow"] == text
+    assert find(html, "iframe")["title"] == text
+    assert asked(html).flow == text
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.filterwarnings("ignore::django_examplary.exceptions.ExamplaryWarning")
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [("presets", "subject"), ("theme", "primaryColor"), ("theme", "locale"), ("metadata", "a")],
+)
+def test_what_is_signed_stays_in_the_token(page, option, name, text):
+    html = render_embed(page, "generate-exam", **{option: {name: text}})
+
+    assert skeleton(html) == skeleton(render_embed(page, "generate-exam"))
+    assert getattr(asked(html), option)[name] == text
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_next_stays_in_the_token(page, text):
+    html = render_embed(page, "generate-exam", next=f"/{text.replace(chr(9), '')}")
+
+    assert skeleton(html) == skeleton(render_embed(page, "generate-exam"))
+
+
+def test_next_may_be_lazy_or_nothing(page):
+    address = reverse_lazy("django_examplary:launch", args=["token"])
+    assert asked(render_embed(page, "generate-exam", next=address)).next_url == str(address)
+    assert asked(render_embed(page, "generate-exam", next=None)).next_url == ""
+    assert launched(launch_url(page, "generate-exam", next=address)).next_url == str(address)
+
+
+@pytest.mark.parametrize("flow", ["", None, 7])
+def test_flow_that_is_none_is_refused(page, flow):
+    with pytest.raises(ExamplaryValidationError, match="flow: must be a flow or a session"):
+        render_embed(page, flow)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_origins_stay_in_their_attribute(page, text):
+    with override_settings(EXAMPLARY_EMBED_ORIGINS=[text]):
+        html = render_embed(page, TakeExam(exam_id="exam_abc"))
+
+    assert skeleton(html) == skeleton(render_embed(page, TakeExam(exam_id="exam_abc")))
+    assert find(html, "examplary-embed")["data-origins"] == text
+    assert find(html, "iframe")["allow"] == f"fullscreen {text}; microphone {text}"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nonce_stays_in_its_attribute(text):
+    html = render_script(nonce=text)
+
+    assert skeleton(html) == skeleton(render_script(nonce="r4nd0m"))
+    assert find(html, "script")["nonce"] == find(html, "link")["nonce"] == text
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_address_of_the_page_stays_in_the_link(rf, text):
+    visit = rf.get("/exams/", {"page": text})
+    visit.user = AnonymousUser()
+    html = render_embed(visit, "generate-exam")
+
+    assert skeleton(html) == [
+        ("div", ["class"]),
+        ("p", ["class"]),
+        ("p", []),
+        ("a", ["class", "href"]),
+    ]
+    assert find(html, "a")["href"].startswith("/accounts/login/?next=/exams/%3Fpage%3D")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_address_of_the_login_page_stays_in_the_link(visit, text):
+    with override_settings(LOGIN_URL=f"/sign-in/{text}"):
+        html = render_embed(visit, "generate-exam")
+
+    assert skeleton(html) == skeleton(render_embed(visit, "generate-exam"))

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from django_examplary import services
+from django_examplary.flows import GenerateExam
+from django_examplary.models import ExamplaryActor, ExamplarySession
+
+pytestmark = pytest.mark.django_db
+
+Status = ExamplarySession.Status
+
+
+@pytest.fixture
+def session(fake, teacher):
+    return services.open_session(teacher, GenerateExam(), origin="https://school.example")
+
+
+def test_deleting_a_user_succeeds_while_the_api_is_down(fake, teacher, session):
+    fake.fail(times=None, transport="close")
+    teacher.delete()
+    session.refresh_from_db()
+    assert (session.status, session.embed_url, session.actor) == (Status.REVOKED, "", None)
+    assert session.revoke_pending
+    assert not ExamplaryActor.objects.exists()
+    fake.heal()
+    assert services.sweep_sessions().revoked == 1
+    assert fake.sessions[session.examplary_id].revoked
+
+
+def test_deactivating_a_user_revokes(fake, teacher, session):
+    teacher.save()
+    session.refresh_from_db()
+    assert session.is_open
+    teacher.is_active = False
+    teacher.save()
+    session.refresh_from_db()
+    assert (session.status, session.revoke_pending) == (Status.REVOKED, True)
+
+
+def test_deactivating_a_user_by_a_proxy_revokes(fake, teacher, session):
+    class Colleague(User):
+        class Meta:
+            app_label = "auth"
+            proxy = True
+
+    try:
+        colleague = Colleague.objects.get()
+        colleague.is_active = False
+        colleague.save()
+    finally:
+        del apps.all_models["auth"]["colleague"]
+        apps.clear_cache()
+    session.refresh_from_db()
+    assert session.status == Status.REVOKED
+
+
+def test_signing_out_just_after_finishing_keeps_the_result(
+    fake, client, teacher, session, settings, django_capture_on_commit_callbacks
+):
+    settings.EXAMPLARY_REVOKE_ON_LOGOUT = True
+    client.force_login(teacher)
+    fake.complete(session.examplary_id)
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post("/accounts/logout/")
+    session.refresh_from_db()
+    assert (session.status, session.revoke_pending) == (Status.COMPLETED, False)
+    assert session.get_outputs().exam_id
+
+
+def test_signing_out_revokes_only_if_the_site_wants_so(
+    fake, client, teacher, session, settings, django_capture_on_commit_callbacks
+):
+    client.force_login(teacher)
+    client.logout()
+    session.refresh_from_db()
+    assert session.is_open
+    settings.EXAMPLARY_REVOKE_ON_LOGOUT = True
+    client.force_login(teacher)
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post("/accounts/logout/")
+    session.refresh_from_db()
+    assert (session.status, session.revoke_pending) == (Status.REVOKED, False)
+    assert fake.sessions[session.examplary_id].revoked
+
+
+def test_signing_out_takes_a_moment_at_most(
+    fake, client, teacher, session, settings, monkeypatch, django_capture_on_commit_callbacks
+):
+    monkeypatch.setattr("django_examplary.receivers._PATIENCE", 0.3)
+    for subject in "abcd":
+        services.open_session(teacher, GenerateExam(subject=subject), origin="https://x.example")
+    settings.EXAMPLARY_REVOKE_ON_LOGOUT = True
+    fake.latency = 0.2
+    client.force_login(teacher)
+    started = time.monotonic()
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post("/accounts/logout/")
+    assert time.monotonic() - started < 1
+    assert not ExamplarySession.objects.open().exists()
+    left = ExamplarySession.objects.filter(revoke_pending=True).count()
+    assert left >= 3
+    fake.latency = 0
+    assert services.sweep_sessions().revoked == left
+
+
+def test_signing_out_succeeds_while_the_api_cannot_be_asked(
+    fake, client, teacher, session, settings, caplog, django_capture_on_commit_callbacks
+):
+    settings.EXAMPLARY_REVOKE_ON_LOGOUT = True
+    settings.EXAMPLARY_API_KEY = ""
+    client.force_login(teacher)
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post("/accounts/logout/")
+    session.refresh_from_db()
+    assert (session.status, session.revoke_pending) == (Status.REVOKED, True)
+    assert "operation=revoke" in caplog.text
+
+
+def test_signing_out_without_a_user_is_fine(client, settings):
+    settings.EXAMPLARY_REVOKE_ON_LOGOUT = True
+    client.post("/accounts/logout/")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_deletion_that_is_rolled_back_revokes_nothing(fake, teacher, session):
+    with transaction.atomic():
+        teacher.delete()
+        transaction.set_rollback(True)
+    session.refresh_from_db()
+    assert session.is_open
+    assert session.actor.user_id == ExamplaryActor.objects.get().user_id

@@ -1,0 +1,202 @@
+"""A canary: the API key, an embed URL and a session's remote id are planted, and looked for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from io import StringIO
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.cache import cache
+from django.core.management import call_command
+from django.test import override_settings
+from django.urls import reverse
+from django.utils.crypto import get_random_string
+from django.views.debug import ExceptionReporter
+
+from django_examplary import services
+from django_examplary.client import ExamplaryClient
+from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryError
+from django_examplary.flows import GenerateExam
+from django_examplary.models import ExamplarySession
+from django_examplary.testing import FakeExamplary, serve
+
+pytestmark = pytest.mark.django_db
+
+KEY = "examp_CanaryCanaryCanaryCanaryCanary01"
+BROKEN_KEY = f"{KEY}\n"
+ORIGIN = "https://school.example"
+UNTRUSTED = f"https://evil.example/{get_random_string(40)}"
+
+
+@pytest.fixture
+def fake(settings):
+    """Examplary with a key that is nowhere else."""
+    with serve(FakeExamplary(api_key=KEY)) as server:
+        settings.EXAMPLARY_API_KEY = KEY
+        settings.EXAMPLARY_API_URL = server.url
+        settings.EXAMPLARY_EMBED_ORIGINS = [server.url]
+        settings.EXAMPLARY_MAX_RETRIES = 0
+        settings.DEBUG = True  # Embeds over http.
+        yield server.fake
+
+
+@pytest.fixture
+def session(fake, teacher):
+    return services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+
+
+def assert_clean(text, fake):
+    """None of the secrets that exist by now is in the text."""
+    assert KEY not in text
+    for session in fake.sessions.values():
+        assert session.token not in text
+        assert session.id not in text
+
+
+def report_on(error_type):
+    """Return the report that Django would mail to the site's admins, in both its forms."""
+    _, error, traceback = sys.exc_info()
+    assert isinstance(error, error_type)
+    with override_settings(DEBUG=False):
+        reporter = ExceptionReporter(None, error_type, error, traceback)
+        return reporter.get_traceback_html() + reporter.get_traceback_text()
+
+
+FAULTS = {
+    "refused": {"status": 400},
+    "unauthorised": {"status": 401},
+    "server error": {"status": 500, "before": False},
+    "closed": {"transport": "close"},
+    "cut": {"transport": "truncate"},
+    "garbage": {"transport": "garbage", "before": False},
+    "no id": {"edit": lambda body: body | {"id": 7}},
+    "foreign flow": {"edit": lambda body: body | {"flow": "edit-rubric"}},
+    "foreign embed": {"edit": lambda body: body | {"embedUrl": UNTRUSTED}},
+    "no expiry type": {"edit": lambda body: body | {"outputs": 7}},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_error_report_of_an_opening_holds_no_secret(fake, teacher, caplog, fault):
+    services.provision_actor(teacher)
+    fake.fail("POST", "/embed-sessions", **FAULTS[fault])
+    caplog.set_level(logging.DEBUG)
+    try:
+        services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+    except ExamplaryError as error:
+        report = report_on(type(error)) + str(error) + repr(error)
+    assert_clean(report, fake)
+    assert UNTRUSTED not in report
+    assert_clean(caplog.text, fake)
+
+
+@pytest.mark.parametrize(
+    "fault", ["refused", "unauthorised", "server error", "closed", "cut", "garbage", "no id"]
+)
+def test_error_report_of_a_provisioning_holds_no_secret(fake, teacher, caplog, fault):
+    fake.fail("POST", "/users", **FAULTS[fault])
+    caplog.set_level(logging.DEBUG)
+    try:
+        services.provision_actor(teacher)
+    except ExamplaryError as error:
+        report = report_on(type(error)) + str(error) + repr(error)
+    assert_clean(report, fake)
+    assert_clean(caplog.text, fake)
+    assert teacher.email not in str(error_text(report)) + caplog.text
+
+
+def error_text(report):
+    """The error itself, without the variables that the report shows."""
+    return report.partition("Exception Value:")[2].partition("Raised during")[0]
+
+
+def test_error_report_of_a_bug_beneath_us_holds_no_secret(fake, session, monkeypatch):
+    """In the middle of a call, where the key is on its way."""
+    monkeypatch.setattr(
+        "django_examplary.transport._DeadlineReader.readinto", lambda self, buffer: 1 / 0
+    )
+    try:
+        services.verify_session(session)
+    except ZeroDivisionError as error:
+        report = report_on(type(error))
+    assert_clean(report, fake)
+
+
+@pytest.mark.parametrize(
+    "fault", ["refused", "server error", "closed", "cut", "garbage", "no id", "foreign flow"]
+)
+def test_error_report_of_a_verification_holds_no_secret(fake, session, caplog, fault):
+    fake.fail("GET", "/embed-sessions/{id}", **FAULTS[fault])
+    caplog.set_level(logging.DEBUG)
+    try:
+        services.verify_session(session)
+    except ExamplaryError as error:
+        report = report_on(type(error)) + str(error) + repr(error)
+    assert_clean(report, fake)
+    assert_clean(caplog.text, fake)
+
+
+def test_error_report_of_a_bug_of_ours_holds_no_secret(fake, teacher, monkeypatch):
+    """Whatever breaks where the secrets are at hand."""
+    monkeypatch.setattr("django_examplary.services.sessions._expiry", lambda remote: 1 / 0)
+    try:
+        services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+    except ZeroDivisionError as error:
+        report = report_on(type(error))
+    assert_clean(report, fake)
+
+
+def test_key_that_cannot_be_sent_is_not_quoted(settings):
+    settings.EXAMPLARY_API_KEY = f"{KEY} {KEY}"
+    for use in (lambda: ExamplaryClient(BROKEN_KEY), services.get_client):
+        try:
+            use()
+        except ExamplaryConfigurationError as error:
+            report = report_on(type(error)) + str(error)
+        assert KEY not in report
+
+
+def test_full_run_leaves_no_trace(fake, client, admin_client, teacher, student, caplog, settings):
+    caplog.set_level(logging.DEBUG)
+    seen = StringIO()
+    client.force_login(teacher)
+    page = client.get("/embed/").content.decode()
+    seen.write(page)
+    launch = page.split('src="')[1].split('"')[0]
+    sync = page.split('data-sync-url="')[1].split('"')[0]
+    response = client.get(launch)
+    assert fake.sessions[next(iter(fake.sessions))].embed_url == response["Location"]
+    for format_ in ("json", "xml"):
+        call_command("dumpdata", "django_examplary", format=format_, stdout=seen)
+    session = ExamplarySession.objects.get()
+    seen.write(f"{session} {session!r} {vars(services.get_client())}".replace(KEY, "", 1))
+    for name in ("examplaryactor", "examplarysession"):
+        seen.write(
+            admin_client.get(reverse(f"admin:django_examplary_{name}_changelist")).content.decode()
+        )
+    seen.write(
+        admin_client.get(
+            reverse("admin:django_examplary_examplarysession_change", args=[session.pk])
+        ).content.decode()
+    )
+    headers = {"accept": "application/json"}
+    seen.write(client.post(sync, headers=headers).content.decode())
+    client.force_login(student)
+    seen.write(client.get("/embed/").content.decode())
+    seen.write(client.get(launch).content.decode())
+    fake.fail("POST", "/embed-sessions", status=401, body=f"The key {KEY} was revoked.")
+    own = client.get("/embed/").content.decode().split('src="')[1].split('"')[0]
+    response = client.get(own)
+    assert response.status_code == 500
+    seen.write(response.content.decode())
+    for command in ("examplary_ping", "examplary_provision", "examplary_sweep"):
+        for options in ({}, {"json": True}):
+            call_command(command, stdout=seen, stderr=seen, **options)
+    fake.complete(session.examplary_id)
+    services.sweep_sessions()
+    seen.write(str(services.erase_user(get_user_model().objects.get(pk=teacher.pk))))
+    seen.write("".join(map(str, getattr(cache, "_cache", {}))))
+    seen.write(caplog.text)
+    assert_clean(seen.getvalue(), fake)

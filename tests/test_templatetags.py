@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import django
+import pytest
+from csp.constants import NONCE
+from django.contrib.auth.models import AnonymousUser, User
+from django.http import HttpRequest
+from django.template import Context, RequestContext, Template, TemplateSyntaxError
+from django.test import Client
+from django.urls import resolve
+from django.utils import translation
+from pytest_django.asserts import assertHTMLEqual
+
+from django_examplary.embeds import render_embed, render_script
+from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryValidationError
+from django_examplary.flows import GenerateExam
+from django_examplary.launch import LaunchRequest
+from django_examplary.models import ExamplarySession
+from tests.html import find, find_all
+
+
+class Nonce:
+    """Like Django's own: false until it is used."""
+
+    used = False
+
+    def __bool__(self) -> bool:
+        return self.used
+
+    def __str__(self) -> str:
+        self.used = True
+        return "r4nd0m"
+
+
+@pytest.fixture
+def page(rf) -> HttpRequest:
+    request: HttpRequest = rf.get("/exams/")
+    request.user = User(pk=7, username="teacher")
+    return request
+
+
+def render(request: HttpRequest, source: str, **context: object) -> str:
+    template = Template("{% load examplary %}" + source)
+    return template.render(RequestContext(request, context))
+
+
+def launched(url: str) -> LaunchRequest:
+    return LaunchRequest.unsign(resolve(url).kwargs["token"], max_age=60)
+
+
+def asked(html: str) -> LaunchRequest:
+    return launched(find(html, "iframe")["src"])
+
+
+def test_embed_has_the_token_of_the_other_forms_of_the_page(page):
+    html = render(page, '{% csrf_token %}{% examplary_embed "generate-exam" %}' * 2)
+
+    tokens = {field["value"] for field in find_all(html, "input")}
+    assert len(tokens) == 1
+
+
+def test_visitor_who_gets_no_form_gets_no_csrf_cookie(page):
+    page.user = AnonymousUser()
+
+    render(page, '{% examplary_embed "generate-exam" %}')
+
+    assert "CSRF_COOKIE" not in page.META
+
+
+def test_embed_is_that_of_the_function(page):
+    html = render(page, '{% examplary_embed "generate-exam" subject="Art" load="eager" %}')
+
+    embed = render_embed(page, "generate-exam", subject="Art", load="eager")
+    assert asked(html) == asked(embed)
+    assert find(html, "iframe")["loading"] == find(embed, "iframe")["loading"]
+
+
+def test_options(page):
+    html = render(
+        page,
+        "{% examplary_embed flow name=name next=next title=title theme=theme metadata=metadata"
+        " presets=presets css_class='wide' reuse=False %}",
+        flow="generate-exam",
+        name="Fractions",
+        next="/exams/",
+        title='A "new" exam',
+        theme={"primary_color": "#4338ca"},
+        metadata={"course": "1b"},
+        presets={"student_level": "us_undergraduate"},
+    )
+
+    request = asked(html)
+    assert request.presets == {"name": "Fractions", "studentLevel": "us_undergraduate"}
+    assert request.next_url == "/exams/"
+    assert request.theme == {"locale": "en", "primaryColor": "#4338ca"}
+    assert request.metadata == {"course": "1b"}
+    assert request.nonce
+    assert find(html, "iframe")["title"] == 'A "new" exam'
+    assert find(html, "examplary-embed")["class"] == "examplary-embed wide"
+
+
+@pytest.mark.parametrize(
+    "flow", [GenerateExam(subject="Art"), ExamplarySession(flow="generate-exam")]
+)
+def test_flow_may_be_an_object(page, flow):
+    html = render(page, "{% examplary_embed flow %}", flow=flow)
+
+    assert asked(html) == asked(render_embed(page, flow))
+
+
+@pytest.mark.parametrize("tag", ["examplary_embed", "examplary_url"])
+def test_context_is_also_a_preset(page, tag):
+    text = render(page, f'{{% {tag} "generate-exam" context="Only fractions." %}}')
+
+    request = asked(text) if tag == "examplary_embed" else launched(text)
+    assert request.presets == {"context": "Only fractions."}
+
+
+def test_text_of_a_template_is_translated(page):
+    with translation.override("nl"):
+        html = render(page, '{% examplary_embed "generate-exam" name=_("Yes") title=_("No") %}')
+
+    assert asked(html).presets == {"name": "Ja"}
+    assert find(html, "iframe")["title"] == "Nee"
+
+
+def test_url_is_a_link(page):
+    html = render(page, '<a href="{% examplary_url "generate-exam" subject="Art" %}">Go</a>')
+
+    request = launched(find(html, "a")["href"])
+    assert (request.mode, request.presets) == ("redirect", {"subject": "Art"})
+
+
+def test_url_can_be_kept(page):
+    html = render(page, '{% examplary_url "generate-exam" as url %}<a href="{{ url }}">Go</a>')
+
+    assert launched(find(html, "a")["href"]).mode == "redirect"
+
+
+def test_url_of_a_visitor_is_escaped(page, settings):
+    settings.LOGIN_URL = "/sign-in/?tenant=north"
+    page.user = AnonymousUser()
+
+    html = render(page, '{% examplary_url "generate-exam" %}')
+
+    assert html == "/sign-in/?tenant=north&amp;next=/exams/"
+
+
+def test_script(page):
+    assertHTMLEqual(render(page, "{% examplary_script %}"), render_script())
+
+
+@pytest.mark.parametrize("name", ["csp_nonce", "CSP_NONCE"])
+def test_script_has_the_nonce_of_the_page(page, name):
+    html = render(page, "{% examplary_script %}", **{name: "r4nd0m"})
+
+    assertHTMLEqual(html, render_script(nonce="r4nd0m"))
+
+
+def test_script_asks_for_a_nonce_that_nobody_has_asked_for(page):
+    nonce = Nonce()
+    assert not nonce
+
+    html = render(page, "{% examplary_script %}", csp_nonce=nonce)
+
+    assert nonce
+    assertHTMLEqual(html, render_script(nonce="r4nd0m"))
+
+
+def test_script_has_the_nonce_that_only_the_request_has(page):
+    page.csp_nonce = "r4nd0m"
+
+    html = render(page, "{% examplary_script %}")
+
+    assertHTMLEqual(html, render_script(nonce="r4nd0m"))
+
+
+@pytest.mark.parametrize(
+    "middleware",
+    [
+        pytest.param(
+            "django.middleware.csp.ContentSecurityPolicyMiddleware",
+            marks=pytest.mark.skipif(django.VERSION < (6,), reason="Django has none yet."),
+        ),
+        "csp.middleware.CSPMiddleware",
+    ],
+)
+def test_nonce_is_in_the_policy(teacher, client, settings, middleware):
+    settings.MIDDLEWARE = [middleware, *settings.MIDDLEWARE]
+    # Django's and django-csp's words for where the nonce goes.
+    settings.SECURE_CSP = {"script-src": ["<CSP_NONCE_SENTINEL>"]}
+    settings.CONTENT_SECURITY_POLICY = {"DIRECTIVES": {"script-src": [NONCE]}}
+    client.force_login(teacher)
+
+    response = client.get("/embed/")
+    nonce = find(response.content.decode(), "script")["nonce"]
+
+    assert f"script-src 'nonce-{nonce}'" in response["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("nonce", [None, ""])
+def test_script_without_a_nonce(page, nonce):
+    html = render(page, "{% examplary_script %}", csp_nonce=nonce)
+
+    assertHTMLEqual(html, render_script())
+
+
+def test_script_needs_no_request():
+    html = Template("{% load examplary %}{% examplary_script %}").render(Context())
+
+    assertHTMLEqual(html, render_script())
+
+
+@pytest.mark.parametrize("tag", ["examplary_embed", "examplary_url"])
+def test_missing_request_is_explained(tag):
+    template = Template(f'{{% load examplary %}}{{% {tag} "generate-exam" %}}')
+
+    with pytest.raises(ExamplaryConfigurationError, match=r"context_processors\.request"):
+        template.render(Context())
+
+
+@pytest.mark.parametrize(
+    ("tag", "error"),
+    [
+        ('{% examplary_embed "edit-exam" %}', "exam_id: is required by edit-exam"),
+        ('{% examplary_embed "generate-exam" next="//evil.example" %}', "next: must be a path"),
+        ('{% examplary_embed "generate-exam" load="soon" %}', "load: must be one of"),
+        ('{% examplary_url "take-exam" exam_id="abc" %}', "exam_id: must be an id"),
+    ],
+)
+def test_error_names_the_argument(page, tag, error):
+    with pytest.raises(ExamplaryValidationError, match=error):
+        render(page, tag)
+
+
+@pytest.mark.parametrize("tag", ["examplary_embed", "examplary_url"])
+def test_flow_is_required(tag):
+    with pytest.raises(TemplateSyntaxError, match="'flow'"):
+        Template(f"{{% load examplary %}}{{% {tag} %}}")
+
+
+@pytest.mark.parametrize("http_only", [True, False])
+@pytest.mark.parametrize("in_session", [True, False])
+def test_form_passes_the_csrf_protection(teacher, settings, in_session, http_only):
+    settings.CSRF_USE_SESSIONS = in_session
+    settings.CSRF_COOKIE_HTTPONLY = http_only
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(teacher)
+
+    html = browser.get("/embed/").content.decode()
+    action, token = find(html, "form")["action"], find(html, "input")["value"]
+
+    # Nothing was launched, so there is nothing to ask about; what matters is who answers.
+    assert browser.post(action, {"csrfmiddlewaretoken": token}).status_code == 404
+    assert browser.post(action, headers={"X-CSRFToken": token}).status_code == 404
+    assert browser.post(action).status_code == 403
+    assert browser.post(action, {"csrfmiddlewaretoken": token[::-1]}).status_code == 403
+
+
+def test_page_costs_no_query_but_those_of_its_user(teacher, client, django_assert_num_queries):
+    client.force_login(teacher)
+
+    # The session and the user.
+    with django_assert_num_queries(2):
+        client.get("/embed/")

@@ -1,0 +1,136 @@
+"""The catalogues have every text of the source, and are compiled as they are."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.utils import translation
+from django.utils.translation import gettext, ngettext
+
+import django_examplary
+from django_examplary.embeds import TITLES
+from django_examplary.launch import LaunchRequest
+
+PACKAGE = Path(django_examplary.__file__).parent
+LANGUAGES = ["de", "es", "fr", "nl"]
+
+needs_gettext = pytest.mark.skipif(not shutil.which("msgfmt"), reason="GNU gettext is missing.")
+
+
+def run(*command: str | Path) -> str:
+    """Return what one of the gettext tools says."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package whose catalogues were just brought up to date."""
+    package = tmp_path_factory.mktemp("source") / "django_examplary"
+    # Of the testing tools nobody but developers sees anything.
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("testing", "__pycache__"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(package)
+        options = {"no_wrap": True, "no_location": True, "no_obsolete": True}
+        call_command("makemessages", locale=LANGUAGES, verbosity=0, **options)
+    return package
+
+
+def test_gettext_has_the_names_that_makemessages_knows():
+    modules = [ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")]
+    imported = {
+        name.asname
+        for module in modules
+        for node in ast.walk(module)
+        if isinstance(node, ast.ImportFrom) and node.module == "django.utils.translation"
+        for name in node.names
+    }
+
+    assert imported == {None, "_"}
+
+
+def test_languages():
+    catalogues = PACKAGE.glob("locale/*/LC_MESSAGES/django.*")
+    expected = {f"{language}.{suffix}" for language in LANGUAGES for suffix in ("po", "mo")}
+
+    assert {f"{path.parts[-3]}{path.suffix}" for path in catalogues} == expected
+
+
+@needs_gettext
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("flaw", ["--untranslated", "--only-fuzzy", "--only-obsolete"])
+def test_catalogue_is_complete(extracted, language, flaw):
+    catalogue = extracted / f"locale/{language}/LC_MESSAGES/django.po"
+
+    assert run("msgattrib", flaw, catalogue) == ""
+
+
+@needs_gettext
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_catalogue_is_as_makemessages_leaves_it(extracted, language):
+    """So a change shows what has changed, and nothing that was only wrapped anew."""
+    path = f"locale/{language}/LC_MESSAGES/django.po"
+    fresh, ours = (
+        [line for line in (root / path).read_text().splitlines() if "POT-Creation" not in line]
+        for root in (extracted, PACKAGE)
+    )
+
+    assert fresh == ours
+
+
+@needs_gettext
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_catalogue_is_compiled(tmp_path, language):
+    compiled = PACKAGE / f"locale/{language}/LC_MESSAGES/django.mo"
+    run("msgfmt", "--check-format", "-o", tmp_path / "django.mo", compiled.with_suffix(".po"))
+
+    assert run("msgunfmt", compiled) == run("msgunfmt", tmp_path / "django.mo")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_titles_are_translated(language):
+    with translation.override("en"):
+        english = [str(title) for title in TITLES.values()]
+
+    with translation.override(language):
+        assert not {str(title) for title in TITLES.values()} & set(english)
+
+
+@pytest.mark.parametrize(
+    ("language", "one", "two"),
+    [
+        ("de", "1 Sitzung widerrufen.", "2 Sitzungen widerrufen."),
+        ("es", "1 sesión revocada.", "2 sesiones revocadas."),
+        ("fr", "1 session révoquée.", "2 sessions révoquées."),
+        ("nl", "1 sessie ingetrokken.", "2 sessies ingetrokken."),
+    ],
+)
+def test_plurals(language, one, two):
+    def revoked(count: int) -> str:
+        text = ngettext("%(count)d session revoked.", "%(count)d sessions revoked.", count)
+        return text % {"count": count}
+
+    with translation.override(language):
+        assert (revoked(1), revoked(2)) == (one, two)
+        # French counts nothing as one.
+        assert revoked(0) == (one if language == "fr" else two).replace("1", "0").replace("2", "0")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_page_in_the_frame_speaks_the_users_language(client, teacher, language):
+    token = LaunchRequest(user_id=str(teacher.pk), flow="generate-exam").sign()
+    headers = {"accept-language": language, "sec-fetch-dest": "iframe"}
+
+    # The middleware activates the language, and nobody deactivates it after the request.
+    with translation.override("en"):
+        page = client.get(f"/examplary/launch/{token}/", headers=headers).content.decode()
+
+    assert f'<html lang="{language}"' in page
+    with translation.override(language):
+        assert gettext("You are not signed in") in page
+    assert "You are not signed in" not in page

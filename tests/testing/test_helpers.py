@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import socket
+import sys
+import unittest
+
+import pytest
+import requests
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.http import HttpResponse
+from django.test import Client, SimpleTestCase, TestCase
+from django.urls import reverse
+
+from django_examplary import services
+from django_examplary.flows import GenerateExam
+from django_examplary.launch import LaunchRequest
+from django_examplary.models import ExamplarySession
+from django_examplary.testing import (
+    ExamplaryTestMixin,
+    FakeExamplary,
+    RealExamplaryError,
+    Window,
+    assert_sent,
+    fake_examplary,
+    find_embeds,
+    open_embed,
+    refuse_examplary,
+)
+
+pytest_plugins = ["pytester", "django_examplary.testing.fixtures"]
+
+
+@pytest.fixture
+def client(teacher) -> Client:
+    client = Client()
+    client.force_login(teacher)
+    return client
+
+
+@pytest.fixture
+def fake():
+    with fake_examplary() as fake:
+        yield fake
+
+
+# The real Examplary
+
+
+def test_the_real_one_is_refused(teacher):
+    with refuse_examplary(), pytest.raises(RealExamplaryError, match=r"api\.examplary\.ai"):
+        services.provision_actor(teacher)
+
+
+@pytest.mark.parametrize("host", ["examplary.ai", "API-STAGING.Examplary.ai.", b"app.examplary.ai"])
+def test_every_host_of_it_is_refused(host):
+    with refuse_examplary(), pytest.raises(RealExamplaryError, match="fake_examplary"):
+        socket.getaddrinfo(host, 443)
+
+
+def test_other_hosts_are_not(fake):
+    with refuse_examplary():
+        assert requests.get(f"{fake.base_url}/openapi", timeout=10).ok
+
+
+# The settings
+
+
+def test_settings_point_to_the_fake_for_a_while():
+    before = settings.EXAMPLARY_API_KEY
+    with fake_examplary(FakeExamplary(api_key="examp_1")) as fake:
+        assert settings.EXAMPLARY_API_KEY == "examp_1"
+        assert fake.base_url == settings.EXAMPLARY_API_URL
+        assert [fake.embed_origin] == settings.EXAMPLARY_EMBED_ORIGINS
+        assert not settings.DEBUG
+    assert before == settings.EXAMPLARY_API_KEY
+
+
+def test_embeds_of_a_fake_for_browsers_can_be_opened(teacher):
+    with fake_examplary(browser=True) as fake:
+        session = services.open_session(teacher, GenerateExam(), origin="https://school.example")
+        assert session.embed_url.startswith(f"{fake.base_url}/")
+        assert settings.DEBUG
+        assert requests.get(session.embed_url, timeout=10).ok
+
+
+# A user at an embed
+
+
+def test_complete(client, fake):
+    embed = open_embed(client, fake, "/embed/")
+
+    assert embed.session.flow == "generate-exam"
+    assert embed.complete({"examId": "exam_1"}) == {
+        "status": "completed",
+        "outputs": {"examId": "exam_1"},
+        "redirect": "",
+    }
+    assert embed.response.status_code == 200
+
+
+def test_complete_with_outputs_like_those_of_the_flow(client, fake):
+    told = open_embed(client, fake, "/embed/").complete()
+
+    assert told["outputs"]["examId"] in fake.exams
+
+
+def test_cancel(client, fake):
+    assert open_embed(client, fake, "/embed/").cancel()["status"] == "cancelled"
+
+
+def test_expire(client, fake):
+    assert open_embed(client, fake, "/embed/").expire()["status"] == "revoked"
+
+
+def test_close(client, fake):
+    assert open_embed(client, fake, "/embed/").close()["status"] == "closed"
+
+
+def test_site_that_checks_csrf(fake, teacher):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(teacher)
+
+    assert open_embed(client, fake, "/embed/").complete()["status"] == "completed"
+
+
+def test_token_is_that_of_the_embed(client, fake):
+    form = '<form><input name="csrfmiddlewaretoken" value="{}"></form>'.format
+    embeds = [f"<examplary-embed>{form(name)}</examplary-embed>" for name in ("one", "two")]
+    page = HttpResponse("".join([form("before"), *embeds, form("after")]))
+
+    assert [embed.csrf_token for embed in find_embeds(client, fake, page)] == ["one", "two"]
+
+
+def test_site_that_refuses(client, fake):
+    embed = open_embed(client, fake, "/embed/")
+    client.logout()
+
+    with pytest.raises(AssertionError, match=r"/examplary/\S+ was answered 404, not in JSON\.$"):
+        embed.report()
+
+
+def test_break(client, fake):
+    embed = open_embed(client, fake, "/embed/")
+    fake.fail("GET", "/embed-sessions/{id}", status=401)
+
+    assert embed.report()["reason"] == "misconfigured"
+    assert embed.response.status_code == 500
+    assert ExamplarySession.objects.get().is_open
+
+
+def test_site_that_opens_no_session(client, fake):
+    fake.approved = False
+
+    with pytest.raises(AssertionError, match=r"no session: it answered 500\.$"):
+        open_embed(client, fake, "/embed/")
+
+
+def test_page_without_an_embed(client, fake):
+    with pytest.raises(AssertionError, match="/admin/login/ has 0 embeds, not one"):
+        open_embed(Client(), fake, "/admin/login/")
+
+
+def test_embeds_are_not_loaded_before_they_are(client, fake):
+    [embed] = find_embeds(client, fake, client.get("/embed/"))
+
+    assert fake.calls() == []
+    assert embed.load().session.status == "pending"
+
+
+# A user in a window
+
+
+def launch(user: User) -> str:
+    wanted = LaunchRequest(
+        user_id=str(user.pk), flow="generate-exam", mode="redirect", next_url="/"
+    )
+    return reverse("django_examplary:launch", args=[wanted.sign()])
+
+
+def test_window_complete(client, fake, teacher):
+    window = Window(client, fake, launch(teacher))
+
+    assert window.session.return_url
+    assert window.complete().url == "/"
+    assert ExamplarySession.objects.get().status == "completed"
+
+
+def test_window_cancel(client, fake, teacher):
+    assert Window(client, fake, launch(teacher)).cancel().url == "/"
+
+
+def test_window_that_is_sent_elsewhere(fake, teacher):
+    with pytest.raises(AssertionError, match="it answered 302, to /accounts/login/"):
+        Window(Client(), fake, launch(teacher))
+
+
+# What was sent
+
+
+def test_assert_sent(client, fake):
+    open_embed(client, fake, "/embed/")
+
+    assert_sent(fake, "POST", "/users", email="teacher@school.example", role="teacher")
+    assert_sent(fake, "POST", "/embed-sessions", flow="generate-exam")
+    with pytest.raises(AssertionError, match="was sent 0 times, not once"):
+        assert_sent(fake, "GET", "/me")
+    with pytest.raises(AssertionError, match="with flow 'generate-exam', not 'take-exam'"):
+        assert_sent(fake, "POST", "/embed-sessions", flow="take-exam")
+
+
+# The two frameworks
+
+
+class CourseTests(ExamplaryTestMixin, TestCase):
+    fake_options = {"staging": True}
+
+    def test_all(self):
+        teacher = User.objects.create_user("teacher", "teacher@school.example")
+        self.client.force_login(teacher)
+
+        assert self.fake.staging
+        assert self.open_embed("/embed/").complete()["status"] == "completed"
+        self.assert_sent("POST", "/users", role="teacher")
+        assert self.open_window(launch(teacher)).complete().url == "/"
+
+
+def test_mixin(db):
+    """Once more, as the runner of Django or unittest would."""
+    result = unittest.TestResult()
+    CourseTests("test_all")(result)
+
+    assert result.wasSuccessful(), result
+    assert result.testsRun == 1
+
+
+def test_mixin_refuses_the_real_one_from_the_start(monkeypatch):
+    """Without the help of a fixture."""
+    looked_up = []
+    monkeypatch.setattr("socket.getaddrinfo", lambda host, *args: looked_up.append(host))
+
+    class Early(SimpleTestCase):
+        @classmethod
+        def setUpClass(cls):
+            super().setUpClass()
+            with pytest.raises(RealExamplaryError):
+                socket.getaddrinfo("api.examplary.ai", 443)
+
+    class EarlyTests(ExamplaryTestMixin, Early):
+        def test_nothing(self):
+            pass
+
+    result = unittest.TestResult()
+    unittest.TestSuite([EarlyTests("test_nothing")])(result)
+
+    assert result.wasSuccessful(), result
+    assert result.testsRun == 1
+    socket.getaddrinfo("api.examplary.ai", 443)
+    assert looked_up == ["api.examplary.ai"]
+
+
+def test_fixture_for_browsers(browser_examplary):
+    assert settings.DEBUG
+    assert [browser_examplary.base_url] == settings.EXAMPLARY_EMBED_ORIGINS
+
+
+def test_fixture(request):
+    fake = request.getfixturevalue("fake_examplary")
+    assert fake.base_url == settings.EXAMPLARY_API_URL
+    assert not settings.DEBUG
+
+
+def test_fixture_refuses_the_real_one(teacher):
+    with pytest.raises(RealExamplaryError):
+        services.provision_actor(teacher)
+
+
+def test_fixtures(pytester):
+    pytester.makepyfile(project='SECRET_KEY = "not-a-secret"')
+    pytester.makeconftest('pytest_plugins = ["django_examplary.testing.fixtures"]')
+    pytester.makepyfile(
+        """
+        import pytest
+        from django.conf import settings
+        from django_examplary.client import ExamplaryClient
+        from django_examplary.testing import RealExamplaryError
+
+        def test_refused():
+            with pytest.raises(RealExamplaryError):
+                ExamplaryClient("examp_1").get_me()
+
+        def test_fake(fake_examplary):
+            assert settings.EXAMPLARY_API_URL == fake_examplary.base_url
+            assert not settings.DEBUG
+
+        def test_fake_for_browsers(browser_examplary):
+            assert settings.EXAMPLARY_EMBED_ORIGINS == [browser_examplary.base_url]
+        """
+    )
+    # With its folder on the path, as projects have it.
+    result = pytester.run(sys.executable, "-m", "pytest", "--ds=project")
+
+    result.assert_outcomes(passed=3)
