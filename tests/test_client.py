@@ -547,11 +547,11 @@ def test_pauses_grow_and_are_cut_at_random(monkeypatch):
 
 
 def test_wait_that_one_answer_asked_for_is_not_that_of_the_next(make_client, fake):
-    fake.fail(status=503, headers={"Retry-After": "1"})
+    fake.fail(status=503, headers={"Retry-After": "2"})
     fake.fail(transport="close")
     started = time.monotonic()
     assert make_client().get_me().id == fake.owner_id
-    assert 1 <= time.monotonic() - started < 1.8
+    assert 2 <= time.monotonic() - started < 4
 
 
 def test_longer_wait_than_a_minute_is_left_to_the_caller(make_client, fake):
@@ -566,13 +566,13 @@ def test_longer_wait_than_a_minute_is_left_to_the_caller(make_client, fake):
 def test_calls_share_the_time_that_there_is(make_client, fake):
     client = make_client(max_retries=0)
     client.get_me()
-    fake.latency = 0.3
+    fake.latency = 0.5
     started = time.monotonic()
     # The second cannot make it any longer.
     with time_limit(1), time_limit(30):
         outcomes = [attempt(client.get_me) for _ in range(9)]
-    assert outcomes.count(ExamplaryTimeoutError) >= 6
-    assert time.monotonic() - started < 2
+    assert outcomes.count(ExamplaryTimeoutError) >= 7
+    assert time.monotonic() - started < 3
     # That is nothing to hold against the API.
     client.get_me()
 
@@ -919,7 +919,7 @@ def test_refusals_are_no_outage(make_client, fake, fault, error):
 
 
 def test_call_that_hangs_holds_up_nobody_else(make_client, fake):
-    client = make_client(pool_size=1, max_retries=0, timeout=1)
+    client = make_client(pool_size=1, max_retries=0, timeout=2)
     fake.fail(transport="hang")
     waiting = threading.Thread(target=lambda: attempt(client.get_me))
     waiting.start()
@@ -927,7 +927,7 @@ def test_call_that_hangs_holds_up_nobody_else(make_client, fake):
         time.sleep(0.01)
     started = time.monotonic()
     client.get_me()
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 1.5
     waiting.join()
 
 

@@ -217,7 +217,7 @@ def test_host_of_many_dead_addresses_keeps_the_deadline(make_client, monkeypatch
             with pytest.raises(ExamplaryTimeoutError) as caught:
                 make_client(f"http://localhost:{port}", deadline=0.9).get_me()
     assert caught.value.sent is False
-    assert time.monotonic() - started < 0.9 + 0.6
+    assert time.monotonic() - started < 0.9 + 1.2
 
 
 def test_next_address_is_tried(make_client, monkeypatch):
