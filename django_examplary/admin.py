@@ -17,7 +17,6 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
-from django.db import transaction
 from django.db.models import Count, F, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
@@ -32,6 +31,7 @@ from django.utils.translation import gettext_lazy as _
 from django_examplary import services
 from django_examplary.exceptions import ExamplaryError, ExamplaryValidationError
 from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.services.connections import non_atomic
 
 if TYPE_CHECKING:
     from django_examplary.client import ExamplaryClient
@@ -63,7 +63,7 @@ _BROKEN = [State.FAILED, State.UNCERTAIN]
 
 class NonAtomicChangeListMixin(UserModelAdmin):
     # Actions commit before they ask the API, which they cannot do inside ATOMIC_REQUESTS.
-    @transaction.non_atomic_requests
+    @non_atomic
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
@@ -237,7 +237,7 @@ class ExamplaryActorAdmin(NonAtomicChangeListMixin, ActorModelAdmin):
             *super().get_urls(),
         ]
 
-    @transaction.non_atomic_requests
+    @non_atomic
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
@@ -315,7 +315,7 @@ class ExamplaryActorAdmin(NonAtomicChangeListMixin, ActorModelAdmin):
 
     # Provisioning many users
 
-    @transaction.non_atomic_requests
+    @non_atomic
     def provision_view(self, request: HttpRequest) -> HttpResponse:
         """Show whom a selection is about and how far it has got; a POST does a little of it.
 
@@ -379,7 +379,7 @@ class ExamplaryActorAdmin(NonAtomicChangeListMixin, ActorModelAdmin):
 
     # Linking
 
-    @transaction.non_atomic_requests
+    @non_atomic
     def link_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Let an Examplary user who exists already stand for a user here."""
         if not self.has_link_permission(request):

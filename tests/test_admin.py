@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -393,6 +396,26 @@ def test_provision_works_under_atomic_requests(monkeypatch, fake, admin_client, 
     messages = provision(admin_client, url, chosen)
 
     assert messages == [("success", "1 user has an active Examplary actor.")]
+
+
+def test_views_that_ask_the_api_are_kept_out_of_the_transactions_of_every_database():
+    script = """
+import django
+from tests import settings
+settings.DATABASES["second"] = settings.DATABASES["default"]
+django.setup()
+from django_examplary.admin import ExamplaryActorAdmin, ProvisionActorsMixin
+for admin, view in [
+    (ProvisionActorsMixin, "changelist_view"),
+    (ExamplaryActorAdmin, "changelist_view"),
+    (ExamplaryActorAdmin, "provision_view"),
+    (ExamplaryActorAdmin, "link_view"),
+]:
+    print(view, sorted(getattr(admin, view)._non_atomic_requests))
+"""
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    told = subprocess.check_output([sys.executable, "-c", script], env=environment, text=True)
+    assert told.count("['default', 'second']") == 4
 
 
 @pytest.mark.parametrize("url", [f"{USERS}add/", f"{ACTORS}add/"])
