@@ -401,7 +401,7 @@ def test_only_what_is_saved_is_said_to_be(teacher, flow, presets, text):
     embed = teacher.open_embeds({"flow": flow, "presets": presets})
 
     expect(embed.locator("[data-examplary-state=closed] p").last).to_have_text(text)
-    teacher.complaints.clear()  # There is no such exam.
+    teacher.forgiven = True  # There is no such exam.
 
 
 def test_error_has_a_reason_and_a_reference(teacher, examplary, settings):
@@ -414,7 +414,7 @@ def test_error_has_a_reason_and_a_reference(teacher, examplary, settings):
     assert (name, detail["reason"]) == ("error", "busy")
     assert detail["title"] == "Too many people are doing this right now"
     expect(embed.get_by_text(detail["reference"], exact=True)).to_be_visible()
-    teacher.complaints.clear()
+    teacher.forgiven = True
 
 
 # Its life in the page
@@ -524,7 +524,7 @@ def test_nothing_of_it_survives(teacher, examplary, settings, state):
     assert listeners() == before
     assert len(examplary.calls()) <= calls + 1  # One may have been on its way.
     teacher.page.unroute_all()
-    teacher.complaints.clear()
+    teacher.forgiven = True
 
 
 def count_listeners(teacher):
@@ -551,7 +551,7 @@ def test_sandbox_is_enough_for_the_job(teacher, announced):
     assert announced == ["session_completed"]
     # Chromium warns that what is of this very site could leave the sandbox.
     assert all("sandboxing" in complaint for complaint in teacher.complaints)
-    teacher.complaints.clear()
+    teacher.forgiven = True
 
 
 def test_page_in_the_sandbox_is_read(teacher, examplary, settings):
@@ -560,4 +560,4 @@ def test_page_in_the_sandbox_is_read(teacher, examplary, settings):
     embed = teacher.open_embeds({"sandbox": True})
 
     expect(embed).to_have_attribute("data-state", "failed")
-    teacher.complaints.clear()
+    teacher.forgiven = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 import pytest
@@ -27,7 +28,7 @@ def teacher(visit, settings):
     teacher.launch = launch
     yield teacher
     # About what went wrong.
-    teacher.complaints.clear()
+    teacher.forgiven = True
 
 
 def try_again(teacher):
@@ -123,7 +124,9 @@ def test_session_has_expired_at_work(teacher, examplary):
 
 
 @pytest.mark.parametrize(
-    "fault", [{"status": 500}, {"status": 429}, {"delay": 5}], ids=["500", "429", "slow"]
+    "fault",
+    [{"status": 500}, {"status": 429}, {"status": 400}, {"delay": 5}],
+    ids=["500", "429", "400", "slow"],
 )
 def test_result_cannot_be_checked(teacher, examplary, announced, fault):
     embed = teacher.launch()
@@ -131,6 +134,8 @@ def test_result_cannot_be_checked(teacher, examplary, announced, fault):
     teacher.press("complete")
 
     expect(embed).to_have_attribute("data-state", "unverified")
+    reference = embed.locator("[data-examplary-state=unverified] [data-examplary-reference]")
+    expect(reference).to_have_text(re.compile(r"\w{8}"))
     embed.get_by_role("button", name="Try again").click()
     expect(embed).to_have_attribute("data-state", "completed")
     assert announced == ["session_completed"]

@@ -176,7 +176,7 @@ def open_stage(visit, examplary, settings):
         # About the answers that were to fail; not one is about the policy.
         complaints = stage.visitor.complaints
         assert all("Failed to load resource" in complaint for complaint in complaints)
-        complaints.clear()
+        stage.visitor.forgiven = True
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

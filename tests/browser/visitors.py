@@ -32,6 +32,8 @@ class Visitor:
     page: Page
     site: str
     complaints: list[str] = field(default_factory=list)
+    #: Whether the test has provoked them. Some come when all is over, so clearing would not do.
+    forgiven: bool = False
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(10_000)
