@@ -12,9 +12,9 @@ from django_examplary.testing.server import FakeServer, run
 _WELCOME = """\
 A fake Examplary listens on {url}. To use it, set:
 
-  EXAMPLARY_API_KEY={api_key}
-  EXAMPLARY_API_URL={url}
-  EXAMPLARY_EMBED_ORIGINS={url}
+  export EXAMPLARY_API_KEY={api_key}
+  export EXAMPLARY_API_URL={url}
+  export EXAMPLARY_EMBED_ORIGINS={url}
 
 Open the site itself on another host name (localhost), as embeds are of another origin in life too.
 Press Ctrl-C to stop.
