@@ -22,6 +22,9 @@ class DjangoExamplaryConfig(AppConfig):
             ("check_urls", [Tags.urls]),
         ):
             register(functools.partial(_check, name), self.name, *tags)
+        register(
+            functools.partial(_check, "check_deployment"), self.name, Tags.security, deploy=True
+        )
         receivers.connect()
 
 

@@ -35,6 +35,25 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     return [*_unknown_names(), *(_unusable() or _values())]
 
 
+def check_deployment(**kwargs: Any) -> list[CheckMessage]:
+    """Look for what is only right while developing. Tests run without DEBUG, but against a fake."""
+    if _unusable():
+        return []
+    try:
+        url = checked_url(conf.EXAMPLARY_API_URL)
+    except ExamplaryConfigurationError:
+        return []  # It is none, as another check says.
+    if not url.startswith("http:"):
+        return []
+    return [
+        Error(
+            "EXAMPLARY_API_URL points to this machine.",
+            hint=f"Is a fake running in production? Examplary's own is {PRODUCTION_URL}.",
+            id="django_examplary.E005",
+        )
+    ]
+
+
 def check_project(**kwargs: Any) -> list[CheckMessage]:
     """Look at what the rest of the project has to bring along."""
     return [*_missing_apps(), *_missing_middleware(), *_missing_request(), *_policies()]
@@ -179,12 +198,6 @@ def _api_url() -> Iterator[CheckMessage]:
             id="django_examplary.E003",
         )
         return
-    if url.startswith("http:") and not settings.DEBUG:
-        yield Error(
-            "EXAMPLARY_API_URL points to this machine, and DEBUG is off.",
-            hint=f"Is a fake running in production? Examplary's own is {PRODUCTION_URL}.",
-            id="django_examplary.E005",
-        )
     if url != PRODUCTION_URL and tuple(conf.EXAMPLARY_EMBED_ORIGINS) == PRODUCTION_ORIGINS:
         yield Warning(
             "EXAMPLARY_API_URL is not the production API, but EXAMPLARY_EMBED_ORIGINS lists its "

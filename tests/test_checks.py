@@ -11,7 +11,12 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from django_examplary import checks
-from django_examplary.checks import check_project, check_settings, check_urls
+from django_examplary.checks import (
+    check_deployment,
+    check_project,
+    check_settings,
+    check_urls,
+)
 from django_examplary.embeds import csp_directives
 from django_examplary.exceptions import ExamplaryEmbedURLError
 from django_examplary.services.sessions import embed_origin
@@ -29,7 +34,7 @@ def ids(check, **overrides: object) -> list[str]:
         return [(message.id or "").removeprefix("django_examplary.") for message in check()]
 
 
-@pytest.mark.parametrize("check", [check_settings, check_project, check_urls])
+@pytest.mark.parametrize("check", [check_settings, check_deployment, check_project, check_urls])
 def test_good_settings_pass(check):
     assert check() == []
 
@@ -58,13 +63,6 @@ def test_good_settings_pass(check):
         ({"EXAMPLARY_API_URL": "http://api.examplary.ai"}, ["E003"]),
         ({"EXAMPLARY_API_URL": "https://me:secret@api.examplary.ai"}, ["E003"]),
         ({"EXAMPLARY_API_URL": "file:///etc/passwd"}, ["E003"]),
-        (
-            {
-                "EXAMPLARY_API_URL": "http://127.0.0.1:8001",
-                "EXAMPLARY_EMBED_ORIGINS": ["https://exams.school.example"],
-            },
-            ["E005"],
-        ),
         (
             {
                 "DEBUG": True,
@@ -140,6 +138,24 @@ def test_settings(overrides, expected):
     assert ids(check_settings, **overrides) == expected
 
 
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:8001", ["E005"]),
+        (API_URL, []),
+        ("http://api.examplary.ai", []),
+        (5, []),
+    ],
+)
+def test_a_fake_is_nothing_to_deploy(url, expected):
+    assert ids(check_deployment, EXAMPLARY_API_URL=url) == expected
+    with override_settings(EXAMPLARY_API_URL=url):
+        told = run_checks(tags=["django_examplary"])
+        deployed = run_checks(tags=["django_examplary"], include_deployment_checks=True)
+    assert [message.id for message in told if message.id == "django_examplary.E005"] == []
+    assert len(deployed) - len(told) == len(expected)
+
+
 def test_unknown_names_are_told_in_order():
     names = [f"EXAMPLARY_{letter}" for letter in "HGFEDCBA"]
     with override_settings(**dict.fromkeys(names, 1)):
@@ -157,7 +173,7 @@ def test_unknown_names_are_told_in_order():
 def test_no_value_is_too_odd_to_be_told_of(name, value):
     policy = {"SECURE_CSP": {"default-src": ["'none'"]}}
     with override_settings(**policy, **{name: value}):
-        messages = check_settings() + check_project() + check_urls()
+        messages = check_settings() + check_deployment() + check_project() + check_urls()
 
     if value is ...:
         assert [message.msg for message in messages if name in message.msg] != []
