@@ -335,8 +335,10 @@ class ExamplaryEmbed extends HTMLElement {
         // Has the CSRF token; sites may give its header another name.
         body: new FormData(this.#form),
       });
-      // Django's own refusals: another user is signed in by now, or nobody.
-      return [403, 404].includes(response.status) ? { reason: "stale" } : await response.json();
+      // Django's own refusals are pages: another user is signed in by now, or nobody.
+      const refused = [403, 404].includes(response.status);
+      const json = response.headers.get("Content-Type")?.startsWith("application/json");
+      return refused && !json ? { reason: "stale" } : await response.json();
     } catch {
       return { reason: navigator.onLine ? "unavailable" : "offline" };
     }
