@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from django_examplary.services.actors import link_actor, provision_actor
+    from django_examplary.services.actors import link_actor, provision_actor, revoke_sessions
     from django_examplary.services.asynchronous import (
         acheck_access,
         aclose_session,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
         Erasure,
         Sweep,
         erase_user,
-        revoke_sessions,
         sweep_sessions,
     )
     from django_examplary.services.sessions import (
@@ -86,7 +85,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "actors": ("link_actor", "provision_actor"),
+    "actors": ("link_actor", "provision_actor", "revoke_sessions"),
     "asynchronous": (
         "acheck_access",
         "aclose_session",
@@ -109,7 +108,7 @@ _MODULES = {
     ),
     "connections": ("ASKED_TO_STOP", "get_client"),
     "content": ("check_access", "grant_access"),
-    "lifecycle": ("Erasure", "Sweep", "erase_user", "revoke_sessions", "sweep_sessions"),
+    "lifecycle": ("Erasure", "Sweep", "erase_user", "sweep_sessions"),
     "sessions": (
         "close_session",
         "open_session",

@@ -20,7 +20,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from django_examplary import signals
-from django_examplary.client import ExamplaryClient, latest
+from django_examplary.client import ExamplaryClient, latest, time_limit
 from django_examplary.conf import conf
 from django_examplary.data import ActorProfile, ActorRole, User
 from django_examplary.exceptions import (
@@ -38,7 +38,7 @@ from django_examplary.exceptions import (
     ExamplaryUnavailableError,
     ExamplaryValidationError,
 )
-from django_examplary.models import ExamplaryActor
+from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.retries import is_uncertain
 from django_examplary.services.connections import (
     actor_rows,
@@ -47,11 +47,13 @@ from django_examplary.services.connections import (
     get_client,
     lapsed_before,
     refuse_transaction,
+    session_rows,
 )
 
 logger = logging.getLogger("django_examplary")
 
 State = ExamplaryActor.State
+Status = ExamplarySession.Status
 
 # The pattern of `POST /users`, word for word (contract, section 5). It is stricter than Django's.
 EMAIL_PATTERN = re.compile(
@@ -103,16 +105,18 @@ def provision_actor(
     if not claimed:
         return _wait_for_actor(user)
     [actor] = claimed
-    try:
-        profile = get_profile(user, role)
-    except Exception as error:
-        release_actor(actor, error)
-        raise
-    try:
-        remote = client.create_user(**asdict(profile))
-    except ExamplaryError as error:
-        release_actor(actor, error)
-        raise
+    # For as long as this the claim holds, whatever the profile and the client would take.
+    with time_limit(conf.EXAMPLARY_DEADLINE):
+        try:
+            profile = get_profile(user, role)
+        except Exception as error:
+            release_actor(actor, error)
+            raise
+        try:
+            remote = client.create_user(**asdict(profile))
+        except ExamplaryError as error:
+            release_actor(actor, error)
+            raise
     store_actor(actor, remote, profile)
     return actor
 
@@ -124,7 +128,8 @@ def link_actor(
 
     For an operator who was told that an address is taken: the API has no documented way to find
     the id. What can be checked is: its shape, that it is not the owner of the API key, and that it
-    stands for nobody else here. Raises ExamplaryValidationError for those.
+    stands for nobody else here. Raises ExamplaryValidationError for those. Open sessions of
+    a former id are revoked.
     """
     if not re.fullmatch(r"user_[A-Za-z0-9_-]{1,250}", examplary_id):
         raise ExamplaryValidationError("examplary_id", "must be an id that starts with 'user_'")
@@ -142,6 +147,11 @@ def link_actor(
     }
     try:
         with transaction.atomic(using=database()):
+            former = actor_rows().filter(user=user).exclude(examplary_id=examplary_id).first()
+            if former is not None:
+                # What is open, and what was sent, is that of another user at Examplary.
+                revoke_sessions(former)
+                linked |= {"email": "", "name": "", "role": ""}
             actor, _ = actor_rows().update_or_create(user=user, defaults=linked)
     except IntegrityError:
         raise ExamplaryValidationError(
@@ -149,6 +159,26 @@ def link_actor(
         ) from None
     signals.actor_provisioned.send_robust(ExamplaryActor, actor=actor)
     return actor
+
+
+def revoke_sessions(actor: ExamplaryActor) -> list[ExamplarySession]:
+    """End an actor's open sessions here at once, for a sweep to revoke them at Examplary.
+
+    Asks nothing, so it may run inside a transaction. Returns the sessions.
+    """
+    sessions = session_rows().filter(actor=actor)
+    # First, so that one that is being opened right now is either dropped, and handed out to nobody,
+    # or among those that follow.
+    sessions.filter(status=Status.CREATING).delete()
+    keys = list(sessions.open().values_list("pk", flat=True))
+    sessions.open().filter(pk__in=keys).update(
+        status=Status.REVOKED,
+        embed_url="",
+        open_key=None,
+        ended_at=timezone.now(),
+        revoke_pending=True,
+    )
+    return list(sessions.filter(pk__in=keys, status=Status.REVOKED))
 
 
 def replace_stale_actor(

@@ -23,7 +23,8 @@ from django.contrib.auth import get_user_model
 from django.db import DatabaseError, IntegrityError
 from django.db.models import Q, QuerySet
 
-from django_examplary.client import ExamplaryClient
+from django_examplary.client import ExamplaryClient, time_limit
+from django_examplary.conf import conf
 from django_examplary.data import ActorProfile, ActorRole, User
 from django_examplary.exceptions import (
     ExamplaryAPIError,
@@ -239,9 +240,14 @@ class _Run:
                 self.result.skipped += 1
                 continue
             self._gate.count()
-            call = self.pool.submit(self.client.create_user, **asdict(claim.profile))
+            call = self.pool.submit(self._create_user, claim.profile)
             self._calls[call] = claim
             call.add_done_callback(self._answers.put)
+
+    def _create_user(self, profile: ActorProfile) -> User:
+        # For as long as this the claim holds, whatever the client would take.
+        with time_limit(conf.EXAMPLARY_DEADLINE):
+            return self.client.create_user(**asdict(profile))
 
     def _receive(self) -> Iterator[tuple[_Claim, Future[User]]]:
         """Wait a little for the next answer, and take all that are there."""

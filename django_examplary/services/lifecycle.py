@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import DatabaseError, transaction
-from django.db.models import F, ProtectedError, RestrictedError
+from django.db.models import F, ProtectedError, Q, RestrictedError
 from django.utils import timezone
 
 from django_examplary.client import ExamplaryClient
@@ -22,12 +22,13 @@ from django_examplary.exceptions import (
     ExamplaryAuthenticationError,
     ExamplaryConfigurationError,
     ExamplaryError,
+    ExamplaryNotFoundError,
     ExamplaryUnavailableError,
 )
 from django_examplary.models import (
-    ExamplaryActor,
     ExamplarySession,
 )
+from django_examplary.services.actors import revoke_sessions
 from django_examplary.services.connections import (
     ASKED_TO_STOP,
     actor_rows,
@@ -39,10 +40,12 @@ from django_examplary.services.connections import (
 )
 from django_examplary.services.sessions import (
     LIFETIME,
+    end_forgotten,
     end_session,
     finish_revocation,
+    is_past_expiry,
+    learn_outcome,
     revoke_remote,
-    verify_session,
 )
 
 logger = logging.getLogger("django_examplary")
@@ -54,6 +57,10 @@ _PAGE = 100
 _HOPELESS = (ExamplaryAuthenticationError, ExamplaryUnavailableError)
 # So would what comes after so many failures in a row.
 _MAX_FAILURES = 10
+_FORGOTTEN = (
+    "Examplary knows none of the sessions that are open. Are EXAMPLARY_API_KEY and "
+    "EXAMPLARY_API_URL still those that they were opened with?"
+)
 
 
 @dataclass
@@ -69,6 +76,9 @@ class Sweep:
     #: Why the sweep ended early, if it did.
     stopped: str = ""
 
+    def count_end(self, session: ExamplarySession) -> None:
+        self.ended[session.status] = self.ended.get(session.status, 0) + 1
+
 
 def sweep_sessions(
     *,
@@ -81,9 +91,10 @@ def sweep_sessions(
     """Verify open sessions, revoke what is still to be revoked, and prune by EXAMPLARY_RETENTION.
 
     `limit` bounds how many sessions are asked about; those that were not asked about for longest
-    come first, whatever came of it. With `dry_run` the numbers say what a sweep would touch, and
-    nothing is asked or changed. The sweep ends early when `should_stop()` says so or the API will
-    answer nothing.
+    come first, whatever came of it. From its second day on a session is asked about once an hour.
+    Sessions that Examplary does not know end, unless it knows none of those that are open. With
+    `dry_run` the numbers say what a sweep would touch, and nothing is asked or changed. The sweep
+    ends early when `should_stop()` says so or the API will answer nothing.
 
     Raises ExamplaryConfigurationError, after it has done what needs no API.
     """
@@ -93,7 +104,7 @@ def sweep_sessions(
     revocable = session_rows().filter(revoke_pending=True, created_at__gte=too_late)
     # Those that were found at the start.
     found = dict(
-        (revocable | session_rows().open())
+        (revocable | session_rows().open().filter(_is_due()))
         .order_by(F("asked_at").asc(nulls_first=True), "created_at")
         .values_list("pk", "revoke_pending")[:limit]
     )
@@ -107,13 +118,18 @@ def sweep_sessions(
     session_rows().filter(revoke_pending=True, created_at__lt=too_late).update(revoke_pending=False)
     sweep.pruned = _prune()
     client = client or get_client()
-    failures = 0
+    started, known, failures = timezone.now(), False, 0
+    forgotten: list[ExamplarySession] = []
     for session in _read(list(found)):
         if should_stop():
             sweep.stopped = ASKED_TO_STOP
             break
         try:
             _sweep(session, sweep, client)
+        except ExamplaryNotFoundError:
+            forgotten.append(session)
+            if not known and len(forgotten) >= _MAX_FAILURES:
+                break
         except (ExamplaryError, DatabaseError) as error:
             # The others come first the next time.
             session_rows().filter(pk=session.pk).update(asked_at=timezone.now())
@@ -127,8 +143,29 @@ def sweep_sessions(
                 break
         else:
             failures = 0
+            known = known or (session.verified_at is not None and session.verified_at >= started)
         progress(sweep)
+    if known:
+        for session in forgotten:
+            end_forgotten(session)
+            sweep.verified += 1
+            sweep.count_end(session)
+    elif forgotten:
+        # The key, or the API, may be the wrong one, and no outcome could be learnt afterwards.
+        sweep.failed += len(forgotten)
+        sweep.stopped = sweep.stopped or _FORGOTTEN
     return sweep
+
+
+def _is_due() -> Q:
+    """Which open sessions to ask about: few that are a day old will ever come to an outcome."""
+    now = timezone.now()
+    return (
+        Q(asked_at=None)
+        | Q(asked_at__lt=now - timedelta(hours=1))
+        | Q(created_at__gt=now - timedelta(days=1))
+        | Q(expires_at__lte=now)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,26 +214,6 @@ def erase_user(user: Any, *, client: ExamplaryClient | None = None) -> Erasure:
     )
 
 
-def revoke_sessions(actor: ExamplaryActor) -> list[ExamplarySession]:
-    """End an actor's open sessions here at once, for a sweep to revoke them at Examplary.
-
-    Asks nothing, so it may run inside a transaction. Returns the sessions.
-    """
-    sessions = session_rows().filter(actor=actor)
-    # First, so that one that is being opened right now is either dropped, and handed out to nobody,
-    # or among those that follow.
-    sessions.filter(status=Status.CREATING).delete()
-    keys = list(sessions.open().values_list("pk", flat=True))
-    sessions.open().filter(pk__in=keys).update(
-        status=Status.REVOKED,
-        embed_url="",
-        open_key=None,
-        ended_at=timezone.now(),
-        revoke_pending=True,
-    )
-    return list(sessions.filter(pk__in=keys, status=Status.REVOKED))
-
-
 def _prunable() -> Any:
     if conf.EXAMPLARY_RETENTION is None:
         return session_rows().none()
@@ -232,12 +249,16 @@ def _sweep(session: ExamplarySession, sweep: Sweep, client: ExamplaryClient) -> 
             sweep.verified += 1
     finally:
         if session.status != status:
-            sweep.ended[session.status] = sweep.ended.get(session.status, 0) + 1
+            sweep.count_end(session)
 
 
 def _verify(session: ExamplarySession, client: ExamplaryClient) -> None:
     try:
-        verify_session(session, client=client)
+        learn_outcome(session, client)
+    except ExamplaryNotFoundError:
+        if not is_past_expiry(session):
+            raise
+        end_forgotten(session)
     except ExamplaryError:
         if session.created_at > timezone.now() - 2 * LIFETIME:
             raise

@@ -33,6 +33,7 @@ from django_examplary.exceptions import (
     ExamplaryActorNotFoundError,
     ExamplaryEmbedURLError,
     ExamplaryError,
+    ExamplaryInvalidRequestError,
     ExamplaryNotFoundError,
     ExamplaryNotProvisionedError,
     ExamplaryNotReadyError,
@@ -58,7 +59,7 @@ from django_examplary.services.connections import (
     refuse_transaction,
     session_rows,
 )
-from django_examplary.services.content import actor_has_access
+from django_examplary.services.content import actor_has_access, give_access
 from django_examplary.services.themes import complete_theme
 
 logger = logging.getLogger("django_examplary")
@@ -216,34 +217,55 @@ def verify_session(
     """
     if not session.is_open:
         return session
+    now = timezone.now()
     # The clock may have been set back since.
-    if session.asked_at and timedelta(0) <= timezone.now() - session.asked_at < max_age:
+    if session.asked_at and timedelta(0) <= now - session.asked_at < max_age:
         return session
     refuse_transaction("verify_session")
+    # Of those who ask at the same time, one does.
+    unasked = session_rows().filter(pk=session.pk)
+    unasked = unasked.exclude(asked_at__gt=now - max_age, asked_at__lte=now)
+    if max_age and not unasked.update(asked_at=now):
+        return session
+    try:
+        learn_outcome(session, client or get_client())
+    except ExamplaryNotFoundError:
+        end_forgotten(session)
+    return session
+
+
+def learn_outcome(session: ExamplarySession, client: ExamplaryClient) -> None:
+    """Ask the API about an open session, and store what it says.
+
+    Raises ExamplaryNotFoundError when the API does not know it, and other ExamplaryErrors when it
+    cannot be asked. The session stays open then.
+    """
     if not session.examplary_id:
         # It came from a fixture, which holds no ids.
         end_session(session, Status.EXPIRED)
-        return session
-    client = client or get_client()
+        return
     try:
         remote = _ask(session, client)
-    except ExamplaryNotFoundError:
-        # What GET says of an expired or deleted session is not documented; gone is gone.
-        end_session(session, Status.EXPIRED if _is_past_expiry(session) else Status.REVOKED)
-        return session
     except ExamplaryError:
         session_rows().filter(pk=session.pk).update(asked_at=timezone.now())
         raise
     if not _end_as_told(session, remote):
         facts = _facts(remote)
-        if _is_past_expiry(session):
+        if is_past_expiry(session):
             end_session(session, Status.EXPIRED, **facts)
         else:
             # Any other status is not final: there may be more than are documented.
             session_rows().open().filter(pk=session.pk).update(**facts)
             _reload(session)
     revoke_remote(session, client)
-    return session
+
+
+def end_forgotten(session: ExamplarySession) -> None:
+    """End a session that Examplary does not know any more.
+
+    What GET says of an expired or deleted session is not documented; gone is gone.
+    """
+    end_session(session, Status.EXPIRED if is_past_expiry(session) else Status.REVOKED)
 
 
 def close_session(
@@ -346,17 +368,16 @@ def _ensure_access(
                 "grant_access", f"needs to know the {flow.needs.preset} to grant access to"
             )
         return
+    if grant:
+        give_access(actor, flow.resource, flow.needs.role, client=client)
+        return
     try:
         if actor_has_access(actor, flow.resource, flow.needs.role, client=client):
             return
     except ExamplaryPermissionError:
         # The key may not look. It need not be able to.
-        if grant:
-            raise
         return
-    if not grant:
-        raise ExamplaryAccessError(flow.resource, flow.needs.role)
-    client.create_permission(flow.resource, actor=actor.examplary_id or "", role=flow.needs.role)
+    raise ExamplaryAccessError(flow.resource, flow.needs.role)
 
 
 def _claim_or_wait(actor: ExamplaryActor, request: LaunchRequest, origin: str) -> ExamplarySession:
@@ -494,7 +515,7 @@ def _expiry(remote: EmbedSession) -> datetime | None:
     return timezone.now() + lifetime
 
 
-def _is_past_expiry(session: ExamplarySession) -> bool:
+def is_past_expiry(session: ExamplarySession) -> bool:
     return (session.expires_at or session.created_at + LIFETIME) <= timezone.now()
 
 
@@ -580,6 +601,7 @@ def _save_outcome(session: ExamplarySession, client: ExamplaryClient) -> None:
     """Learn what a user may have finished just before the session was revoked here."""
     try:
         remote = _ask(session, client)
-    except ExamplaryNotFoundError:
+    except (ExamplaryNotFoundError, ExamplaryPermissionError, ExamplaryInvalidRequestError):
+        # It will not say, and the URL must stop working all the same.
         return
     _end_as_told(session, remote, since=Status.REVOKED)

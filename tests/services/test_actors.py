@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -26,6 +27,7 @@ from django_examplary.exceptions import (
     ExamplaryRateLimitError,
     ExamplaryResponseError,
     ExamplaryServerError,
+    ExamplaryTimeoutError,
     ExamplaryUnavailableError,
     ExamplaryValidationError,
 )
@@ -182,6 +184,16 @@ def test_profile_that_raises_leaves_the_user_as_before(fake, teacher, settings):
     assert actor.last_error == "EXAMPLARY_ACTOR_PROFILE raised LookupError."
     settings.EXAMPLARY_ACTOR_PROFILE = None
     assert services.provision_actor(teacher).is_active
+
+
+def test_call_ends_within_the_claim_whatever_the_client_would_take(fake, teacher, settings):
+    settings.EXAMPLARY_DEADLINE = 0.5
+    fake.fail("POST", "/users", transport="hang")
+    client = services.get_client(deadline=30, max_retries=0)
+    started = time.monotonic()
+    with pytest.raises(ExamplaryTimeoutError):
+        services.provision_actor(teacher, client=client)
+    assert time.monotonic() - started < 8
 
 
 def test_missing_key_claims_nothing(teacher, settings):

@@ -253,6 +253,17 @@ def test_failure_of_one_user_does_not_stop_the_others(fake, caplog):
     assert "already exists" in ExamplaryActor.objects.get(user__username="user002").last_error
 
 
+def test_call_ends_within_the_claim_whatever_the_client_would_take(fake, teacher, settings):
+    settings.EXAMPLARY_DEADLINE = 0.5
+    fake.fail("POST", "/users", transport="hang")
+    started = time.monotonic()
+
+    result = provision(client=services.get_client(deadline=30, max_retries=0))
+
+    assert sum(result.failed.values()) == 1
+    assert time.monotonic() - started < 8
+
+
 def test_project_that_cannot_describe_a_user(fake, settings, caplog):
     def profile(user):
         if user.username == "user000":

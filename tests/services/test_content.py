@@ -67,6 +67,14 @@ def test_grant_access_raises_what_is_too_low(fake, teacher, actor, exam):
     assert fake.permissions[exam][actor]["role"] == "editor"
 
 
+def test_grant_access_leaves_a_role_that_it_does_not_know(fake, teacher, actor, exam, caplog):
+    fake.grant(exam, actor, "viewer")
+    fake.permissions[exam][actor]["role"] = "co-owner"
+    services.grant_access(teacher, exam, "editor")
+    assert fake.permissions[exam][actor]["role"] == "co-owner"
+    assert "outcome=unknown-role role='co-owner'" in caplog.text
+
+
 @pytest.mark.parametrize(("role", "sent"), [("participant", "student"), ("viewer", "teacher")])
 def test_grant_access_provisions_whoever_fits_the_role(fake, student, exam, role, sent):
     actor = services.grant_access(student, exam, role)

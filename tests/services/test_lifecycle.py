@@ -93,13 +93,13 @@ def test_sweep_stops_after_many_failures_in_a_row(fake, sessions, monkeypatch):
 
 
 def test_sweep_goes_on_past_what_the_database_refuses(fake, sessions, monkeypatch, caplog):
-    def refuse(session, *args, **kwargs):
+    def refuse(session, client):
         if session == sessions[0]:
             raise IntegrityError(f"Failing row contains ({session.embed_url})")
-        return verify(session, *args, **kwargs)
+        learn(session, client)
 
-    verify = services.verify_session
-    monkeypatch.setattr("django_examplary.services.lifecycle.verify_session", refuse)
+    learn = lifecycle.learn_outcome
+    monkeypatch.setattr("django_examplary.services.lifecycle.learn_outcome", refuse)
     sweep = services.sweep_sessions()
     assert (sweep.failed, sweep.verified, sweep.stopped) == (1, 2, "")
     assert "error=IntegrityError" in caplog.text
@@ -197,6 +197,52 @@ def test_session_that_examplary_has_forgotten_is_revoked(fake, teacher, sessions
     services.revoke_sessions(ExamplaryActor.objects.get())
     sweep = services.sweep_sessions()
     assert (sweep.ended, sweep.revoked, sweep.failed) == ({}, 3, 0)
+
+
+def test_session_that_examplary_alone_has_forgotten_ends(fake, sessions):
+    del fake.sessions[sessions[0].examplary_id]
+    sweep = services.sweep_sessions()
+    assert (sweep.verified, sweep.ended, sweep.failed) == (3, {"revoked": 1}, 0)
+    assert sweep.stopped == ""
+
+
+def test_key_of_another_workspace_ends_nothing(fake, sessions, monkeypatch):
+    known = dict(fake.sessions)
+    fake.complete(sessions[0].examplary_id)
+    fake.sessions.clear()
+    at = timezone.now() - timedelta(days=8)
+    expired = ExamplarySession.objects.filter(pk=sessions[2].pk)
+    expired.update(created_at=at, expires_at=at + timedelta(days=7))
+
+    sweep = services.sweep_sessions()
+
+    assert (sweep.verified, sweep.ended, sweep.failed) == (1, {"expired": 1}, 2)
+    assert "Examplary knows none of the sessions that are open" in sweep.stopped
+    assert ExamplarySession.objects.open().count() == 2
+    monkeypatch.setattr("django_examplary.services.lifecycle._MAX_FAILURES", 1)
+    assert services.sweep_sessions().failed == 1
+    fake.sessions.update(known)
+    assert services.sweep_sessions().ended == {"completed": 1}
+
+
+def test_old_sessions_are_asked_about_once_an_hour(fake, sessions):
+    services.sweep_sessions()
+    at = timezone.now() - timedelta(days=2)
+    old = ExamplarySession.objects.filter(pk=sessions[0].pk)
+    old.update(created_at=at)
+    assert services.sweep_sessions().verified == 2
+    old.update(asked_at=timezone.now() - timedelta(minutes=61))
+    assert services.sweep_sessions().verified == 3
+    old.update(expires_at=timezone.now())
+    assert services.sweep_sessions(dry_run=True).verified == 3
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_session_whose_outcome_is_kept_from_us_is_revoked_all_the_same(fake, sessions, status):
+    fake.fail("GET", status=status, times=None)
+    services.revoke_session(sessions[0])
+    assert fake.sessions[sessions[0].examplary_id].revoked
+    assert not sessions[0].revoke_pending
 
 
 @pytest.mark.parametrize("revoke_pending", [False, True])
@@ -353,6 +399,18 @@ def test_link_actor_lets_an_existing_user_stand_for_ours(fake, teacher):
     assert (actor.examplary_id, actor.state, actor.last_error) == (known, "active", "")
     assert services.open_session(teacher, GenerateExam(), origin=ORIGIN).is_open
     assert fake.calls("POST", "/users") == []
+
+
+def test_link_actor_to_another_id_revokes_what_the_former_one_has_open(fake, teacher, sessions):
+    known = fake.add_user("known@school.example")["id"]
+    for times in range(2):
+        actor = services.link_actor(teacher, known)
+        assert (actor.email, actor.name, actor.role) == ("", "", "")
+        session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+        assert fake.sessions[session.examplary_id].actor == known
+        # Again, it changes nothing.
+        assert ExamplarySession.objects.open().count() == 1
+        assert services.sweep_sessions().revoked == (0 if times else 3)
 
 
 @pytest.mark.parametrize("examplary_id", ["", "group_1", "user_", "user_1/../2", " user_1"])

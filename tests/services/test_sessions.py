@@ -628,6 +628,21 @@ def test_answer_that_did_not_come_is_not_asked_for_again_at_once(fake, open_exam
     assert services.verify_session(open_exam).status == Status.COMPLETED
 
 
+def test_of_those_who_ask_at_the_same_time_one_does(fake, open_exam, monkeypatch):
+    client = services.get_client()
+    get, moment = client.get_embed_session, timedelta(minutes=1)
+
+    def get_while_another_asks(session_id):
+        other = ExamplarySession.objects.get()
+        other.asked_at = None  # As it was when the page was asked for.
+        assert services.verify_session(other, max_age=moment).is_open
+        return get(session_id)
+
+    monkeypatch.setattr(client, "get_embed_session", get_while_another_asks)
+    services.verify_session(open_exam, max_age=moment)
+    assert len(fake.calls("GET", "/embed-sessions/{id}")) == 1
+
+
 def test_old_name_of_generate_exam_is_tolerated(fake, open_exam):
     fake.complete(open_exam.examplary_id)
     fake.fail("GET", edit=lambda body: body | {"flow": "generate-questions"})
