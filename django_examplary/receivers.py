@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from typing import Any
@@ -15,6 +16,7 @@ from django.db.models.signals import post_save, pre_delete
 
 from django_examplary import services
 from django_examplary.conf import conf
+from django_examplary.exceptions import ExamplarySessionEndedError
 from django_examplary.models import ExamplaryActor, ExamplarySession
 
 logger = logging.getLogger("django_examplary")
@@ -49,7 +51,10 @@ def revoke_when_signed_out(user: Any, **kwargs: Any) -> None:
     for actor in _actors(user):
         sessions = services.revoke_sessions(actor)
         transaction.on_commit(
-            functools.partial(_revoke, sessions), using=router.db_for_write(ExamplaryActor)
+            functools.partial(_revoke, sessions),
+            using=router.db_for_write(ExamplaryActor),
+            # Outside of a transaction this is before Django signs the user out.
+            robust=True,
         )
 
 
@@ -64,6 +69,8 @@ def _revoke(sessions: list[ExamplarySession]) -> None:
     try:
         with time_limit(_PATIENCE):
             for session in sessions:
-                services.revoke_session(session)
+                # One may have been erased meanwhile.
+                with contextlib.suppress(ExamplarySessionEndedError):
+                    services.revoke_session(session)
     except ImproperlyConfigured as error:
         logger.warning("operation=revoke error=%s", error)

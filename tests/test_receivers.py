@@ -89,6 +89,40 @@ def test_signing_out_revokes_only_if_the_site_wants_so(
     assert fake.sessions[session.examplary_id].revoked
 
 
+def test_signing_out_goes_on_past_a_session_that_was_erased(
+    fake, client, teacher, session, settings, monkeypatch, django_capture_on_commit_callbacks
+):
+    other = services.open_session(teacher, GenerateExam(subject="b"), origin="https://x.example")
+    settings.EXAMPLARY_REVOKE_ON_LOGOUT = True
+    revoke_sessions = services.revoke_sessions
+
+    def revoke_while_one_is_erased(actor):
+        revoked = revoke_sessions(actor)
+        ExamplarySession.objects.filter(pk=revoked[0].pk).delete()
+        return revoked
+
+    monkeypatch.setattr("django_examplary.services.revoke_sessions", revoke_while_one_is_erased)
+    client.force_login(teacher)
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post("/accounts/logout/")
+    assert "_auth_user_id" not in client.session
+    left = ExamplarySession.objects.get()
+    assert left in (session, other)
+    assert fake.sessions[left.examplary_id].revoked
+
+
+def test_signing_out_succeeds_whatever_goes_wrong(
+    fake, client, teacher, session, settings, monkeypatch, django_capture_on_commit_callbacks
+):
+    settings.EXAMPLARY_REVOKE_ON_LOGOUT = True
+    monkeypatch.setattr("django_examplary.services.revoke_session", lambda session: 1 / 0)
+    client.force_login(teacher)
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post("/accounts/logout/")
+    session.refresh_from_db()
+    assert session.revoke_pending
+
+
 def test_signing_out_takes_a_moment_at_most(
     fake, client, teacher, session, settings, monkeypatch, django_capture_on_commit_callbacks
 ):
