@@ -74,7 +74,8 @@ class ProvisionActorsMixin(NonAtomicChangeListMixin):
     """For the project's own user admin: `class MyUserAdmin(ProvisionActorsMixin, UserAdmin)`.
 
     Adds a column with the state of each user's actor and, for staff with the permission of that
-    name, the action "Provision Examplary actors".
+    name, the action "Provision Examplary actors". Under ATOMIC_REQUESTS the list, with the other
+    actions on it, is not atomic then.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -631,11 +632,19 @@ def _revoke_and_tell(
     request: HttpRequest,
     sessions: QuerySet[ExamplarySession],
 ) -> None:
-    revoked = _ask_about_each(model_admin, request, sessions, services.revoke_session)
+    ended = _ask_about_each(model_admin, request, sessions, services.revoke_session)
+    revoked = [each for each in ended if each.status == ExamplarySession.Status.REVOKED]
     if revoked:
         text = ngettext("%(count)d session revoked.", "%(count)d sessions revoked.", len(revoked))
         model_admin.message_user(request, text % {"count": len(revoked)}, messages.SUCCESS)
-    untold = sum(session.revoke_pending for session in revoked)
+    if late := len(ended) - len(revoked):
+        text = ngettext(
+            "%(count)d session had come to its end before.",
+            "%(count)d sessions had come to their end before.",
+            late,
+        )
+        model_admin.message_user(request, text % {"count": late}, messages.WARNING)
+    untold = sum(session.revoke_pending for session in ended)
     if untold:
         text = ngettext(
             "Examplary could not be told about %(count)d of them: the next sweep does.",

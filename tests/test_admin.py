@@ -627,6 +627,16 @@ def test_revoke(fake, admin_client, exam, url, action, told):
     assert fake.sessions[exam.examplary_id].revoked is told
 
 
+def test_revoking_what_had_ended_before(fake, admin_client, exam):
+    fake.complete(exam.examplary_id)
+
+    messages = act(admin_client, SESSIONS, "revoke", [exam])
+
+    assert messages == [("warning", "1 session had come to its end before.")]
+    exam.refresh_from_db()
+    assert exam.status == Status.COMPLETED
+
+
 @pytest.mark.parametrize(
     ("url", "action", "permission"),
     [
