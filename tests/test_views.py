@@ -475,6 +475,13 @@ def test_forged_return_changes_nothing(fake, signed_in, away, announced):
     assert announced == []
 
 
+def test_what_a_forged_return_says_is_not_shown(fake, signed_in, away):
+    fake.fail("GET", "/embed-sessions/{id}", status=503, times=None)
+    page = signed_in.get(return_url(away) + "?question=PAYLOAD").content.decode()
+    assert "Try again" in page
+    assert "PAYLOAD" not in page
+
+
 def test_return_without_a_session_cookie_comes_again_and_then_signs_in(fake, client, away):
     address = return_url(away)
     page = client.get(address).content.decode()
