@@ -25,9 +25,7 @@ from django_examplary.exceptions import (
     ExamplaryNotFoundError,
     ExamplaryUnavailableError,
 )
-from django_examplary.models import (
-    ExamplarySession,
-)
+from django_examplary.models import ExamplarySession
 from django_examplary.services.actors import revoke_sessions
 from django_examplary.services.connections import (
     ASKED_TO_STOP,
