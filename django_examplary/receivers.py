@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 from typing import Any
 
@@ -48,14 +47,14 @@ def revoke_when_signed_out(user: Any, **kwargs: Any) -> None:
     """At Examplary too, and at once: the next person may sit down at the same computer."""
     if user is None or not conf.EXAMPLARY_REVOKE_ON_LOGOUT:
         return
-    for actor in _actors(user):
-        sessions = services.revoke_sessions(actor)
-        transaction.on_commit(
-            functools.partial(_revoke, sessions),
-            using=router.db_for_write(ExamplaryActor),
-            # Outside of a transaction this is before Django signs the user out.
-            robust=True,
-        )
+    sessions = [each for actor in _actors(user) for each in services.revoke_sessions(actor)]
+    transaction.on_commit(
+        # Not a partial: Django 5.2 asks for the name of what went wrong.
+        lambda: _revoke(sessions),
+        using=router.db_for_write(ExamplaryActor),
+        # Outside of a transaction this is before Django signs the user out.
+        robust=True,
+    )
 
 
 def _actors(user: Any) -> QuerySet[ExamplaryActor]:
