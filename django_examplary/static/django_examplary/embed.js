@@ -5,8 +5,9 @@
  * the events below report is the server's answer; what the message said is never used.
  *
  * Events, all bubbling: examplary:completed, examplary:cancelled, examplary:closed,
- * examplary:error, with detail {status, outputs, redirect} or {reason, title, text, reference}.
- * Unless the first three are prevented, the page goes on to `redirect`, if there is one.
+ * examplary:error, with detail {status, outputs, redirect} or {reason, title, text, detail,
+ * reference}. Unless the first three are prevented, the page goes on to `redirect`, if there is
+ * one.
  *
  * `data-state` is idle, loading, loaded, ready, verifying, completed, cancelled, closed, ended,
  * failed, unverified, stale or offline. A frame that has loaded may show the browser's own error
