@@ -37,8 +37,8 @@ def revoke_when_deleted(instance: ExamplaryActor, **kwargs: Any) -> None:
 
 
 def revoke_when_deactivated(instance: Any, **kwargs: Any) -> None:
-    # Of every row that is saved in the project, few have such a field.
-    if not getattr(instance, "is_active", True) and isinstance(instance, get_user_model()):
+    # Every row that is saved in the project comes by. What else has that name may fail, or query.
+    if isinstance(instance, get_user_model()) and not instance.is_active:
         for actor in _actors(instance):
             services.revoke_sessions(actor)
 
