@@ -529,6 +529,8 @@ def _ask(session: ExamplarySession, client: ExamplaryClient) -> EmbedSession:
     if (
         actor is None
         or actor.provisioned_at is None
+        # Dropped since: whom the session was opened for is no longer known either.
+        or actor.examplary_id is None
         # Provisioned anew since: the session was opened for an id that is no longer known.
         or actor.provisioned_at > session.created_at
     ):

@@ -32,6 +32,7 @@ from django_examplary.exceptions import (
 from django_examplary.flows import EditExam, GenerateExam, MarkAnswer, TakeExam
 from django_examplary.launch import LaunchRequest
 from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.services.actors import disown_actor
 from django_examplary.services.sessions import embed_origin, launch_session
 from django_examplary.signals import session_cancelled, session_closed, session_completed
 
@@ -327,7 +328,8 @@ def test_prerelease_flow_is_refused_in_production(teacher, settings, monkeypatch
     settings.EXAMPLARY_PRERELEASE_FLOWS = True
     asked = []
     monkeypatch.setattr(
-        services.sessions, "provision_actor", lambda user, **kwargs: asked.append(user) or 1 / 0
+        "django_examplary.services.sessions.provision_actor",
+        lambda user, **kwargs: asked.append(user) or 1 / 0,
     )
     with pytest.raises(ZeroDivisionError):
         services.open_session(teacher, TakeExam(exam_id="exam_1"), origin=ORIGIN)
@@ -661,6 +663,14 @@ def test_answer_about_another_session_changes_nothing(fake, open_exam, announced
     assert open_exam.status == Status.PENDING
     assert announced == []
     assert "outcome=foreign-answer" in caplog.text
+
+
+def test_session_of_an_id_that_was_dropped_ends_as_any_other(fake, open_exam):
+    """The key became that of the user, say, and the next launch found out."""
+    disown_actor(open_exam.actor, ExamplaryActorIsOwnerError("It is the owner.", status_code=400))
+    fake.complete(open_exam.examplary_id)
+    open_exam.refresh_from_db()
+    assert services.verify_session(open_exam).status == Status.COMPLETED
 
 
 def test_outage_leaves_the_session_open(fake, open_exam, settings):
