@@ -32,7 +32,7 @@ Repeat = Literal["always", "once", "never"]
 _MAX_WAIT = 60.0
 
 
-def is_uncertain(error: ExamplaryError) -> bool:
+def is_uncertain(error: BaseException) -> bool:
     """Return whether the call that failed so may have taken effect."""
     if isinstance(error, ExamplaryConnectionError):
         return error.sent

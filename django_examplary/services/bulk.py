@@ -35,7 +35,7 @@ from django_examplary.exceptions import (
     ExamplaryUnavailableError,
 )
 from django_examplary.models import ExamplaryActor
-from django_examplary.retries import is_outage
+from django_examplary.retries import is_outage, is_uncertain
 from django_examplary.services.actors import (
     claim_actors,
     describe_error,
@@ -278,7 +278,7 @@ class _Run:
             self._gate.slow_down(error.retry_after)
             if (error.retry_after or 0.0) > _MAX_WAIT or self._gate.refusals > self.max_failures:
                 self._stop(str(error))
-        elif is_outage(error):
+        elif is_outage(error) or is_uncertain(error):
             self._failures += 1
             if self._failures >= self.max_failures:
                 self._stop(f"{self._failures} calls in a row failed, the last with: {error}")

@@ -327,6 +327,18 @@ def test_outage_stops_the_run(fake, settings):
     assert State.UNCERTAIN in {state for _, state in states()} <= {State.UNCERTAIN, State.PENDING}
 
 
+@pytest.mark.parametrize("fault", [{"transport": "garbage"}, {"edit": lambda body: {"user": body}}])
+def test_answers_that_cannot_be_read_stop_the_run(fake, fault):
+    """Each of them may have made a user whose id nobody has."""
+    make_users(20)
+    fake.fail("POST", "/users", times=None, before=False, **fault)
+
+    result = provision(concurrency=2, max_failures=3)
+
+    assert "3 calls in a row failed" in result.stopped
+    assert len(fake.calls("POST", "/users")) <= 4
+
+
 def test_failures_that_are_not_in_a_row_do_not_stop_the_run(fake):
     make_users(12)
     for _ in range(3):
