@@ -26,6 +26,7 @@ from django_examplary.admin import (
 )
 from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.services.actors import claim_actors
 
 State = ExamplaryActor.State
 Status = ExamplarySession.Status
@@ -189,7 +190,7 @@ def test_saving_an_actor_cannot_undo_a_claim(admin_client):
     actor = make_actor("ada", state=State.PENDING, examplary_id=None)
     url = reverse("admin:django_examplary_examplaryactor_change", args=[actor.pk])
     admin_client.get(url)
-    [claimed] = services.actors.claim_actors([actor.user])
+    [claimed] = claim_actors([actor.user])
 
     admin_client.post(url, {"_save": "Save"})
 
