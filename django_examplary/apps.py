@@ -30,7 +30,7 @@ class DjangoExamplaryConfig(AppConfig):
 
 def _check(name: str, **kwargs: Any) -> list[CheckMessage]:
     """Run one of our checks."""
-    from django_examplary import checks  # noqa: PLC0415  # slow, and few commands check
+    from django_examplary import checks  # noqa: PLC0415  # slow, and servers do not check
 
     messages: list[CheckMessage] = getattr(checks, name)(**kwargs)
     return messages

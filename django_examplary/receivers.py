@@ -37,7 +37,7 @@ def revoke_when_deleted(instance: ExamplaryActor, **kwargs: Any) -> None:
 
 
 def revoke_when_deactivated(instance: Any, **kwargs: Any) -> None:
-    # Every row that is saved in the project comes by. What else has that name may fail, or query.
+    # Every row that is saved in the project comes by, and another model's property may fail.
     if isinstance(instance, get_user_model()) and not instance.is_active:
         for actor in _actors(instance):
             services.revoke_sessions(actor)
