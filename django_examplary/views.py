@@ -101,7 +101,7 @@ def launch(request: HttpRequest, token: str) -> HttpResponse:
 @_endpoint
 def sync(request: HttpRequest, token: str) -> HttpResponse:
     """Ask what became of the session, because the embed says that something did."""
-    return _answer(request, _find(request, token), _verify)
+    return _answer_for(request, token, _verify)
 
 
 @require_POST
@@ -109,7 +109,7 @@ def sync(request: HttpRequest, token: str) -> HttpResponse:
 @_endpoint
 def close(request: HttpRequest, token: str) -> HttpResponse:
     """End the session, because the user pressed Done."""
-    return _answer(request, _find(request, token), services.close_session)
+    return _answer_for(request, token, services.close_session)
 
 
 @require_GET
@@ -146,7 +146,9 @@ def _unsign(request: HttpRequest, token: str, max_age: timedelta) -> LaunchReque
     return wanted if wanted.user_id == str(request.user.pk) else None
 
 
-def _find(request: HttpRequest, token: str) -> ExamplarySession:
+def _answer_for(
+    request: HttpRequest, token: str, service: Callable[[ExamplarySession], ExamplarySession]
+) -> HttpResponse:
     try:
         # Whoever launched in time may take as long as the session lives.
         launchable = timedelta(seconds=conf.EXAMPLARY_LAUNCH_MAX_AGE)
@@ -154,11 +156,11 @@ def _find(request: HttpRequest, token: str) -> ExamplarySession:
     except InvalidLaunchToken as error:
         raise Http404 from error
     if wanted is None:
-        raise Http404
+        return _problem(request, "signed-out", status=403)
     session = find_session(request.user, wanted, origin=_site_origin(request))
     if session is None:
         raise Http404
-    return session
+    return _answer(request, session, service)
 
 
 def _site_origin(request: HttpRequest) -> str:

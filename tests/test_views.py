@@ -409,18 +409,21 @@ class TestPost:
         other = services.open_session(student, GenerateExam(), origin="http://testserver")
         sent = len(fake.requests)
         for address in (
-            url(name, student),
             url(name, teacher, session_id=str(other.pk)),
             url(name, teacher, flow="edit-rubric"),
             url(name, teacher).replace(f"{name}/", f"{name}/x"),
         ):
             assert signed_in.post(address, headers=JSON).status_code == 404
+        assert signed_in.post(url(name, student), headers=JSON).status_code == 403
         other.refresh_from_db()
         assert other.is_open
         assert len(fake.requests) == sent
 
-    def test_signed_out_finds_nothing(self, fake, client, teacher, name):
-        assert client.post(url(name, teacher), headers=JSON).status_code == 404
+    def test_visitor_who_is_not_signed_in_any_more_is_told_so(self, fake, client, teacher, name):
+        response = client.post(url(name, teacher), headers=JSON)
+        assert (response.status_code, response.json()["reason"]) == (403, "signed-out")
+        response = client.post(url(name, teacher))
+        assert (response.status_code, problem(response)) == (403, "signed-out")
 
 
 @pytest.mark.parametrize(
@@ -622,7 +625,7 @@ def test_cached_page_of_one_user_gives_another_nothing(fake, client, teacher, st
     response = client.get(re.search(r'src="([^"]+)"', html).group(1))
     assert (response.status_code, problem(response)) == (403, "signed-out")
     sync = re.search(r'data-sync-url="([^"]+)"', html).group(1)
-    assert client.post(sync, headers=JSON).status_code == 404
+    assert client.post(sync, headers=JSON).status_code == 403
     assert fake.requests == []
 
 

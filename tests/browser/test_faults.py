@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 
 import pytest
+from django.http import StreamingHttpResponse
 from playwright.sync_api import expect
 
+from django_examplary import urls, views
 from django_examplary.testing import serve
 
 GRACE = 0.5
@@ -64,6 +67,63 @@ def test_launch_fails(teacher, examplary, fault, text):
     assert link.get_attribute("rel") == "noopener"
     assert "javascript:" not in teacher.page.content()
     try_again(teacher)
+
+
+def test_page_of_the_frame_is_still_on_its_way(teacher, examplary, monkeypatch):
+    examplary.fail("POST", "/embed-sessions", status=429)
+    rest = threading.Event()
+
+    def in_two_parts(request, token):
+        response = views.launch(request, token)
+        start, tag, end = response.content.partition(b"<main")
+
+        def parts():
+            yield start
+            rest.wait(10)
+            yield tag + end
+
+        return StreamingHttpResponse(parts(), headers=response.headers)
+
+    monkeypatch.setattr(urls.urlpatterns[0], "callback", in_two_parts)
+    scripts, asked = [], []
+    teacher.page.route("**/embed.js", lambda route: scripts.append(route))
+    teacher.page.on("request", lambda request: asked.append(request.url))
+    embed = teacher.open_embeds({}, wait_until="commit")
+    teacher.page.wait_for_function(
+        "document.querySelector('iframe')?.contentDocument.URL.includes('/launch/')"
+    )
+    scripts[0].continue_()
+    expect(embed).to_have_attribute("data-state", "loading")
+    rest.set()
+
+    expect(embed).to_have_attribute("data-state", "failed")
+    assert not any("/sync/" in url for url in asked)
+
+
+def test_page_was_made_before_anybody_looked(teacher, examplary, monkeypatch):
+    """As browsers do for a link that is likely to be followed; this one is told to pretend."""
+    page = teacher.page
+    page.add_init_script(
+        "Object.defineProperty(document, 'prerendering', { value: true, writable: true })"
+    )
+
+    def early(request, token):
+        request.META["HTTP_SEC_PURPOSE"] = "prefetch;prerender"
+        return views.launch(request, token)
+
+    with monkeypatch.context() as pretence:
+        pretence.setattr(urls.urlpatterns[0], "callback", early)
+        with page.expect_response("**/launch/**") as launched:
+            embed = teacher.open_embeds({})
+    assert launched.value.status == 503
+    expect(embed).to_have_attribute("data-state", "loading")
+    assert not examplary.sessions
+
+    page.evaluate(
+        "document.prerendering = false; document.dispatchEvent(new Event('prerenderingchange'))"
+    )
+    expect(teacher.embed.get_by_role("heading", name="Generate an exam")).to_be_visible()
+    expect(embed).to_have_attribute("data-state", "loaded")
 
 
 def test_embed_is_unreachable(teacher, examplary, settings):
@@ -198,6 +258,7 @@ def test_nobody_is_signed_in_any_more(teacher, when):
         teacher.press("complete")
 
     expect(embed).to_have_attribute("data-state", "stale")
+    expect(embed.get_by_text("You are not signed in").first).to_be_visible()
     embed.get_by_role("button", name="Reload the page").click()
     teacher.page.wait_for_load_state()
     expect(teacher.page.get_by_role("button", name="Sign in")).to_be_visible()

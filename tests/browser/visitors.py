@@ -59,10 +59,12 @@ class Visitor:
         value = client.cookies[name].value
         self.page.context.add_cookies([{"name": name, "value": value, "url": self.site}])
 
-    def open_embeds(self, *options: dict[str, Any]) -> Locator:
+    def open_embeds(
+        self, *options: dict[str, Any], wait_until: Literal["load", "commit"] = "load"
+    ) -> Locator:
         """Go to a page with such embeds; each is the tag's options, and has defaults for them."""
         query = urlencode({"embed": [json.dumps(each) for each in options]}, doseq=True)
-        self.page.goto(f"{self.site}/embeds/?{query}")
+        self.page.goto(f"{self.site}/embeds/?{query}", wait_until=wait_until)
         return self.page.locator("examplary-embed")
 
     def follow(self, *names: str) -> None:

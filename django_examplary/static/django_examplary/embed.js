@@ -128,9 +128,13 @@ class ExamplaryEmbed extends HTMLElement {
       this.#show("idle");
     } else {
       this.#show("loading");
-      // The frame is older than this script: it may have loaded already.
+      // Nobody looked at the page so far, so nothing was launched.
+      this.#listen(document, "prerenderingchange", () => this.reload());
+      // The frame is older than this script: it may have loaded already, or in part.
       if (!this.#isBlank()) {
-        this.#onLoad();
+        if (this.#frameDocument()?.readyState !== "loading") {
+          this.#onLoad();
+        }
       } else if (performance.getEntriesByType("navigation")[0]?.type === "back_forward") {
         // It may have done so already, or be about to when the page has loaded.
         this.#isBack = true;
@@ -149,7 +153,7 @@ class ExamplaryEmbed extends HTMLElement {
       // would make a step in the history of it.
       this.#frame.removeAttribute("src");
     }
-    if (!OPEN.has(this.dataset.state)) {
+    if (!OPEN.has(this.dataset.state) || document.prerendering) {
       return;
     }
     const page = this.#frameDocument();
@@ -322,7 +326,7 @@ class ExamplaryEmbed extends HTMLElement {
       this.#goOffline();
     } else {
       const state = STALE.has(answer.reason) ? "stale" : "unverified";
-      this.#fill(state, { reference: answer.reference });
+      this.#fill(state, state === "stale" ? answer : { reference: answer.reference });
       this.#show(state);
       this.#dispatch("error", answer);
     }
@@ -336,7 +340,7 @@ class ExamplaryEmbed extends HTMLElement {
         // Has the CSRF token; sites may give its header another name.
         body: new FormData(this.#form),
       });
-      // Django's own refusals are pages: another user is signed in by now, or nobody.
+      // Django's own refusals are pages: of another user's CSRF token, or of what there is no more.
       const refused = [403, 404].includes(response.status);
       const json = response.headers.get("Content-Type")?.startsWith("application/json");
       return refused && !json ? { reason: "stale" } : await response.json();
