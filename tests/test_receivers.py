@@ -5,7 +5,7 @@ import time
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import Group, User
-from django.db import transaction
+from django.db import OperationalError, transaction
 
 from django_examplary import services
 from django_examplary.flows import GenerateExam
@@ -128,6 +128,20 @@ def test_signing_out_succeeds_whatever_goes_wrong(
         client.post("/accounts/logout/")
     session.refresh_from_db()
     assert session.revoke_pending
+
+
+def test_signing_out_succeeds_while_the_database_does_not_answer(
+    fake, client, teacher, session, settings, monkeypatch, caplog
+):
+    def revoke_sessions(actor):
+        raise OperationalError("the server has gone away")
+
+    settings.EXAMPLARY_REVOKE_ON_LOGOUT = True
+    monkeypatch.setattr("django_examplary.services.revoke_sessions", revoke_sessions)
+    client.force_login(teacher)
+    client.post("/accounts/logout/")
+    assert "_auth_user_id" not in client.session
+    assert "operation=revoke" in caplog.text
 
 
 def test_signing_out_takes_a_moment_at_most(
