@@ -56,9 +56,10 @@ _limit: ContextVar[float] = ContextVar("examplary_time_limit", default=math.inf)
 
 
 @contextlib.contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Let all calls made in the context take no longer than this together."""
-    token = _limit.set(latest(seconds))
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Let all calls made in the context take no longer than this together. None: nor any less, in
+    code that has nothing to do with why its caller has a limit."""
+    token = _limit.set(math.inf if seconds is None else latest(seconds))
     try:
         yield
     finally:
@@ -185,10 +186,17 @@ class ExamplaryClient:
         return session
 
     @sensitive_variables("session_id")
-    def delete_embed_session(self, session_id: str) -> None:
-        """Make a session's URL stop working: `DELETE /embed-sessions/{id}`. Gone is fine."""
-        with contextlib.suppress(ExamplaryNotFoundError):
+    def delete_embed_session(self, session_id: str, *, missing_ok: bool = True) -> None:
+        """Make a session's URL stop working: `DELETE /embed-sessions/{id}`.
+
+        One that is gone is fine; with `missing_ok=False` it is an ExamplaryNotFoundError, as any is
+        for the key of another workspace.
+        """
+        try:
             self.request("DELETE", "/embed-sessions/{id}", ids={"id": session_id})
+        except ExamplaryNotFoundError:
+            if not missing_ok:
+                raise
 
     # Exams
 
@@ -429,8 +437,8 @@ class ExamplaryClient:
             if pause is None:
                 break
             time.sleep(pause)
-        # A call that was given less time than any answer may take says nothing of the API.
-        hurried = call.deadline - call.started < min(self.timeout, self.deadline)
+        # A call that was given much less time than an answer may take says nothing of the API.
+        hurried = _limit.get() - call.started < min(self.timeout, self.deadline) / 2
         if not (hurried and isinstance(outcome, ExamplaryTimeoutError)):
             self._cooldown.count(failed=is_outage(outcome))
         if isinstance(outcome, ExamplaryError):

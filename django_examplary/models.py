@@ -45,7 +45,7 @@ class ExamplaryActor(models.Model):
     claimed_at = models.DateTimeField(_("claimed at"), null=True, editable=False)
     email = models.EmailField(_("e-mail address, as sent"), blank=True, editable=False)
     name = models.CharField(_("name, as sent"), max_length=100, blank=True, editable=False)
-    role = models.CharField(_("role, as sent"), max_length=16, blank=True, editable=False)
+    role = models.CharField(_("role"), max_length=16, blank=True, editable=False)
     last_error = models.CharField(_("last error"), max_length=255, blank=True, editable=False)
     provisioned_at = models.DateTimeField(_("provisioned at"), null=True, editable=False)
     created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)

@@ -32,14 +32,20 @@ Repeat = Literal["always", "once", "never"]
 _MAX_WAIT = 60.0
 
 
+def is_postponed(error: BaseException) -> bool:
+    """Return whether the API has done nothing, and wants to be asked again later."""
+    return isinstance(error, ExamplaryAPIError) and (
+        error.status_code in (425, 429)
+        or (error.status_code == 503 and error.retry_after is not None)
+    )
+
+
 def is_uncertain(error: BaseException) -> bool:
     """Return whether the call that failed so may have taken effect."""
     if isinstance(error, ExamplaryConnectionError):
         return error.sent
     if isinstance(error, ExamplaryAPIError):
-        # A 503 that asks to come back says that nothing was done.
-        refused = error.status_code == 503 and error.retry_after is not None
-        return error.status_code == 408 or (error.status_code >= 500 and not refused)
+        return error.status_code == 408 or (error.status_code >= 500 and not is_postponed(error))
     return isinstance(error, ExamplaryResponseError)
 
 
@@ -81,10 +87,7 @@ class Call:
     def _may_repeat(self, error: ExamplaryError) -> bool:
         if isinstance(error, ExamplaryConnectionError) and not error.sent:
             return True
-        if isinstance(error, ExamplaryAPIError) and (
-            error.status_code in (425, 429)
-            or (error.status_code == 503 and error.retry_after is not None)
-        ):
+        if is_postponed(error):
             return True
         if not is_uncertain(error):
             return False

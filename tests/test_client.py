@@ -875,6 +875,17 @@ def test_outage_fails_fast_and_lets_one_call_at_a_time_try(make_client, fake, mo
     client.get_me()
 
 
+def test_outage_is_noticed_also_where_the_deadline_is_the_shortest(make_client, fake):
+    client = make_client(max_retries=0, timeout=5, deadline=0.2)
+    fake.fail(times=None, transport="hang")
+    # As all calls of a launch are.
+    with time_limit(0.25):
+        assert attempt(client.get_me) is ExamplaryTimeoutError
+    assert attempt(client.get_me) is ExamplaryTimeoutError
+    assert attempt(client.get_me) is ExamplaryTimeoutError
+    assert attempt(client.get_me) is ExamplaryUnavailableError
+
+
 def test_closed_client_knows_of_no_outage(make_client, fake):
     client = make_client(max_retries=0)
     fake.fail(times=3, status=500)

@@ -72,7 +72,7 @@ class Migration(migrations.Migration):
                 (
                     "role",
                     models.CharField(
-                        blank=True, editable=False, max_length=16, verbose_name="role, as sent"
+                        blank=True, editable=False, max_length=16, verbose_name="role"
                     ),
                 ),
                 (

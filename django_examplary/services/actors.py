@@ -15,7 +15,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, cast, get_args
 
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -26,6 +26,7 @@ from django_examplary.data import ActorProfile, ActorRole, User
 from django_examplary.exceptions import (
     ExamplaryActorIsOwnerError,
     ExamplaryAuthenticationError,
+    ExamplaryConfigurationError,
     ExamplaryConflictError,
     ExamplaryConnectionError,
     ExamplaryError,
@@ -33,15 +34,15 @@ from django_examplary.exceptions import (
     ExamplaryNotProvisionedError,
     ExamplaryNotReadyError,
     ExamplaryPermissionError,
-    ExamplaryRateLimitError,
     ExamplaryServerError,
     ExamplaryUnavailableError,
     ExamplaryValidationError,
 )
 from django_examplary.models import ExamplaryActor, ExamplarySession
-from django_examplary.retries import is_uncertain
+from django_examplary.retries import is_postponed, is_uncertain
 from django_examplary.services.connections import (
     actor_rows,
+    announce,
     commit,
     database,
     get_client,
@@ -72,7 +73,6 @@ _NOT_THE_USERS_FAULT = (
     ExamplaryAuthenticationError,
     ExamplaryConnectionError,
     ExamplaryPermissionError,
-    ExamplaryRateLimitError,
     ExamplaryServerError,
     ExamplaryUnavailableError,
 )
@@ -83,8 +83,9 @@ def provision_actor(
 ) -> ExamplaryActor:
     """Return the user's active actor, made with `POST /users` if there is none yet.
 
-    `role` is sent when the user's profile names none; `teacher` by default. While another caller
-    provisions the same user this one waits for it, for at most EXAMPLARY_DEADLINE seconds.
+    `role` is sent when the user's profile names none; by default the one that was tried before, or
+    else `teacher`. While another caller provisions the same user this one waits for it, for at most
+    EXAMPLARY_DEADLINE seconds.
 
     Raises ExamplaryValidationError when the profile cannot be sent, ExamplaryNotReadyError when it
     may work in a minute, ExamplaryNotProvisionedError when the user cannot have an actor, any
@@ -105,16 +106,13 @@ def provision_actor(
     if not claimed:
         return _wait_for_actor(user)
     [actor] = claimed
+    actor.role = role or actor.role
     # For as long as this the claim holds, whatever the profile and the client would take.
     with time_limit(conf.EXAMPLARY_DEADLINE):
         try:
-            profile = get_profile(user, role)
-        except Exception as error:
-            release_actor(actor, error)
-            raise
-        try:
+            profile = get_profile(actor)
             remote = client.create_user(**asdict(profile))
-        except ExamplaryError as error:
+        except (ExamplaryError, ExamplaryConfigurationError) as error:
             release_actor(actor, error)
             raise
     store_actor(actor, remote, profile)
@@ -157,7 +155,7 @@ def link_actor(
         raise ExamplaryValidationError(
             "examplary_id", "stands for another account here already"
         ) from None
-    signals.actor_provisioned.send_robust(ExamplaryActor, actor=actor)
+    announce(signals.actor_provisioned, ExamplaryActor, actor=actor)
     return actor
 
 
@@ -239,10 +237,12 @@ def renew_claim(actor: ExamplaryActor) -> bool:
 
 
 def release_actor(actor: ExamplaryActor, error: Exception | None = None) -> None:
-    """Give the row back as the error left it; None: nothing was sent."""
+    """Give the row back as the error left it, with the role that was tried, so that whoever tries
+    again makes no teacher of a student; None: nothing was sent."""
     state = _state_after(error) if isinstance(error, ExamplaryError) else State.PENDING
     reason = describe_error(error)[:255] if error else ""
-    _mine(actor).update(state=state, last_error=reason, updated_at=timezone.now())
+    now = timezone.now()
+    _mine(actor).update(state=state, role=actor.role, last_error=reason, updated_at=now)
 
 
 def disown_actor(actor: ExamplaryActor, error: ExamplaryError) -> None:
@@ -266,10 +266,7 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, (ExamplaryInvalidRequestError, ExamplaryConflictError)):
         refusal = str(error)[:180].rstrip(".")
         return f"{refusal}. If Examplary has this user already, link the id."
-    if isinstance(error, ExamplaryError):
-        return str(error)
-    # The project's own code failed, and what it says may not be for everybody.
-    return f"EXAMPLARY_ACTOR_PROFILE raised {type(error).__name__}."
+    return str(error)
 
 
 def store_actor(actor: ExamplaryActor, remote: User, profile: ActorProfile) -> None:
@@ -286,8 +283,10 @@ def store_actor(actor: ExamplaryActor, remote: User, profile: ActorProfile) -> N
         "provisioned_at": now,
         "updated_at": now,
     }
+    # The database may have kept it, and then have been lost before it could say so.
+    mine, kept_before = _mine(actor), actor_rows().filter(pk=actor.pk, examplary_id=remote.id)
     try:
-        kept = commit(lambda: _mine(actor).update(**stored))
+        kept = commit(lambda: mine.update(**stored) or kept_before.exists())
     except IntegrityError:
         # Two accounts that share an e-mail address must not share an actor.
         error = ExamplaryNotProvisionedError(
@@ -295,18 +294,26 @@ def store_actor(actor: ExamplaryActor, remote: User, profile: ActorProfile) -> N
         )
         release_actor(actor, error)
         raise error from None
+    except DatabaseError:
+        _log_lost_id(actor, remote, "not-stored")
+        raise
     if not kept:
-        # The user is gone, or this claim lapsed and another caller holds the row now. Nothing but
-        # the log has the id of what was made.
-        logger.error(
-            "operation=provision-actor outcome=claim-lost actor=%s examplary_id=%s",
-            actor.pk,
-            remote.id,
-        )
+        # The user is gone, or this claim lapsed and another caller holds the row now.
+        _log_lost_id(actor, remote, "claim-lost")
         raise ExamplaryNotReadyError("The claim on this user was lost; try again in a moment.")
     for field, value in stored.items():
         setattr(actor, field, value)
-    signals.actor_provisioned.send_robust(ExamplaryActor, actor=actor)
+    announce(signals.actor_provisioned, ExamplaryActor, actor=actor)
+
+
+def _log_lost_id(actor: ExamplaryActor, remote: User, outcome: str) -> None:
+    """Nothing but the log has the id of what was made; an operator can link it."""
+    logger.error(
+        "operation=provision-actor outcome=%s actor=%s examplary_id=%s",
+        outcome,
+        actor.pk,
+        remote.id,
+    )
 
 
 def _mine(actor: ExamplaryActor) -> Any:
@@ -317,7 +324,9 @@ def _mine(actor: ExamplaryActor) -> Any:
 def _state_after(error: ExamplaryError) -> ExamplaryActor.State:
     if is_uncertain(error):
         return State.UNCERTAIN
-    return State.PENDING if isinstance(error, _NOT_THE_USERS_FAULT) else State.FAILED
+    if is_postponed(error) or isinstance(error, _NOT_THE_USERS_FAULT):
+        return State.PENDING
+    return State.FAILED
 
 
 def _wait_for_actor(user: Any) -> ExamplaryActor:
@@ -339,13 +348,26 @@ def _wait_for_actor(user: Any) -> ExamplaryActor:
     raise ExamplaryNotReadyError("This user is not provisioned yet; try again in a minute.")
 
 
-def get_profile(user: Any, role: ActorRole | None) -> ActorProfile:
+def get_profile(actor: ExamplaryActor) -> ActorProfile:
     """Ask the project, or the user model, who the user is; checked as the API would.
 
-    Raises ExamplaryValidationError naming the field.
+    Raises ExamplaryValidationError naming the field, and ExamplaryConfigurationError when the
+    project's own code fails.
     """
     describe = conf.EXAMPLARY_ACTOR_PROFILE or _describe_user
-    profile: ActorProfile = describe(user)
+    try:
+        profile = describe(actor.user)
+    except ExamplaryError:
+        raise
+    except Exception as error:
+        # What it says may not be for everybody who is told of this one.
+        raise ExamplaryConfigurationError(
+            f"EXAMPLARY_ACTOR_PROFILE raised {type(error).__name__}."
+        ) from error
+    if not isinstance(profile, ActorProfile):
+        raise ExamplaryConfigurationError(
+            f"EXAMPLARY_ACTOR_PROFILE gave a {type(profile).__name__}, and no ActorProfile."
+        )
     email = str(profile.email or "").strip()
     if not EMAIL_PATTERN.match(email) or len(email) > _EMAIL_LENGTH:
         raise ExamplaryValidationError(
@@ -353,7 +375,7 @@ def get_profile(user: Any, role: ActorRole | None) -> ActorProfile:
             "the user has no address that Examplary accepts; correct it, or give the user another "
             "one with EXAMPLARY_ACTOR_PROFILE",
         )
-    chosen = profile.role or role or "teacher"
+    chosen = cast("ActorRole", profile.role or actor.role or "teacher")
     refuse_role(chosen)
     return ActorProfile(email=email, name=str(profile.name or "").strip()[:100], role=chosen)
 

@@ -29,13 +29,14 @@ from django_examplary.data import ActorProfile, ActorRole, User
 from django_examplary.exceptions import (
     ExamplaryAPIError,
     ExamplaryAuthenticationError,
+    ExamplaryConfigurationError,
     ExamplaryConnectionError,
     ExamplaryError,
     ExamplaryPermissionError,
     ExamplaryUnavailableError,
 )
 from django_examplary.models import ExamplaryActor
-from django_examplary.retries import is_outage, is_uncertain
+from django_examplary.retries import is_outage, is_postponed, is_uncertain
 from django_examplary.services.actors import (
     claim_actors,
     describe_error,
@@ -216,12 +217,14 @@ class _Run:
             actors = _claim_all([user for user in users.values() if user.is_active])
             self.result.skipped += len(keys) - len(actors)
             for actor in actors:
+                actor.role = self.role or actor.role
                 try:
-                    profile = get_profile(actor.user, self.role)
-                except Exception as error:
-                    if not isinstance(error, ExamplaryError):
-                        # The project's code failed for this user, and may do for others.
-                        logger.exception("operation=provision-actors actor=%s", actor.pk)
+                    profile = get_profile(actor)
+                except ExamplaryError as error:
+                    self._fail(actor, error)
+                except ExamplaryConfigurationError as error:
+                    # The project's code failed for this user, and may do for others.
+                    logger.exception("operation=provision-actors actor=%s", actor.pk)
                     self._fail(actor, error)
                 else:
                     self._ready.append(_Claim(actor, profile))
@@ -272,9 +275,7 @@ class _Run:
             return True
         if isinstance(error, ExamplaryUnavailableError):
             self._gate.pause(1.0)
-        elif isinstance(error, ExamplaryAPIError) and (
-            error.status_code == 429 or error.retry_after is not None
-        ):
+        elif isinstance(error, ExamplaryAPIError) and is_postponed(error):
             self._gate.slow_down(error.retry_after)
             if (error.retry_after or 0.0) > _MAX_WAIT or self._gate.refusals > self.max_failures:
                 self._stop(str(error))

@@ -467,10 +467,27 @@ def test_refusal_pauses_everybody_and_goes_on(fake):
     assert len(fake.calls("POST", "/users")) <= 30 + 3 * 4
 
 
-def test_503_that_names_a_time_is_no_failure(fake, teacher):
-    fake.fail("POST", "/users", status=503, headers={"Retry-After": "0"})
+@pytest.mark.parametrize("status", [425, 503])
+def test_answer_that_nothing_was_done_yet_is_no_failure(fake, teacher, status):
+    fake.fail("POST", "/users", status=status, headers={"Retry-After": "0"})
 
     assert provision().provisioned == 1
+
+
+def test_server_error_that_names_a_time_may_have_made_the_user(fake, teacher):
+    fake.fail("POST", "/users", status=500, headers={"Retry-After": "0"}, before=False)
+
+    assert provision().provisioned == 0
+    assert states() == [("teacher", State.UNCERTAIN)]
+    assert len(fake.calls("POST", "/users")) == 1
+
+
+def test_student_is_still_one_in_a_run_that_tries_again(fake, student):
+    fake.fail("POST", "/users", status=400)
+    provision(role="student")
+
+    assert provision().provisioned == 1
+    assert {body["role"] for body in bodies(fake)} == {"student"}
 
 
 def test_refusal_without_a_time(fake, teacher):
