@@ -175,6 +175,8 @@ def _answer(
     """Run the service and tell the page's script, or the person, what became of the session."""
     try:
         session = service(session)
+    except ExamplaryNotFoundError:
+        return _problem(request, "ended", status=410)
     except (ExamplaryError, ImproperlyConfigured) as error:
         return _failure(request, error)
     if _wants_json(request):
@@ -203,7 +205,14 @@ def _wants_json(request: HttpRequest) -> bool:
 def _failure(request: HttpRequest, error: Exception) -> HttpResponse:
     """Log the error, and tell the person what it means and how to name it to the site's staff."""
     reference = uuid.uuid4().hex[:8]
-    logger.error("reference=%s error=%s: %s", reference, type(error).__name__, error)
+    logger.error(
+        "reference=%s error=%s: %s",
+        reference,
+        type(error).__name__,
+        error,
+        # Where the project's own code failed, its people want to know where.
+        exc_info=error.__cause__,
+    )
     for kinds, reason, status in _REASONS:
         if isinstance(error, kinds):
             detail = _missing(error) if isinstance(error, ExamplaryAccessError) else ""

@@ -208,6 +208,25 @@ def test_missing_key_is_a_designed_page(signed_in, teacher, settings):
     assert (response.status_code, problem(response)) == (500, "misconfigured")
 
 
+def test_profile_that_cannot_be_made_is_a_designed_page(signed_in, teacher, settings, caplog):
+    settings.EXAMPLARY_ACTOR_PROFILE = lambda user: 1 / 0
+    response = signed_in.get(url("launch", teacher))
+    assert (response.status_code, problem(response)) == (500, "misconfigured")
+    assert "EXAMPLARY_ACTOR_PROFILE raised ZeroDivisionError" in caplog.text
+    # And where.
+    assert "lambda user: 1 / 0" in caplog.text
+
+
+def test_session_that_examplary_does_not_know_is_over(fake, signed_in, teacher, launched):
+    fake.sessions.clear()
+    sync = url("sync", teacher, next_url="/exams/")
+    response = signed_in.post(sync, headers=JSON)
+    assert (response.status_code, response.json()["reason"]) == (410, "ended")
+    assert problem(signed_in.post(sync)) == "ended"
+    signed_in.get(url("launch", teacher, next_url="/exams/"))
+    assert len(fake.sessions) == 1
+
+
 def test_uncertain_user_is_asked_to_come_back(fake, signed_in, teacher, settings):
     """Not told that it is impossible, nor is Examplary asked again so soon."""
     settings.EXAMPLARY_MAX_RETRIES = 0

@@ -41,6 +41,7 @@ from django_examplary.services.sessions import (
     end_forgotten,
     end_session,
     finish_revocation,
+    forget_revocation,
     is_past_expiry,
     learn_outcome,
     revoke_remote,
@@ -116,14 +117,14 @@ def sweep_sessions(
     session_rows().filter(revoke_pending=True, created_at__lt=too_late).update(revoke_pending=False)
     sweep.pruned = _prune()
     client = client or get_client()
-    started, known, failures = timezone.now(), False, 0
+    known, failures = False, 0
     forgotten: list[ExamplarySession] = []
     for session in _read(list(found)):
         if should_stop():
             sweep.stopped = ASKED_TO_STOP
             break
         try:
-            _sweep(session, sweep, client)
+            known = _sweep(session, sweep, client) or known
         except ExamplaryNotFoundError:
             forgotten.append(session)
             if not known and len(forgotten) >= _MAX_FAILURES:
@@ -141,16 +142,13 @@ def sweep_sessions(
                 break
         else:
             failures = 0
-            known = known or (session.verified_at is not None and session.verified_at >= started)
         progress(sweep)
     if known:
         for session in forgotten:
-            end_forgotten(session)
-            sweep.verified += 1
-            sweep.count_end(session)
-    elif forgotten:
+            _forget(session, sweep)
+    elif unknown := [session for session in forgotten if session.is_open]:
         # The key, or the API, may be the wrong one, and no outcome could be learnt afterwards.
-        sweep.failed += len(forgotten)
+        sweep.failed += len(unknown)
         sweep.stopped = sweep.stopped or _FORGOTTEN
     return sweep
 
@@ -234,7 +232,8 @@ def _prune() -> int:
         return pruned
 
 
-def _sweep(session: ExamplarySession, sweep: Sweep, client: ExamplaryClient) -> None:
+def _sweep(session: ExamplarySession, sweep: Sweep, client: ExamplaryClient) -> bool:
+    """Return whether Examplary knows the session."""
     status = session.status
     try:
         if session.is_open and not (session.actor and session.actor.user.is_active):
@@ -242,15 +241,17 @@ def _sweep(session: ExamplarySession, sweep: Sweep, client: ExamplaryClient) -> 
         if session.revoke_pending:
             finish_revocation(session, client)
             sweep.revoked += 1
+            known = not is_past_expiry(session)
         else:
-            _verify(session, client)
+            known = _verify(session, client)
             sweep.verified += 1
     finally:
         if session.status != status:
             sweep.count_end(session)
+    return known and session.examplary_id is not None
 
 
-def _verify(session: ExamplarySession, client: ExamplaryClient) -> None:
+def _verify(session: ExamplarySession, client: ExamplaryClient) -> bool:
     try:
         learn_outcome(session, client)
     except ExamplaryNotFoundError:
@@ -262,6 +263,19 @@ def _verify(session: ExamplarySession, client: ExamplaryClient) -> None:
             raise
         # It has been over for a week, and if there is an outcome nobody can tell us.
         end_session(session, Status.EXPIRED)
+    else:
+        return True
+    return False
+
+
+def _forget(session: ExamplarySession, sweep: Sweep) -> None:
+    if session.is_open:
+        end_forgotten(session)
+        sweep.verified += 1
+        sweep.count_end(session)
+    else:
+        forget_revocation(session)
+        sweep.revoked += 1
 
 
 def _read(keys: list[Any]) -> Iterator[ExamplarySession]:

@@ -52,6 +52,7 @@ from django_examplary.models import (
 from django_examplary.services.actors import disown_actor, provision_actor, replace_stale_actor
 from django_examplary.services.connections import (
     actor_rows,
+    announce,
     commit,
     database,
     get_client,
@@ -212,8 +213,11 @@ def verify_session(
     """Ask the API what became of a session, store it, and return the session.
 
     The first to learn of an outcome sends its signal. Within `max_age` of the last time the API is
-    not asked again, whatever came of that; the session is returned as it is known. Raises
-    ExamplaryError when the API cannot be asked; the session stays open.
+    not asked again, whatever came of that; the session is returned as it is known.
+
+    Raises ExamplaryError when the API cannot be asked; the session stays open. So it does with
+    ExamplaryNotFoundError: it is not launched again, and a sweep tells a session that is gone from
+    an API key that is of another workspace.
     """
     if not session.is_open:
         return session
@@ -230,6 +234,10 @@ def verify_session(
     try:
         learn_outcome(session, client or get_client())
     except ExamplaryNotFoundError:
+        _reload(session)
+        if session.is_open and not is_past_expiry(session):
+            session_rows().filter(pk=session.pk).update(open_key=None)
+            raise
         end_forgotten(session)
     return session
 
@@ -257,7 +265,7 @@ def learn_outcome(session: ExamplarySession, client: ExamplaryClient) -> None:
             # Any other status is not final: there may be more than are documented.
             session_rows().open().filter(pk=session.pk).update(**facts)
             _reload(session)
-    revoke_remote(session, client)
+    revoke_remote(session, client, known=True)
 
 
 def end_forgotten(session: ExamplarySession) -> None:
@@ -281,7 +289,7 @@ def close_session(
     verify_session(session, client=client)
     if session.is_open:
         end_session(session, Status.CLOSED, revoke_pending=True)
-        revoke_remote(session, client)
+        revoke_remote(session, client, known=True)
     return session
 
 
@@ -291,7 +299,8 @@ def revoke_session(
     """Make an open session's URL stop working, here at once and then at Examplary.
 
     If its user turns out to have finished before, the session is completed or cancelled instead.
-    When the API cannot be asked, `revoke_pending` stays true and a later sweep asks again.
+    When the API cannot be asked, or does not know the session, `revoke_pending` stays true and a
+    later sweep asks again.
     """
     refuse_transaction("revoke_session")
     end_session(session, Status.REVOKED, revoke_pending=True)
@@ -333,7 +342,7 @@ def _reload(session: ExamplarySession) -> None:
 
 
 def _is_usable(session: ExamplarySession) -> bool:
-    if not session.lives_for(MARGIN):
+    if session.open_key is None or not session.lives_for(MARGIN):
         return False
     try:
         embed_origin(session.embed_url)
@@ -485,8 +494,10 @@ def _store(session: ExamplarySession, remote: EmbedSession) -> None:
         "expires_at": _expiry(remote),
     }
     claim = session_rows().filter(pk=session.pk, status=Status.CREATING)
+    # The database may have kept it, and then have been lost before it could say so.
+    kept_before = session_rows().filter(pk=session.pk, examplary_id=remote.id)
     try:
-        kept = commit(lambda: claim.update(**facts))
+        kept = commit(lambda: claim.update(**facts) or kept_before.exists())
     except IntegrityError:
         raise ExamplaryResponseError("Examplary gave the same session twice.") from None
     if not kept:
@@ -571,39 +582,60 @@ def end_session(
     if status in (Status.COMPLETED, Status.CANCELLED):
         facts["revoke_pending"] = conf.EXAMPLARY_REVOKE_ON_COMPLETION
     ending = session_rows().filter(pk=session.pk, status=since)
-    facts |= {"status": status, "embed_url": "", "open_key": None, "ended_at": timezone.now()}
-    won = commit(lambda: ending.update(**facts))
+    now = timezone.now()
+    facts |= {"status": status, "embed_url": "", "open_key": None, "ended_at": now}
+    # The database may have kept it, and then have been lost before it could say so.
+    kept_before = session_rows().filter(pk=session.pk, status=status, ended_at=now)
+    won = commit(lambda: ending.update(**facts) or kept_before.exists())
     _reload(session)
     if won and (signal := _SIGNALS.get(status)):
         outputs = {"outputs": session.get_outputs()} if status == Status.COMPLETED else {}
-        signal.send_robust(ExamplarySession, session=session, **outputs)
+        announce(signal, ExamplarySession, session=session, **outputs)
 
 
-def revoke_remote(session: ExamplarySession, client: ExamplaryClient) -> None:
+def revoke_remote(
+    session: ExamplarySession, client: ExamplaryClient, *, known: bool = False
+) -> None:
     """Revoke at Examplary what is to be revoked there. A sweep does so again where that fails."""
     if not session.revoke_pending:
         return
     try:
-        finish_revocation(session, client)
+        finish_revocation(session, client, known=known)
     except ExamplaryError as error:
         logger.warning("operation=revoke session=%s outcome=%s", session.pk, error)
 
 
-def finish_revocation(session: ExamplarySession, client: ExamplaryClient) -> None:
+def finish_revocation(
+    session: ExamplarySession, client: ExamplaryClient, *, known: bool = False
+) -> None:
+    """Revoke a session at Examplary.
+
+    Raises ExamplaryNotFoundError when Examplary does not know it: it may be gone, or the API key
+    may be of another workspace. `known` says that it was there a moment ago.
+    """
     # A row that came from a fixture has no id, and nothing to revoke.
     if session.examplary_id:
         if session.status == Status.REVOKED and session.actor is not None:
-            _save_outcome(session, client)
-        client.delete_embed_session(session.examplary_id)
+            known = _save_outcome(session, client)
+        gone_is_fine = known or is_past_expiry(session)
+        client.delete_embed_session(session.examplary_id, missing_ok=gone_is_fine)
+    forget_revocation(session)
+
+
+def forget_revocation(session: ExamplarySession) -> None:
     session_rows().filter(pk=session.pk).update(revoke_pending=False)
     session.revoke_pending = False
 
 
-def _save_outcome(session: ExamplarySession, client: ExamplaryClient) -> None:
-    """Learn what a user may have finished just before the session was revoked here."""
+def _save_outcome(session: ExamplarySession, client: ExamplaryClient) -> bool:
+    """Learn what a user may have finished just before the session was revoked here.
+
+    Returns whether Examplary knows the session.
+    """
     try:
         remote = _ask(session, client)
     except (ExamplaryNotFoundError, ExamplaryPermissionError, ExamplaryInvalidRequestError):
         # It will not say, and the URL must stop working all the same.
-        return
+        return False
     _end_as_told(session, remote, since=Status.REVOKED)
+    return True

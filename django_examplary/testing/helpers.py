@@ -124,7 +124,7 @@ class Embed:
     def expire(self) -> Json:
         """Let Examplary forget the session, as it does after seven days; see `report`.
 
-        The site, by whose clock there are days left, takes that for revoked.
+        By the site's clock there are days left, so its row stays open until a sweep ends it.
         """
         self.fake.expire(self._session_id)
         return self.report()

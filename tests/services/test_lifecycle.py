@@ -192,11 +192,19 @@ def test_outcome_of_somebody_else_is_not_believed(fake, sessions, caplog):
     assert services.sweep_sessions().ended == {"completed": 1}
 
 
-def test_session_that_examplary_has_forgotten_is_revoked(fake, teacher, sessions):
+def test_revocation_of_what_examplary_has_forgotten_waits_for_a_session_that_it_knows(
+    fake, teacher, sessions
+):
     fake.sessions.clear()
     services.revoke_sessions(ExamplaryActor.objects.get())
     sweep = services.sweep_sessions()
+    assert (sweep.ended, sweep.revoked, sweep.failed, sweep.stopped) == ({}, 0, 0, "")
+    assert ExamplarySession.objects.filter(revoke_pending=True).count() == 3
+
+    services.open_session(teacher, GenerateExam(), origin="https://school.example")
+    sweep = services.sweep_sessions()
     assert (sweep.ended, sweep.revoked, sweep.failed) == ({}, 3, 0)
+    assert not ExamplarySession.objects.filter(revoke_pending=True).exists()
 
 
 def test_session_that_examplary_alone_has_forgotten_ends(fake, sessions):

@@ -110,7 +110,7 @@ def test_cancel(client, fake):
 
 
 def test_expire(client, fake):
-    assert open_embed(client, fake, "/embed/").expire()["status"] == "revoked"
+    assert open_embed(client, fake, "/embed/").expire()["reason"] == "ended"
 
 
 def test_close(client, fake):
@@ -135,7 +135,10 @@ def test_token_is_that_of_the_embed(client, fake):
 def test_site_that_refuses(client, fake):
     embed = open_embed(client, fake, "/embed/")
     client.logout()
+    assert embed.report()["reason"] == "signed-out"
 
+    ExamplarySession.objects.all().delete()
+    client.force_login(User.objects.get())
     with pytest.raises(AssertionError, match=r"/examplary/\S+ was answered 404, not in JSON\.$"):
         embed.report()
 

@@ -316,7 +316,7 @@ class ExamplaryEmbed extends HTMLElement {
   #take(answer) {
     if (FINAL.has(answer.status)) {
       this.#finish(answer);
-    } else if (OVER.has(answer.status)) {
+    } else if (OVER.has(answer.status) || answer.reason === "ended") {
       this.#show("ended");
       this.#dispatch("error", { reason: "ended" });
     } else if (answer.status) {
