@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, transaction
-from django.db.models import ProtectedError, QuerySet
+from django.db.models import ProtectedError, QuerySet, RestrictedError
 from django.db.transaction import TransactionManagementError
 from django.utils import timezone
 
@@ -92,6 +92,15 @@ def test_sweep_stops_after_many_failures_in_a_row(fake, sessions, monkeypatch):
     assert (sweep.failed, "403" in sweep.stopped) == (2, True)
 
 
+def test_failures_that_are_not_in_a_row_do_not_stop_the_sweep(fake, sessions, monkeypatch):
+    monkeypatch.setattr("django_examplary.services.lifecycle._MAX_FAILURES", 2)
+    fake.fail("GET", status=403)
+    fake.fail("GET", delay=0)
+    fake.fail("GET", status=403)
+    sweep = services.sweep_sessions()
+    assert (sweep.failed, sweep.verified, sweep.stopped) == (2, 1, "")
+
+
 def test_sweep_goes_on_past_what_the_database_refuses(fake, sessions, monkeypatch, caplog):
     def refuse(session, client):
         if session == sessions[0]:
@@ -154,6 +163,20 @@ def test_sweep_revokes_sessions_of_users_who_were_deactivated_in_bulk(fake, teac
     sweep = services.sweep_sessions()
     assert (sweep.ended, sweep.verified, sweep.revoked) == ({"revoked": 3}, 0, 3)
     assert all(session.revoked for session in fake.sessions.values())
+
+
+def test_sweep_revokes_a_session_that_belongs_to_nobody_any_more(fake, sessions):
+    ExamplarySession.objects.filter(pk=sessions[0].pk).update(actor=None)
+    sweep = services.sweep_sessions()
+    assert (sweep.ended, sweep.verified, sweep.revoked) == ({"revoked": 1}, 2, 1)
+    assert fake.sessions[sessions[0].examplary_id].revoked
+
+
+def test_sweep_passes_over_what_is_gone_meanwhile(fake, sessions, monkeypatch):
+    monkeypatch.setattr("django_examplary.services.lifecycle._PAGE", 2)
+    rest = ExamplarySession.objects.filter(pk=sessions[2].pk)
+    sweep = services.sweep_sessions(progress=lambda sweep: rest.delete())
+    assert (sweep.verified, sweep.failed, sweep.stopped) == (2, 0, "")
 
 
 def test_user_who_was_stopped_just_after_finishing_keeps_the_result(fake, teacher, sessions):
@@ -233,6 +256,16 @@ def test_key_of_another_workspace_ends_nothing(fake, sessions, monkeypatch):
     assert services.sweep_sessions().ended == {"completed": 1}
 
 
+def test_what_examplary_knew_before_ends_nothing_now(fake, sessions):
+    services.verify_session(sessions[0])
+    fake.fail("DELETE", status=403)
+    services.revoke_session(sessions[0])
+    fake.sessions.clear()
+    sweep = services.sweep_sessions()
+    assert (sweep.revoked, sweep.ended, sweep.failed) == (1, {}, 2)
+    assert "Examplary knows none of the sessions that are open" in sweep.stopped
+
+
 def test_old_sessions_are_asked_about_once_an_hour(fake, sessions):
     services.sweep_sessions()
     at = timezone.now() - timedelta(days=2)
@@ -288,6 +321,16 @@ def test_retention_deletes_what_has_ended_long_ago(fake, sessions, settings):
     assert set(ExamplarySession.objects.all()) == set(sessions[1:])
 
 
+def test_retention_waits_for_what_is_still_to_be_revoked(fake, sessions, settings):
+    settings.EXAMPLARY_RETENTION = 0
+    fake.fail("DELETE", status=403)
+    services.revoke_session(sessions[0])
+    sweep = services.sweep_sessions()
+    assert (sweep.pruned, sweep.revoked) == (0, 1)
+    assert fake.sessions[sessions[0].examplary_id].revoked
+    assert services.sweep_sessions().pruned == 1
+
+
 def test_dry_run_asks_and_changes_nothing(fake, sessions, settings):
     settings.EXAMPLARY_RETENTION = 0
     services.revoke_session(sessions[0])
@@ -300,7 +343,10 @@ def test_dry_run_asks_and_changes_nothing(fake, sessions, settings):
     assert ExamplarySession.objects.count() == 3
 
 
-def test_row_that_the_project_protects_holds_nothing_up(fake, sessions, settings, monkeypatch):
+@pytest.mark.parametrize("error", [ProtectedError, RestrictedError])
+def test_row_that_the_project_protects_holds_nothing_up(
+    fake, sessions, settings, monkeypatch, error
+):
     settings.EXAMPLARY_RETENTION = 0
     services.revoke_session(sessions[0])
     services.revoke_session(sessions[1])
@@ -308,7 +354,7 @@ def test_row_that_the_project_protects_holds_nothing_up(fake, sessions, settings
 
     def refuse(queryset):
         if queryset.model is ExamplarySession and queryset.filter(pk=sessions[0].pk).exists():
-            raise ProtectedError("A receipt refers to it.", set())
+            raise error("A receipt refers to it.", set())
         return delete(queryset)
 
     monkeypatch.setattr(QuerySet, "delete", refuse)
