@@ -14,9 +14,12 @@ from django.db.transaction import TransactionManagementError
 from django.utils import timezone
 
 from django_examplary import services
+from django_examplary.client import time_limit
+from django_examplary.conf import conf
 from django_examplary.data import ActorProfile
 from django_examplary.exceptions import (
     ExamplaryAPIError,
+    ExamplaryActorIsOwnerError,
     ExamplaryAuthenticationError,
     ExamplaryConfigurationError,
     ExamplaryConnectionError,
@@ -33,7 +36,7 @@ from django_examplary.exceptions import (
     ExamplaryValidationError,
 )
 from django_examplary.models import ExamplaryActor
-from django_examplary.services.actors import replace_stale_actor
+from django_examplary.services.actors import disown_actor, replace_stale_actor
 from django_examplary.signals import actor_provisioned
 
 pytestmark = pytest.mark.django_db
@@ -280,6 +283,13 @@ def test_failure_comes_with_advice_for_the_operator(fake, teacher):
     )
 
 
+def test_advice_for_the_operator_is_kept_however_long_the_refusal_is(fake, teacher):
+    fake.fail("POST", "/users", status=422, body={"message": "no " * 100})
+    with pytest.raises(ExamplaryInvalidRequestError):
+        services.provision_actor(teacher)
+    assert ExamplaryActor.objects.get().last_error.endswith(" link the id.")
+
+
 @pytest.mark.parametrize("state", [State.PENDING, State.UNCERTAIN, State.FAILED])
 def test_caller_who_waited_for_another_in_vain(fake, teacher, state, monkeypatch):
     """Only what needs somebody's help is called that."""
@@ -332,6 +342,14 @@ def test_claim_of_a_killed_worker_lapses(fake, teacher, settings):
     settings.EXAMPLARY_DEADLINE = 15
     lapse(actor)
     assert services.provision_actor(teacher).is_active
+
+
+def test_caller_waits_for_another_no_longer_than_it_has_time(fake, teacher):
+    ExamplaryActor.objects.create(user=teacher, state=State.CLAIMED, claimed_at=timezone.now())
+    started = time.monotonic()
+    with time_limit(0), pytest.raises(ExamplaryNotReadyError):
+        services.provision_actor(teacher)
+    assert time.monotonic() - started < conf.EXAMPLARY_DEADLINE
 
 
 def test_two_accounts_with_one_address_never_share_an_actor(fake, teacher, student, announced):
@@ -510,6 +528,15 @@ def test_stale_id_is_replaced_once(fake, teacher, caplog):
     )
     assert "replace-stale-actor" not in caplog.text
     assert len(fake.calls("POST", "/users")) == 2
+
+
+def test_id_that_another_worker_has_replaced_already_is_not_dropped(fake, teacher):
+    former = services.provision_actor(teacher)
+    services.link_actor(teacher, fake.add_user("known@school.example")["id"])
+    disown_actor(former, ExamplaryActorIsOwnerError("POST /embed-sessions", status_code=400))
+    actor = ExamplaryActor.objects.get()
+    assert actor.is_active
+    assert actor.examplary_id != former.examplary_id
 
 
 # Transactions and threads, with real commits
