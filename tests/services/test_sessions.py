@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from django_examplary import services
 from django_examplary.client import latest, time_limit
+from django_examplary.conf import conf
 from django_examplary.data import Theme
 from django_examplary.exceptions import (
     ExamplaryActorIsOwnerError,
@@ -281,6 +282,12 @@ def test_life_is_capped(fake, teacher):
     assert session.expires_at - timezone.now() <= timedelta(days=7)
 
 
+def test_status_that_is_longer_than_its_column_is_cut(fake, teacher):
+    fake.fail("POST", "/embed-sessions", edit=lambda body: body | {"status": "x" * 100})
+    session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+    assert (session.status, session.remote_status) == (Status.PENDING, "x" * 64)
+
+
 def test_lost_actor_is_replaced_once(fake, teacher, open_exam):
     lost = open_exam.actor.examplary_id
     del fake.users[lost]
@@ -417,9 +424,13 @@ def test_launch_ends_within_one_deadline(fake, teacher, settings):
     assert not ExamplarySession.objects.exists()
 
 
-def test_claim_is_given_up_whatever_goes_wrong(fake, teacher, monkeypatch):
-    monkeypatch.setattr("django_examplary.services.sessions.reverse", lambda *args, **kwargs: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_claim_is_given_up_whatever_goes_wrong(fake, teacher, monkeypatch, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("django_examplary.services.sessions.reverse", fail)
+    with pytest.raises(error):
         services.open_session(teacher, GenerateExam(), origin=ORIGIN, mode="redirect")
     assert not ExamplarySession.objects.exists()
 
@@ -828,6 +839,26 @@ def test_revoked_session_is_dead_here_even_if_the_api_is_down(fake, open_exam, s
     assert not fake.sessions[open_exam.examplary_id].revoked
 
 
+def test_of_an_actors_sessions_those_that_are_open_are_revoked(fake, teacher, open_exam):
+    over = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+    services.revoke_session(over)
+    assert services.revoke_sessions(open_exam.actor) == [open_exam]
+    assert services.revoke_sessions(open_exam.actor) == []
+
+
+def test_session_that_is_completed_just_before_it_is_revoked_stays_that(fake, open_exam):
+    def complete_first(execute, sql, *args):
+        if sql.startswith("UPDATE") and not fake.calls("GET"):
+            fake.complete(open_exam.examplary_id)
+            services.verify_session(ExamplarySession.objects.get())
+        return execute(sql, *args)
+
+    with connection.execute_wrapper(complete_first):
+        assert services.revoke_sessions(open_exam.actor) == []
+    open_exam.refresh_from_db()
+    assert open_exam.status == Status.COMPLETED
+
+
 # Transactions and threads, with real commits
 
 
@@ -911,6 +942,28 @@ def test_claim_of_a_killed_worker_is_waited_for_and_lapses(fake, teacher, settin
     settings.EXAMPLARY_DEADLINE = 15
     assert launch_session(teacher, request, origin=ORIGIN).is_open
     assert ExamplarySession.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_holder_of_a_lapsed_claim_may_still_fill_it(fake, teacher, open_exam, monkeypatch):
+    def fill_just_now():
+        ExamplarySession.objects.update(status=Status.PENDING)
+        return timezone.now()
+
+    ExamplarySession.objects.update(status=Status.CREATING)
+    monkeypatch.setattr("django_examplary.services.sessions.lapsed_before", fill_just_now)
+    session = services.open_session(teacher, GenerateExam(subject="Sums"), origin=ORIGIN)
+    assert session == open_exam
+    assert len(fake.calls("POST", "/embed-sessions")) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_launch_waits_for_another_no_longer_than_it_has_time(fake, teacher, open_exam):
+    ExamplarySession.objects.update(status=Status.CREATING)
+    started = time.monotonic()
+    with time_limit(0), pytest.raises(ExamplaryNotReadyError, match="still opening"):
+        services.open_session(teacher, GenerateExam(subject="Sums"), origin=ORIGIN)
+    assert time.monotonic() - started < conf.EXAMPLARY_DEADLINE
 
 
 @pytest.mark.django_db(transaction=True)
