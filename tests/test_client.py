@@ -206,6 +206,26 @@ def test_export_that_is_too_large_or_refused_is_an_error(client, fake):
         client.download_exam_qti3(exam["id"])
 
 
+def test_download_shares_the_time_that_there_is(client, fake, monkeypatch):
+    url = client.export_exam_qti3(fake.add_exam()["id"])
+    monkeypatch.setattr(client, "export_exam_qti3", lambda exam_id: url)
+    with time_limit(0), pytest.raises(ExamplaryTimeoutError):
+        client.download_exam_qti3("exam_1")
+    assert fake.calls("GET", "/exports/{file}") == []
+
+
+def test_connection_of_a_refused_download_is_closed(client, server, fake, monkeypatch):
+    opened, closed = [], threading.Event()
+    monkeypatch.setattr(server, "opened", opened.append)
+    monkeypatch.setattr(server, "closed", lambda connection: closed.set())
+    fake.fail("GET", "/exports/{file}", status=403)
+    with pytest.raises(ExamplaryPermissionError) as caught:
+        client.download_exam_qti3(fake.add_exam()["id"])
+    assert closed.wait(5)
+    # While the error, whose frames hold the transport, is still there.
+    assert (caught.value.status_code, len(opened)) == (403, 2)
+
+
 def test_request_reaches_whatever_else_there_is(client, fake):
     fake.add_source_material("https://school.example/book.pdf", externalId="book 1")
     materials = client.request("GET", "/source-materials", params={"externalId": "book 1"})
@@ -732,6 +752,12 @@ def test_path_that_is_none_is_refused_before_anything_is_sent(client, fake):
     with pytest.raises(ExamplaryValidationError, match="path: must begin with a slash"):
         client.request("GET", "me")
     assert fake.requests == []
+
+
+@pytest.mark.parametrize("path", ["/me?name=x", "/me#x", "/%6de"])
+def test_path_is_nothing_but_a_path(client, fake, path):
+    with pytest.raises(ExamplaryNotFoundError):
+        client.request("GET", path)
 
 
 def test_environment_changes_nothing(client, fake, monkeypatch, tmp_path):

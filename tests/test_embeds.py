@@ -332,6 +332,19 @@ def test_form_has_the_csrf_token_of_the_page(page):
     assert page.META["CSRF_COOKIE_NEEDS_UPDATE"]
 
 
+def test_template_that_is_loaded_anew_is_used(page, settings):
+    ours = render_embed(page, "generate-exam")
+    loaders = [("django.template.loaders.locmem.Loader", {"django_examplary/embed.html": "Mine"})]
+    settings.TEMPLATES = [
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "OPTIONS": {"loaders": loaders},
+        }
+    ]
+
+    assert render_embed(page, "generate-exam") == "Mine" != ours
+
+
 @pytest.mark.parametrize("name", ["title", "css_class", "allow"])
 def test_text_from_a_template_is_escaped_like_any_other(page, name):
     """What stands in a template is marked as safe, which it is in the page, not in an attribute."""
@@ -702,6 +715,14 @@ def test_option_stays_in_its_attribute(page, option, tag, attribute, text):
 
     assert skeleton(html) == skeleton(render_embed(page, "generate-exam", **{option: "x"}))
     assert find(html, tag)[attribute].endswith(text)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_csrf_token_stays_in_its_attribute(page, text):
+    html = render_embed(page, "generate-exam", csrf_token=text)
+
+    assert skeleton(html) == skeleton(render_embed(page, "generate-exam"))
+    assert find(html, "input")["value"] == text
 
 
 @pytest.mark.parametrize("text", HOSTILE)
