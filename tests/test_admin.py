@@ -444,6 +444,28 @@ def test_provision_is_short_whatever_is_selected(fake, admin_client, monkeypatch
     assert len(fake.calls("POST", "/users")) < 20
 
 
+def test_provision_begins_with_so_many_users(fake, admin_client, monkeypatch):
+    monkeypatch.setattr(module, "_TAKEN", 2)
+    users = [make_user(f"user{number}") for number in range(5)]
+
+    messages = provision(admin_client, USERS, users)
+
+    assert messages[0] == ("success", "2 users have active Examplary actors.")
+    assert messages[1][1].startswith("3 users are still waiting.")
+    assert len(fake.calls("POST", "/users")) == 2
+
+
+def test_answers_that_cannot_be_read_leave_few_users_uncertain(fake, admin_client):
+    users = [make_user(f"user{number}") for number in range(20)]
+    fake.fail("POST", "/users", transport="garbage", times=None, before=False)
+
+    messages = provision(admin_client, USERS, users)
+
+    assert "4 calls in a row failed" in messages[-1][1]
+    # Four that failed in a row, and those that were under way by then.
+    assert ExamplaryActor.objects.filter(state=State.UNCERTAIN).count() < 8
+
+
 def test_many_failures_are_told_in_a_few_words(fake, admin_client, monkeypatch):
     monkeypatch.setattr(module, "_TOLD", 2)
     users = [make_user(f"user{number}") for number in range(5)]
@@ -553,7 +575,8 @@ def test_check_comes_to_each_in_the_end(fake, admin_client, exam, monkeypatch):
     )
     fake.fail("GET", "/embed-sessions/{id}", status=403, times=2)
 
-    act(admin_client, SESSIONS, "check_now", [exam, other])
+    messages = act(admin_client, SESSIONS, "check_now", [exam, other])
+    assert messages[-1][1].startswith("There was no time for 1 session")
     act(admin_client, SESSIONS, "check_now", [exam, other])
 
     asked = {call.path.rpartition("/")[2] for call in fake.calls("GET", "/embed-sessions/{id}")}

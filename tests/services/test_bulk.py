@@ -18,7 +18,10 @@ from django.utils import timezone
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
 from django_examplary.data import ActorProfile
-from django_examplary.exceptions import ExamplaryConfigurationError
+from django_examplary.exceptions import (
+    ExamplaryConfigurationError,
+    ExamplaryInvalidRequestError,
+)
 from django_examplary.models import ExamplaryActor
 from django_examplary.services import actors, bulk
 from django_examplary.services.connections import ASKED_TO_STOP
@@ -413,6 +416,40 @@ def test_what_was_made_is_kept_when_the_run_breaks_off(fake, announced):
     assert set(active.values_list("examplary_id", flat=True)) == made
     assert 4 <= len(made) == len(announced)
     assert not ExamplaryActor.objects.filter(state=State.CLAIMED).exists()
+
+
+def test_calls_under_way_are_recorded_though_one_of_them_breaks(fake, monkeypatch):
+    make_users(4)
+    over = threading.Event()
+    create_user = ExamplaryClient.create_user
+    errors = {
+        "user001": ZeroDivisionError(),
+        "user002": ExamplaryInvalidRequestError("POST /users", status_code=422),
+    }
+
+    def create(self, *, email, **profile):
+        name = email.partition("@")[0]
+        if name != "user000":
+            over.wait(10)
+        if name in errors:
+            raise errors[name]
+        return create_user(self, email=email, **profile)
+
+    def progress(result):
+        over.set()
+        raise BrokenPipeError
+
+    monkeypatch.setattr(ExamplaryClient, "create_user", create)
+    with pytest.raises(BrokenPipeError):
+        provision(concurrency=4, progress=progress)
+
+    assert states() == [
+        ("user000", State.ACTIVE),
+        # Nobody knows what came of it, so its claim lapses.
+        ("user001", State.CLAIMED),
+        ("user002", State.FAILED),
+        ("user003", State.ACTIVE),
+    ]
 
 
 def test_claim_that_was_lost_while_it_waited_is_not_sent(fake, teacher, monkeypatch):
