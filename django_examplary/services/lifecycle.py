@@ -23,6 +23,7 @@ from django_examplary.exceptions import (
     ExamplaryConfigurationError,
     ExamplaryError,
     ExamplaryNotFoundError,
+    ExamplarySessionEndedError,
     ExamplaryUnavailableError,
 )
 from django_examplary.models import ExamplarySession
@@ -125,6 +126,8 @@ def sweep_sessions(
             break
         try:
             known = _sweep(session, sweep, client) or known
+        except ExamplarySessionEndedError:
+            continue  # Erased meanwhile.
         except ExamplaryNotFoundError:
             forgotten.append(session)
             if not known and len(forgotten) >= _MAX_FAILURES:
@@ -270,9 +273,10 @@ def _verify(session: ExamplarySession, client: ExamplaryClient) -> bool:
 
 def _forget(session: ExamplarySession, sweep: Sweep) -> None:
     if session.is_open:
-        end_forgotten(session)
-        sweep.verified += 1
-        sweep.count_end(session)
+        with contextlib.suppress(ExamplarySessionEndedError):
+            end_forgotten(session)
+            sweep.verified += 1
+            sweep.count_end(session)
     else:
         forget_revocation(session)
         sweep.revoked += 1

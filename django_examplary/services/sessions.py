@@ -234,11 +234,13 @@ def verify_session(
     try:
         learn_outcome(session, client or get_client())
     except ExamplaryNotFoundError:
-        _reload(session)
-        if session.is_open and not is_past_expiry(session):
-            session_rows().filter(pk=session.pk).update(open_key=None)
+        if is_past_expiry(session):
+            end_forgotten(session)
+        elif session_rows().open().filter(pk=session.pk).update(open_key=None):
             raise
-        end_forgotten(session)
+        else:
+            # Another caller has ended it meanwhile, and had it deleted.
+            _reload(session)
     return session
 
 

@@ -18,8 +18,8 @@ from django_examplary.client import time_limit
 from django_examplary.conf import conf
 from django_examplary.data import ActorProfile
 from django_examplary.exceptions import (
-    ExamplaryAPIError,
     ExamplaryActorIsOwnerError,
+    ExamplaryAPIError,
     ExamplaryAuthenticationError,
     ExamplaryConfigurationError,
     ExamplaryConnectionError,

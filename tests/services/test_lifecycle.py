@@ -179,6 +179,19 @@ def test_sweep_passes_over_what_is_gone_meanwhile(fake, sessions, monkeypatch):
     assert (sweep.verified, sweep.failed, sweep.stopped) == (2, 0, "")
 
 
+def test_sweep_passes_over_what_is_erased_while_it_asks(fake, sessions):
+    """What has just been read, what is under way, and what Examplary has forgotten."""
+    del fake.sessions[sessions[0].examplary_id]
+    rest = ExamplarySession.objects.exclude(pk=sessions[1].pk)
+
+    def erase(sweep):
+        if sweep.verified:
+            rest.delete()
+
+    sweep = services.sweep_sessions(progress=erase)
+    assert (sweep.verified, sweep.failed, sweep.stopped) == (1, 0, "")
+
+
 def test_user_who_was_stopped_just_after_finishing_keeps_the_result(fake, teacher, sessions):
     announced = []
 
@@ -262,7 +275,7 @@ def test_what_examplary_knew_before_ends_nothing_now(fake, sessions):
     services.revoke_session(sessions[0])
     fake.sessions.clear()
     sweep = services.sweep_sessions()
-    assert (sweep.revoked, sweep.ended, sweep.failed) == (1, {}, 2)
+    assert (sweep.revoked, sweep.ended, sweep.failed) == (0, {}, 2)
     assert "Examplary knows none of the sessions that are open" in sweep.stopped
 
 
