@@ -32,7 +32,7 @@ from django.urls import include, path
 
 from django_examplary import checks, embeds, services, signals, views
 from django_examplary.conf import Settings, conf
-from django_examplary.flows import FLOWS, EditExam, Flow
+from django_examplary.flows import FLOWS, EditExam, Flow, GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.testing import Embed, FakeExamplary, helpers, serve
 from tests import example
@@ -169,6 +169,27 @@ def test_python(page, request, settings, teacher, rf_request, capsys):
         exec(compile(block.code, str(block), "exec", dont_inherit=True), names)  # noqa: S102
         run_tests({name: names[name] for name in set(names) - known}, request)
         request.getfixturevalue("fake_examplary").heal()
+
+
+@pytest.mark.usefixtures("school", "receivers")
+def test_recipe_for_lost_signals(teacher, fake):
+    names: dict[str, Any] = {"__name__": "school", "user": teacher}
+    session = services.open_session(teacher, GenerateExam(), origin="https://s.example")
+    fake.complete(session.examplary_id, {"examId": "exam_1"})
+    services.verify_session(session)
+    for block in of("python"):
+        if block.page == "docs/results.md":
+            exec(compile(block.code, str(block), "exec", dont_inherit=True), names)  # noqa: S102
+    exams = names["Exam"].objects
+
+    exams.values_list.return_value = ["exam_1"]
+    names["save_lost_exams"]()
+    exams.get_or_create.assert_not_called()
+
+    exams.values_list.return_value = ["exam_2"]
+    names["save_lost_exams"]()
+    exams.get_or_create.assert_called_once()
+    assert exams.get_or_create.call_args.kwargs["examplary_id"] == "exam_1"
 
 
 def run_tests(names: dict[str, Any], request: pytest.FixtureRequest) -> None:
