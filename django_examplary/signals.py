@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
-#: A user has an Examplary actor from now on. Arguments: `actor` (ExamplaryActor).
+#: A user has an Examplary actor from now on. Sent again when the user is given another one, and
+#: each time that an id is linked, be it the same. Arguments: `actor` (ExamplaryActor).
 actor_provisioned = Signal()
 
 #: The API confirmed that a session was completed. Sent once per session, ever.
@@ -19,8 +20,9 @@ session_completed = Signal()
 #: The API confirmed that the user cancelled. Once per session. Arguments: `session`.
 session_cancelled = Signal()
 
-#: The user is done with a session of a flow that never completes by itself. Once per session.
-#: Arguments: `session`.
+#: A session was ended because its user is done with it, and the API knew of no outcome: most often
+#: of a flow that never completes by itself, but `services.close_session` ends any. Once per
+#: session. Arguments: `session`.
 session_closed = Signal()
 
 #: For metrics: a call to the API came to its end, retries included. Sent in the thread that called.
