@@ -87,6 +87,8 @@ def test_help_teaches(name, capsys):
     text = capsys.readouterr().out
     assert f"manage.py {name}" in text
     assert "exit codes:\n  0    all is done" in text
+    # One call ends by itself, and nothing is there to go on with.
+    assert ("stopped by SIGTERM" in text) == (name != "examplary_ping")
     assert max(len(line) for line in text.splitlines()) <= 100
 
 

@@ -26,6 +26,10 @@ exit codes:
   0    all is done
   1    some of it failed or is left; the output says what
   2    the settings or the arguments are wrong
+"""
+
+#: The same for a command that runs within `stoppable`.
+EXIT_CODES_WHEN_STOPPED = """\
   130  stopped by Ctrl-C, cleanly: run it again to go on
   143  stopped by SIGTERM, cleanly: run it again to go on
 """
@@ -44,6 +48,7 @@ class ExamplaryCommand(BaseCommand):
 
     #: What `--help` shows at the end, before the exit codes.
     examples = ""
+    exit_codes = EXIT_CODES
 
     #: The signal that asked us to stop, if one did.
     _signal = 0
@@ -53,13 +58,18 @@ class ExamplaryCommand(BaseCommand):
         return super().create_parser(
             prog_name,
             subcommand,
-            epilog=self.examples + EXIT_CODES,
+            epilog=self.examples + self.exit_codes,
             formatter_class=_HelpFormatter,
             **kwargs,
         )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print the result as JSON")
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            help="print the result as JSON; without a result nothing is printed, and what went "
+            "wrong is a text on stderr in any case",
+        )
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:

@@ -26,6 +26,12 @@ sessions, since only opening one would tell."""
 example:
   manage.py examplary_ping
 """
+    exit_codes = """
+exit codes:
+  0    all is done: Examplary takes the API key
+  1    Examplary did not answer properly
+  2    the settings or the arguments are wrong, or Examplary refuses the API key
+"""
 
     def handle(self, **options: Any) -> None:
         # Of this app only: those of models ask the database, which need not be there.
