@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import gc
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from unittest import mock
 import django
 import pytest
 import requests
-from django.core.management import get_commands, load_command_class
+from django.core.management import call_command, get_commands, load_command_class
 from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse
 from django.template import RequestContext, Template
@@ -31,6 +33,7 @@ from django.test import RequestFactory
 from django.urls import include, path
 
 from django_examplary import checks, embeds, services, signals, views
+from django_examplary.client import ExamplaryClient
 from django_examplary.conf import Settings, conf
 from django_examplary.flows import FLOWS, EditExam, Flow, GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
@@ -485,12 +488,75 @@ def test_options_of_the_tag():
     assert sorted(listed) == sorted(options)
 
 
-def test_services():
-    table = [row[0] for row in rows(read("services.md"))]
-    listed = {name.partition("(")[0] for cell in table for name in codes(cell)}
+def section(text: str, heading: str) -> str:
+    """What is below a heading, up to the next one."""
+    return re.split(r"^#+ .+\n", text.partition(f" {heading}\n")[2], flags=re.MULTILINE)[0]
 
-    functions = {name for name in services.__all__ if name.islower()}
-    assert listed == {name for name in functions if name[1:] not in functions}
+
+def first_cells(heading: str) -> list[str]:
+    """The codes that begin the rows of a table on the services."""
+    return [name for row in rows(section(read("services.md"), heading)) for name in codes(row[0])]
+
+
+def describe_call(name: str, call: Any) -> str:
+    """A signature as the tables have it, without annotations."""
+    parameters = []
+    for each in inspect.signature(call).parameters.values():
+        if each.kind is each.KEYWORD_ONLY and "*" not in parameters:
+            parameters.append("*")
+        parameters.append("**" * (each.kind is each.VAR_KEYWORD) + each.name)
+        if callable(each.default):
+            parameters[-1] += "=…" if each.default is not each.empty else ""
+        else:
+            text = f'"{each.default}"' if isinstance(each.default, str) else repr(each.default)
+            parameters[-1] += f"={text.removeprefix('datetime.')}"
+    return f"{name}({', '.join(each for each in parameters if each != 'self')})"
+
+
+def test_services():
+    public = {name for name in services.__all__ if name[1:] not in services.__all__}
+    functions = {name for name in public if name.islower()}
+    overview = rows(read("services.md").partition("\n## ")[0])
+    results = {name.partition(".")[0] for name in first_cells("Results")}
+
+    listed = {name.partition("(")[0] for row in overview for name in codes(row[0])}
+    assert listed == functions
+    signatures = [describe_call(name, getattr(services, name)) for name in functions]
+    assert sorted(first_cells("Functions")) == sorted(signatures)
+    assert public == functions | results | {"ASKED_TO_STOP"}
+    assert "`services.ASKED_TO_STOP`" in read("services.md")
+
+
+@pytest.mark.parametrize("result", [services.Provisioning, services.Sweep, services.Erasure])
+def test_results_of_services(result):
+    listed = [name for name in first_cells("Results") if name.startswith(f"{result.__name__}.")]
+
+    assert listed == [f"{result.__name__}.{field.name}" for field in dataclasses.fields(result)]
+
+
+@pytest.mark.usefixtures("fake", "db")
+@pytest.mark.parametrize("command", [name for name in get_commands() if "examplary_" in name])
+def test_json_of_the_commands(command, capsys):
+    [cell] = [
+        row[1]
+        for row in rows(section(read("services.md"), "What `--json` prints"))
+        if command in row[0]
+    ]
+    result = re.search(r"the fields of `(\w+)`", cell)
+    fields = dataclasses.fields(getattr(services, result[1])) if result else ()
+
+    call_command(command, json=True)
+    printed = list(json.loads(capsys.readouterr().out))
+    assert printed == ([field.name for field in fields] if result else codes(cell))
+
+
+def test_methods_of_the_client():
+    methods = [item for item in vars(ExamplaryClient).items() if not item[0].startswith("_")]
+
+    text = section(read("services.md"), "Methods of the client")
+    assert describe_call("ExamplaryClient", ExamplaryClient) in codes(text)
+    listed = first_cells("Methods of the client")
+    assert sorted(listed) == sorted(describe_call(name, method) for name, method in methods)
 
 
 def test_helpers_for_tests():
