@@ -52,7 +52,7 @@ TOX.read(ROOT / "tox.ini")
 
 # What a reader sees run, and what no test can.
 RUN = {"python", "django", "console", "jinja", "sh"}
-SHOWN = {"js", "json", "text", ""}
+SHOWN = {"css", "js", "json", "text", ""}
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def test_template(block, rf_request, teacher, fake):
     session = services.open_session(
         teacher, EditExam(exam_id=exam.examplary_id), origin="https://s.example", grant_access=True
     )
-    names = {"exam": exam, "session": session}
+    names = {"exam": exam, "session": session, "metadata": {"course": "12"}}
     if block.language == "django":
         html = Template(block.code).render(RequestContext(rf_request, names))
     else:
