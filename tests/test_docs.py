@@ -99,7 +99,13 @@ def new_exam(request: HttpRequest) -> HttpResponse:
     return HttpResponse(Template("{% load examplary %}" + tags).render(RequestContext(request)))
 
 
+def exams(request: HttpRequest) -> HttpResponse:
+    link = '<a href="{% examplary_url "generate-exam" next="/exams/" %}">Generate an exam</a>'
+    return HttpResponse(Template("{% load examplary %}" + link).render(RequestContext(request)))
+
+
 urlpatterns = [
+    path("exams/", exams),
     path("exams/new/", new_exam),
     path("examplary/", include("django_examplary.urls")),
 ]
