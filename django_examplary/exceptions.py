@@ -24,7 +24,7 @@
     ├─ ExamplaryNotReadyError             another request is preparing the same thing
     └─ ExamplarySessionEndedError         the session came to its end and cannot be opened again
     ExamplaryConfigurationError           ours to fix; an ImproperlyConfigured, outside the tree
-    InvalidLaunchToken                    a SuspiciousOperation: Django answers 400
+    InvalidLaunchToken                    a SuspiciousOperation; our views answer 400 or 404
     ExamplaryWarning                      a UserWarning: something unknown is sent as it is
 
 No text of these errors holds an API key, an embed URL, a remote session id or an e-mail address
@@ -192,7 +192,11 @@ class ExamplaryConfigurationError(ImproperlyConfigured):
 
 
 class InvalidLaunchToken(SuspiciousOperation):
-    """A launch token that we did not sign, or that is too old."""
+    """A launch token that we did not sign, or that is too old; or the reference of a return.
+
+    Our views catch it: `launch` answers 400 with a page that says to reload, the others answer 404.
+    Out of a view of your own Django answers it with 400, as every SuspiciousOperation.
+    """
 
 
 def _rebuild(
