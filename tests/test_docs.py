@@ -597,7 +597,15 @@ def test_messages_of_the_views():
     quoted = set(re.findall(r"“([A-Z][^”]+)”", text))
     titles = {views._explain(reason)[0] for reason in REASONS}
 
-    assert titles - quoted == {"This session is over"}
+    assert titles <= quoted
+    table = {
+        codes(row[1])[0]: row
+        for row in rows(section(text, "What an embed says"))
+        if len(codes(row[1])) == 1 and row[0].startswith("“")
+    }
+    assert all(table[reason][0] == f"“{views._explain(reason)[0]}”" for reason in REASONS)
+    for kinds, reason, _ in views._REASONS:
+        assert set(codes(table[reason][2])) == {kind.__name__ for kind in kinds}
 
 
 REASONS = (
