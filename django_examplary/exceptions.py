@@ -194,7 +194,7 @@ class ExamplaryConfigurationError(ImproperlyConfigured):
 class InvalidLaunchToken(SuspiciousOperation):
     """A launch token that we did not sign, or that is too old; or the reference of a return.
 
-    Our views catch it: `launch` answers 400 with a page that says to reload, the others answer 404.
+    Our views catch it: `launch` answers 400, with a page that says to reload, the others 404.
     Out of a view of your own Django answers it with 400, as every SuspiciousOperation.
     """
 
