@@ -26,10 +26,6 @@ exit codes:
   0    all is done
   1    some of it failed or is left; the output says what
   2    the settings or the arguments are wrong
-"""
-
-#: The same for a command that runs within `stoppable`.
-EXIT_CODES_WHEN_STOPPED = """\
   130  stopped by Ctrl-C, cleanly: run it again to go on
   143  stopped by SIGTERM, cleanly: run it again to go on
 """

@@ -10,12 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 
 from django_examplary import services
-from django_examplary.management.base import (
-    EXIT_CODES,
-    EXIT_CODES_WHEN_STOPPED,
-    ExamplaryCommand,
-    positive,
-)
+from django_examplary.management.base import ExamplaryCommand, positive
 from django_examplary.services.bulk import Provisioning
 
 
@@ -37,7 +32,6 @@ examples:
   manage.py examplary_provision --search @school.example --rate 20 --concurrency 16
   manage.py examplary_provision 17 42
 """
-    exit_codes = EXIT_CODES + EXIT_CODES_WHEN_STOPPED
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

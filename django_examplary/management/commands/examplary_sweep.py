@@ -5,12 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from django_examplary import services
-from django_examplary.management.base import (
-    EXIT_CODES,
-    EXIT_CODES_WHEN_STOPPED,
-    ExamplaryCommand,
-    positive,
-)
+from django_examplary.management.base import ExamplaryCommand, positive
 from django_examplary.services.lifecycle import Sweep
 
 
@@ -27,7 +22,6 @@ examples:
   manage.py examplary_sweep --dry-run
   */5 * * * *  manage.py examplary_sweep --limit 500
 """
-    exit_codes = EXIT_CODES + EXIT_CODES_WHEN_STOPPED
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
