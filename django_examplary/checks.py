@@ -11,7 +11,7 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,66 +94,15 @@ def _unknown_names() -> Iterator[CheckMessage]:
             )
 
 
-#: What a setting must be, by the annotation that it has in `conf`. Of a number that is no number
-#: `_numbers` tells, with those that are out of range.
-_KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "str": ("a text", lambda value: isinstance(value, str)),
-    "bool": ("True or False", lambda value: isinstance(value, bool)),
-    "Sequence[str]": (
-        "a list of texts",
-        lambda value: isinstance(value, list | tuple) and _are_texts(value),
-    ),
-    "Mapping[str, str]": (
-        "a mapping from texts to texts",
-        lambda value: isinstance(value, Mapping) and _are_texts([*value, *value.values()]),
-    ),
-    "Callable[..., Any] | None": (
-        "a callable, or the dotted path of one",
-        lambda value: value is None or callable(value),
-    ),
-    "Mapping[str, Any] | Callable[..., Any]": (
-        "a mapping or a callable, or the dotted path of one",
-        lambda value: isinstance(value, Mapping) or callable(value),
-    ),
-}
-
-
-def _are_texts(values: Iterable[object]) -> bool:
-    return all(isinstance(value, str) for value in values)
-
-
 def _unusable() -> list[CheckMessage]:
-    """Settings that raise or are of a wrong type, so that nothing else can be said of them."""
+    """Settings that raise, so that nothing else can be said of them."""
     messages: list[CheckMessage] = []
     for name in _names():
-        value = getattr(settings, name, None)
-        if value is None or isinstance(value, str):
-            # What it is read as; to read another, which is meant to be a text, may raise anything.
-            try:
-                value = getattr(conf, name)
-            except ExamplaryConfigurationError as error:
-                messages.append(
-                    Error(f"{name} cannot be read.", hint=str(error), id="django_examplary.E006")
-                )
-                continue
-        annotation = inspect.get_annotations(getattr(Settings, name).fget)["return"]
-        what, is_one = _KINDS.get(annotation, ("a number", lambda value: True))
-        if annotation == "Sequence[str]" and isinstance(value, str):
+        try:
+            getattr(conf, name)
+        except ExamplaryConfigurationError as error:
             messages.append(
-                Error(
-                    f"{name} is a text.",
-                    hint=f"Write a list: [{value!r}].",
-                    id="django_examplary.E001",
-                )
-            )
-        elif not is_one(value):
-            # Not quoted: it may hold the API key.
-            messages.append(
-                Error(
-                    f"{name} must be {what}.",
-                    hint=f"It is of the type {type(value).__name__}, or holds what is of another.",
-                    id="django_examplary.E012",
-                )
+                Error(f"{name} cannot be used.", hint=str(error), id="django_examplary.E001")
             )
     return messages
 
@@ -288,9 +237,7 @@ def _numbers() -> Iterator[CheckMessage]:
         ("EXAMPLARY_RETENTION", 0),
     ):
         value = getattr(conf, name)
-        if value is not None and not (
-            type(value) in (int, float) and least <= value < math.inf  # A bool is an int too.
-        ):
+        if value is not None and not least <= value < math.inf:
             bad = True
             yield Error(
                 f"{name} is {value!r}.",
@@ -340,7 +287,7 @@ def _missing_templates() -> Iterator[CheckMessage]:
             hint="They are for Django's own engine, also where yours are for Jinja2. Add to "
             "TEMPLATES: {'BACKEND': 'django.template.backends.django.DjangoTemplates', "
             "'APP_DIRS': True}.",
-            id="django_examplary.E013",
+            id="django_examplary.E006",
         )
     except TemplateSyntaxError:
         pass  # A project's own, which is there.

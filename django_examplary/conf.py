@@ -7,7 +7,7 @@ the environment variable of the same name, then the default. A setting of None i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
@@ -60,12 +60,13 @@ class Settings:
     @property
     def EXAMPLARY_ACTOR_PROFILE(self) -> Callable[..., Any] | None:
         """A callable (or its dotted path) from a user to an `ActorProfile`."""
-        return self._callable("EXAMPLARY_ACTOR_PROFILE")
+        profile: Callable[..., Any] | None = self._callable("EXAMPLARY_ACTOR_PROFILE")
+        return profile
 
     @property
     def EXAMPLARY_THEME(self) -> Mapping[str, Any] | Callable[..., Any]:
         """A mapping, or a callable (or its dotted path) from a request to one."""
-        return self._callable("EXAMPLARY_THEME") or {}
+        return self._callable("EXAMPLARY_THEME", Mapping) or {}
 
     @property
     def EXAMPLARY_LOCALES(self) -> Mapping[str, str]:
@@ -101,7 +102,13 @@ class Settings:
         value: Any = getattr(settings, name, _MISSING)
         if value is not _MISSING:
             # None is written to have the default, whatever the environment says.
-            return default if value is None else cast("T", value)
+            if value is None:
+                return default
+            what, is_one = _KINDS[type_]
+            if is_one(value):
+                return cast("T", value)
+            # Not quoted: it may hold the API key.
+            raise ExamplaryConfigurationError(f"{name} must be {what}.")
         raw = os.environ.get(name)
         if raw is None:
             return default
@@ -116,15 +123,43 @@ class Settings:
             f"The environment variable {name} is not a valid {type_.__name__}."
         )
 
-    def _callable(self, name: str) -> Callable[..., Any] | None:
-        value: Callable[..., Any] | str | None = self._read(name, None, str)
-        if not isinstance(value, str):
+    def _callable(self, name: str, *others: type) -> Any:
+        value = getattr(settings, name, None)
+        if value is None or isinstance(value, str):
+            value = self._read(name, "", str)
+            if not value:
+                return None
+            try:
+                value = import_string(value)
+            except (ImportError, TypeError, ValueError) as error:
+                # The latter two for a path that begins with a dot.
+                raise ExamplaryConfigurationError(f"{name} cannot be imported: {error}") from error
+        if callable(value) or isinstance(value, others):
             return value
-        try:
-            return cast("Callable[..., Any]", import_string(value))
-        except (ImportError, TypeError, ValueError) as error:
-            # The latter two for a path that begins with a dot.
-            raise ExamplaryConfigurationError(f"{name} cannot be imported: {error}") from error
+        what = " or ".join(["a callable", *(f"a {each.__name__}" for each in others)])
+        raise ExamplaryConfigurationError(f"{name} must be {what}, or the dotted path of one.")
+
+
+def _are_texts(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+#: What a setting has to be, by the type that an environment variable is read as.
+_KINDS: Mapping[type, tuple[str, Callable[[Any], bool]]] = {
+    str: ("a text", lambda value: isinstance(value, str)),
+    bool: ("True or False", lambda value: isinstance(value, bool)),
+    # A bool is an int too.
+    int: ("a number", lambda value: type(value) in (int, float)),
+    float: ("a number", lambda value: type(value) in (int, float)),
+    list: (
+        "a list of texts",
+        lambda value: isinstance(value, list | tuple) and _are_texts(value),
+    ),
+    dict: (
+        "a mapping from texts to texts",
+        lambda value: isinstance(value, Mapping) and _are_texts([*value, *value.values()]),
+    ),
+}
 
 
 def _parse(raw: str, type_: type) -> Any:

@@ -99,33 +99,33 @@ def test_good_settings_pass(check):
         ),
         ({"ALLOWED_HOSTS": ["*"]}, ["W007"]),
         ({"ALLOWED_HOSTS": ["*"], "EXAMPLARY_SITE_ORIGIN": "https://school.example"}, []),
-        ({"EXAMPLARY_ACTOR_PROFILE": "nowhere.to.be.found"}, ["E006"]),
-        ({"EXAMPLARY_THEME": "nowhere.to.be.found"}, ["E006"]),
-        ({"EXAMPLARY_ACTOR_PROFILE": ".describe"}, ["E006"]),
-        ({"EXAMPLARY_THEME": "..theme"}, ["E006"]),
-        ({"EXAMPLARY_API_KEY": 5}, ["E012"]),
-        ({"EXAMPLARY_API_URL": API_URL.encode()}, ["E012"]),
-        ({"EXAMPLARY_SITE_ORIGIN": ["https://school.example"]}, ["E012"]),
-        ({"EXAMPLARY_EMBED_ORIGINS": {TRUSTED}}, ["E012"]),
-        ({"EXAMPLARY_EMBED_ORIGINS": [TRUSTED, None]}, ["E012"]),
+        ({"EXAMPLARY_ACTOR_PROFILE": "nowhere.to.be.found"}, ["E001"]),
+        ({"EXAMPLARY_THEME": "nowhere.to.be.found"}, ["E001"]),
+        ({"EXAMPLARY_ACTOR_PROFILE": ".describe"}, ["E001"]),
+        ({"EXAMPLARY_THEME": "..theme"}, ["E001"]),
+        ({"EXAMPLARY_API_KEY": 5}, ["E001"]),
+        ({"EXAMPLARY_API_URL": API_URL.encode()}, ["E001"]),
+        ({"EXAMPLARY_SITE_ORIGIN": ["https://school.example"]}, ["E001"]),
+        ({"EXAMPLARY_EMBED_ORIGINS": {TRUSTED}}, ["E001"]),
+        ({"EXAMPLARY_EMBED_ORIGINS": [TRUSTED, None]}, ["E001"]),
         ({"EXAMPLARY_EMBED_ORIGINS": (TRUSTED,)}, []),
-        ({"EXAMPLARY_REVOKE_ON_COMPLETION": "false"}, ["E012"]),
-        ({"EXAMPLARY_REVOKE_ON_LOGOUT": "false"}, ["E012"]),
-        ({"EXAMPLARY_PRERELEASE_FLOWS": 0}, ["E012"]),
-        ({"EXAMPLARY_LOCALES": "nb=no"}, ["E012"]),
-        ({"EXAMPLARY_LOCALES": {"nb": None}}, ["E012"]),
+        ({"EXAMPLARY_REVOKE_ON_COMPLETION": "false"}, ["E001"]),
+        ({"EXAMPLARY_REVOKE_ON_LOGOUT": "false"}, ["E001"]),
+        ({"EXAMPLARY_PRERELEASE_FLOWS": 0}, ["E001"]),
+        ({"EXAMPLARY_LOCALES": "nb=no"}, ["E001"]),
+        ({"EXAMPLARY_LOCALES": {"nb": None}}, ["E001"]),
         ({"EXAMPLARY_LOCALES": {"nb": "no"}}, []),
-        ({"EXAMPLARY_ACTOR_PROFILE": 5}, ["E012"]),
-        ({"EXAMPLARY_ACTOR_PROFILE": f"{__name__}.API_KEY"}, ["E012"]),
+        ({"EXAMPLARY_ACTOR_PROFILE": 5}, ["E001"]),
+        ({"EXAMPLARY_ACTOR_PROFILE": f"{__name__}.API_KEY"}, ["E001"]),
         ({"EXAMPLARY_ACTOR_PROFILE": repr}, []),
-        ({"EXAMPLARY_THEME": ["locale"]}, ["E012"]),
+        ({"EXAMPLARY_THEME": ["locale"]}, ["E001"]),
         ({"EXAMPLARY_THEME": {"locale": "nl"}}, []),
         ({"EXAMPLARY_TIMEOUT": 0}, ["E007"]),
-        ({"EXAMPLARY_TIMEOUT": "10"}, ["E007"]),
-        ({"EXAMPLARY_TIMEOUT": True}, ["E007"]),
+        ({"EXAMPLARY_TIMEOUT": "10"}, ["E001"]),
+        ({"EXAMPLARY_TIMEOUT": True}, ["E001"]),
         ({"EXAMPLARY_DEADLINE": float("inf")}, ["E007"]),
         ({"EXAMPLARY_DEADLINE": float("nan")}, ["E007"]),
-        ({"EXAMPLARY_DEADLINE": "5", "EXAMPLARY_RETENTION": -1}, ["E007", "E007"]),
+        ({"EXAMPLARY_DEADLINE": 0, "EXAMPLARY_RETENTION": -1}, ["E007", "E007"]),
         ({"EXAMPLARY_DEADLINE": -1}, ["E007"]),
         ({"EXAMPLARY_MAX_RETRIES": -1}, ["E007"]),
         ({"EXAMPLARY_MAX_RETRIES": 0, "EXAMPLARY_RETENTION": 0}, []),
@@ -217,7 +217,7 @@ def test_value_of_a_wrong_type_is_not_quoted():
     with override_settings(EXAMPLARY_API_KEY=[API_KEY]):
         (message,) = check_settings()
 
-    assert message.msg == "EXAMPLARY_API_KEY must be a text."
+    assert message.hint == "EXAMPLARY_API_KEY must be a text."
     assert API_KEY not in str(message)
 
 
@@ -399,8 +399,8 @@ def locmem(source: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("engine", "expected"),
     [
-        ({"BACKEND": JINJA2, "APP_DIRS": True}, ["E013"]),
-        ({"BACKEND": DJANGO}, ["E013"]),
+        ({"BACKEND": JINJA2, "APP_DIRS": True}, ["E006"]),
+        ({"BACKEND": DJANGO}, ["E006"]),
         ({"BACKEND": DJANGO, "APP_DIRS": True}, []),
         ({"BACKEND": DJANGO, "OPTIONS": locmem("An embed.")}, []),
         ({"BACKEND": DJANGO, "OPTIONS": locmem("{% nonsense %}")}, []),
@@ -424,7 +424,7 @@ def test_no_templates_are_needed_without_pages():
         ({"EXAMPLARY_API_KEY": "examp 0123"}, "no blanks"),
         ({"EXAMPLARY_API_KEY": "examp_0123"}, "Copy it again"),
         ({"EXAMPLARY_API_URL": "http://api.examplary.ai"}, "must be an https URL"),
-        ({"EXAMPLARY_EMBED_ORIGINS": TRUSTED}, f"['{TRUSTED}']"),
+        ({"EXAMPLARY_EMBED_ORIGINS": TRUSTED}, "must be a list of texts"),
         ({"EXAMPLARY_SITE_ORIGIN": "school.example"}, "scheme, host and port only"),
     ],
     ids=str,
@@ -464,7 +464,7 @@ def test_is_registered_as_a_security_check():
 def test_all_have_a_tag_of_their_own():
     messages = run_checks(tags=["django_examplary"])
 
-    assert {message.id.partition(".")[2] for message in messages} == {"W002", "W011", "E013"}
+    assert {message.id.partition(".")[2] for message in messages} == {"W002", "W011", "E006"}
     # Django's tag for what a new version of it asks for.
     assert "django_examplary." not in str(run_checks(tags=[Tags.compatibility]))
 

@@ -58,6 +58,28 @@ def unset(settings, monkeypatch):
             delattr(settings, name)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("EXAMPLARY_API_KEY", ["examp_secret"], "a text"),
+        ("EXAMPLARY_EMBED_ORIGINS", "https://app.examplary.ai", "a list of texts"),
+        ("EXAMPLARY_EMBED_ORIGINS", [None], "a list of texts"),
+        ("EXAMPLARY_TIMEOUT", "10", "a number"),
+        ("EXAMPLARY_MAX_RETRIES", True, "a number"),
+        ("EXAMPLARY_REVOKE_ON_LOGOUT", "false", "True or False"),
+        ("EXAMPLARY_LOCALES", {"nb": 1}, "a mapping from texts to texts"),
+        ("EXAMPLARY_ACTOR_PROFILE", {}, "a callable, or the dotted path of one"),
+        ("EXAMPLARY_THEME", [], "a callable or a Mapping, or the dotted path of one"),
+        ("EXAMPLARY_THEME", f"{__name__}.DESCRIBE", "a callable or a Mapping, or the"),
+    ],
+)
+def test_setting_of_a_wrong_type_is_an_error_without_its_value(settings, name, value, what):
+    setattr(settings, name, value)
+    with pytest.raises(ExamplaryConfigurationError, match=f"{name} must be {what}") as caught:
+        getattr(conf, name)
+    assert "secret" not in str(caught.value)
+
+
 def test_table_has_every_setting():
     assert {name for name in vars(Settings) if name.startswith("EXAMPLARY_")} == set(TABLE)
 
