@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import connection
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from django_examplary import signals
 from django_examplary.testing import FakeExamplary, serve
@@ -19,6 +19,9 @@ from tests.browser.visitors import Visitor
 
 # Playwright runs an event loop in this thread, which is why Django takes it for asynchronous.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+
+# As long as everything else may take: two browsers share the machine.
+expect.set_options(timeout=10_000)
 
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 

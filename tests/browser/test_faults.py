@@ -88,10 +88,8 @@ def test_page_of_the_frame_is_still_on_its_way(teacher, examplary, monkeypatch):
     scripts, asked = [], []
     teacher.page.route("**/embed.js", lambda route: scripts.append(route))
     teacher.page.on("request", lambda request: asked.append(request.url))
-    embed = teacher.open_embeds({}, wait_until="commit")
-    teacher.page.wait_for_function(
-        "document.querySelector('iframe')?.contentDocument.URL.includes('/launch/')"
-    )
+    with teacher.page.expect_event("framenavigated", lambda frame: "/launch/" in frame.url):
+        embed = teacher.open_embeds({}, wait_until="commit")
     scripts[0].continue_()
     expect(embed).to_have_attribute("data-state", "loading")
     rest.set()

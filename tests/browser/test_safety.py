@@ -257,7 +257,7 @@ def test_token_of_another_user(teacher, visit, examplary, announced):
         close_url,
     )
 
-    assert answer == 404
+    assert answer == 403
     assert len(examplary.calls()) == before
     assert_still_open(announced)
     student.forgiven = True  # About these two answers.
