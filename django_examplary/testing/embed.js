@@ -2,6 +2,9 @@ const form = document.querySelector("form");
 const buttons = document.querySelectorAll("[data-examplary-action]");
 const saved = document.querySelector(".saved");
 const framed = window.parent !== window;
+// The next save, and the last one that was sent: neither may come after the end.
+let timer;
+let saving;
 
 function send(action) {
   return fetch(`${location.pathname}/${action}`, {
@@ -14,6 +17,8 @@ function send(action) {
 
 async function finish(action) {
   buttons.forEach((button) => (button.disabled = true));
+  clearTimeout(timer);
+  await saving;
   const response = await send(action);
   if (!response.ok) {
     location.reload();
@@ -37,13 +42,12 @@ form.addEventListener("submit", (event) => event.preventDefault());
 
 if (saved) {
   const done = saved.textContent;
-  let timer;
   form.addEventListener("input", () => {
     clearTimeout(timer);
     saved.textContent = saved.dataset.saving;
     timer = setTimeout(async () => {
-      const response = await send("save");
-      saved.textContent = response.ok ? done : saved.dataset.failed;
+      saving = send("save").catch(() => Response.error());
+      saved.textContent = (await saving).ok ? done : saved.dataset.failed;
     }, 250);
   });
 }
