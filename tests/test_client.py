@@ -905,7 +905,7 @@ def test_outage_is_noticed_also_where_the_deadline_is_the_shortest(make_client, 
     client = make_client(max_retries=0, timeout=5, deadline=0.2)
     fake.fail(times=None, transport="hang")
     # As all calls of a launch are.
-    with time_limit(0.25):
+    with time_limit(0.2):
         assert attempt(client.get_me) is ExamplaryTimeoutError
     assert attempt(client.get_me) is ExamplaryTimeoutError
     assert attempt(client.get_me) is ExamplaryTimeoutError

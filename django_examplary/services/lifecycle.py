@@ -244,7 +244,7 @@ def _sweep(session: ExamplarySession, sweep: Sweep, client: ExamplaryClient) -> 
         if session.revoke_pending:
             finish_revocation(session, client)
             sweep.revoked += 1
-            known = not is_past_expiry(session)
+            known = True
         else:
             known = _verify(session, client)
             sweep.verified += 1

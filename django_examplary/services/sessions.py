@@ -619,8 +619,7 @@ def finish_revocation(
     if session.examplary_id:
         if session.status == Status.REVOKED and session.actor is not None:
             known = _save_outcome(session, client)
-        gone_is_fine = known or is_past_expiry(session)
-        client.delete_embed_session(session.examplary_id, missing_ok=gone_is_fine)
+        client.delete_embed_session(session.examplary_id, missing_ok=known)
     forget_revocation(session)
 
 

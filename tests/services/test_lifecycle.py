@@ -269,6 +269,23 @@ def test_key_of_another_workspace_ends_nothing(fake, sessions, monkeypatch):
     assert services.sweep_sessions().ended == {"completed": 1}
 
 
+def test_revocation_that_succeeds_tells_that_the_key_is_right(fake, sessions):
+    fake.fail("DELETE", status=403)
+    services.revoke_session(sessions[0])
+    for session in sessions[1:]:
+        del fake.sessions[session.examplary_id]
+    sweep = services.sweep_sessions()
+    assert (sweep.revoked, sweep.ended, sweep.stopped) == (1, {"revoked": 2}, "")
+
+
+def test_row_of_a_fixture_ends_no_others(fake, sessions):
+    """It has no id to ask about, so its end says nothing of the key."""
+    ExamplarySession.objects.filter(pk=sessions[0].pk).update(examplary_id=None)
+    fake.sessions.clear()
+    assert services.sweep_sessions().ended == {"expired": 1}
+    assert ExamplarySession.objects.open().count() == 2
+
+
 def test_what_examplary_knew_before_ends_nothing_now(fake, sessions):
     services.verify_session(sessions[0])
     fake.fail("DELETE", status=403)

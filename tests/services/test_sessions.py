@@ -614,6 +614,16 @@ def test_session_that_examplary_does_not_know_is_left_to_the_sweep(fake, teacher
     assert services.verify_session(open_exam).status == Status.COMPLETED
 
 
+@pytest.mark.parametrize("name", ["verify_session", "close_session", "revoke_session"])
+def test_deletion_that_succeeded_without_saying_so_is_done(fake, open_exam, name):
+    if name == "verify_session":
+        fake.complete(open_exam.examplary_id)
+    fake.fail("DELETE", status=500, before=False)
+    session = getattr(services, name)(open_exam)
+    assert (session.is_open, session.revoke_pending) == (False, False)
+    assert len(fake.calls("DELETE")) == 2
+
+
 def test_session_that_is_revoked_with_the_wrong_key_is_revoked_later(fake, teacher, open_exam):
     known = dict(fake.sessions)
     fake.sessions.clear()
