@@ -249,7 +249,7 @@ class ExamplaryClient:
         Only over https, or over http from this machine while the API is on this machine.
         """
         url = self.export_exam_qti3(exam_id)
-        if not _is_https_or_loopback(url, loopback=_is_loopback(self.base_url)):
+        if not _is_https_or_loopback(url, loopback=is_loopback(self.base_url)):
             raise ExamplaryResponseError("The export is not at an https URL.")
         from django_examplary.transport import (  # noqa: PLC0415  # slow, and not needed before
             Exchange,
@@ -551,10 +551,10 @@ def _is_https_or_loopback(url: str, *, loopback: bool) -> bool:
         return False
     if credentials or not parts.hostname or re.search(r"[\x00-\x20\\]", url):
         return False
-    return parts.scheme == "https" or (loopback and parts.scheme == "http" and _is_loopback(url))
+    return parts.scheme == "https" or (loopback and parts.scheme == "http" and is_loopback(url))
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 

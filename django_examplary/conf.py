@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from django_examplary.data import Theme
 from django_examplary.exceptions import ExamplaryConfigurationError
 
 T = TypeVar("T")
@@ -64,9 +65,9 @@ class Settings:
         return profile
 
     @property
-    def EXAMPLARY_THEME(self) -> Mapping[str, Any] | Callable[..., Any]:
-        """A mapping, or a callable (or its dotted path) from a request to one."""
-        return self._callable("EXAMPLARY_THEME", Mapping) or {}
+    def EXAMPLARY_THEME(self) -> Mapping[str, Any] | Theme | Callable[..., Any]:
+        """A mapping or a `Theme`, or a callable (or its dotted path) from a request to one."""
+        return self._callable("EXAMPLARY_THEME", Mapping, Theme) or {}
 
     @property
     def EXAMPLARY_LOCALES(self) -> Mapping[str, str]:
@@ -166,10 +167,10 @@ def _parse(raw: str, type_: type) -> Any:
     """Read an environment variable as django-environ does, but for where that makes do: it takes
     "$name" for the value of another variable, "10s" for 10.0, "1e3" for 13.0 and every word that
     it does not know for False. Raises ValueError."""
-    from environ import Env  # noqa: PLC0415  # slow, and a site with all in its settings has no use
-
-    if type_ in (int, float):
+    if type_ in (str, int, float):
         return type_(raw)
+    from environ import Env  # noqa: PLC0415  # slow, and few settings need it
+
     if type_ is bool and raw.strip().lower() not in (*Env.BOOLEAN_TRUE_STRINGS, *_FALSE):
         raise ValueError
     if type_ is list:

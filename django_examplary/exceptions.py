@@ -33,6 +33,7 @@ of ours; server messages are shortened and cleaned before they get here.
 
 from __future__ import annotations
 
+import copyreg
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
@@ -117,7 +118,8 @@ class ExamplaryAPIError(ExamplaryError):
         return text
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
+        # Its keywords are in there too.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class ExamplaryInvalidRequestError(ExamplaryAPIError):
@@ -197,11 +199,3 @@ class InvalidLaunchToken(SuspiciousOperation):
     Our views catch it: `launch` answers 400, with a page that says to reload, the others 404.
     Out of a view of your own Django answers it with 400, as every SuspiciousOperation.
     """
-
-
-def _rebuild(
-    cls: type[ExamplaryError], args: tuple[Any, ...], state: dict[str, Any]
-) -> ExamplaryError:
-    error = cls.__new__(cls, *args)
-    error.__dict__.update(state)
-    return error

@@ -145,6 +145,8 @@ class Flow:
     documented: ClassVar[bool] = True
     #: Only answered by Examplary's staging environment so far.
     prerelease: ClassVar[bool] = False
+    #: Whether the API documents that the session ends by itself.
+    completes: ClassVar[bool] = True
     #: Browser features that the frame is allowed to use (its `allow` attribute).
     permissions_policy: ClassVar[tuple[str, ...]] = ()
 
@@ -197,11 +199,6 @@ class Flow:
         return cls(**known, extra=extra)
 
     @property
-    def completes(self) -> bool:
-        """Whether the API documents that the session ends by itself."""
-        return True
-
-    @property
     def presets(self) -> dict[str, Any]:
         """The presets as the API takes them; None and empty texts are left out."""
         given = {name: getattr(self, name) for name in self._rules}
@@ -241,7 +238,7 @@ class EditRubric(Flow):
     rubric: Rubric | None = None
 
     @property
-    def completes(self) -> bool:
+    def completes(self) -> bool:  # type: ignore[override]  # the one flow whose presets decide it
         # Without its Done button there is no documented way to finish.
         return self.show_done_button is not False
 
@@ -270,22 +267,16 @@ class MarkAnswer(Flow):
     documented = False
     # The page asks for this role on the exam; that `examId` is how the exam is named is a guess.
     needs = Access("exam_id", "editor")
-
-    @property
-    def completes(self) -> bool:
-        return False
+    completes = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class EditExam(Flow):
     slug = "edit-exam"
     needs = Access("exam_id", "editor")
+    completes = False
 
     exam_id: AnyExamId
-
-    @property
-    def completes(self) -> bool:
-        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,28 +297,23 @@ class PracticeSpaceStudent(Flow):
     slug = "practice-space-student"
     audience = "student"
     needs = Access("practice_space_id", "participant")
+    completes = False
     permissions_policy = ("microphone",)
 
     practice_space_id: PracticeSpaceId
-
-    @property
-    def completes(self) -> bool:
-        return False
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnknownFlow(Flow):
     """A flow that was released after this package: presets are `extra`, outputs are `raw`."""
 
+    completes = False
+
     name: str
 
     @property
     def slug(self) -> str:  # type: ignore[override]  # the one flow whose slug is data
         return self.name
-
-    @property
-    def completes(self) -> bool:
-        return False
 
 
 #: The flows by their name in the API.

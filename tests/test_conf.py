@@ -69,8 +69,8 @@ def unset(settings, monkeypatch):
         ("EXAMPLARY_REVOKE_ON_LOGOUT", "false", "True or False"),
         ("EXAMPLARY_LOCALES", {"nb": 1}, "a mapping from texts to texts"),
         ("EXAMPLARY_ACTOR_PROFILE", {}, "a callable, or the dotted path of one"),
-        ("EXAMPLARY_THEME", [], "a callable or a Mapping, or the dotted path of one"),
-        ("EXAMPLARY_THEME", f"{__name__}.DESCRIBE", "a callable or a Mapping, or the"),
+        ("EXAMPLARY_THEME", [], "a callable or a Mapping or a Theme, or the dotted path"),
+        ("EXAMPLARY_THEME", f"{__name__}.DESCRIBE", "a callable or a Mapping or a Theme, or the"),
     ],
 )
 def test_setting_of_a_wrong_type_is_an_error_without_its_value(settings, name, value, what):

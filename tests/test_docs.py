@@ -421,8 +421,8 @@ def describe(flow: type[Flow]) -> list[str]:
         if isinstance(value, property)
     ]
     need = f"`{flow.needs.role}` of `{flow.needs.preset}`" if flow.needs else ""
-    # On the class, to have no need of presets.
-    completes = flow.completes.fget(mock.Mock(show_done_button=None))  # type: ignore[attr-defined]
+    # On the class, to have no need of presets; a property says so of what comes without any.
+    completes = bool(flow.completes)
     availability = "staging only" if flow.prerelease else "production"
     return [
         f"`{flow.slug}`",
@@ -444,7 +444,7 @@ TYPES = {
     "bool": "Truth",
     "Mapping[str, str]": "Mapping",
     "Callable[..., Any] | None": "Callable or dotted path",
-    "Mapping[str, Any] | Callable[..., Any]": "Mapping, callable or dotted path",
+    "Mapping[str, Any] | Theme | Callable[..., Any]": "Mapping, callable or dotted path",
 }
 
 

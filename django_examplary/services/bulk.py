@@ -13,7 +13,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -199,7 +199,6 @@ class _Run:
         finally:
             # Whoever ends the run, what Examplary has made by then is kept.
             self._release()
-            wait(self._calls)
             self._settled += [(claim, call) for call, claim in self._calls.items()]
             for claim, call in self._settled:
                 error = call.exception()

@@ -36,8 +36,8 @@ def grant_access(
     """Give the user at least `role` on an exam or a space, and return the user's actor.
 
     Looks first: a role that is as good or better, or that this release does not know, stays as it
-    is. A user without an actor is
-    provisioned, as a student for `participant` and as a teacher for more.
+    is. A user without an actor is provisioned, as a student for `participant` and as a teacher for
+    more.
     """
     refuse_transaction("grant_access")
     client = client or get_client()

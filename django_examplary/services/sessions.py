@@ -24,7 +24,13 @@ from django.utils.crypto import get_random_string
 from django.views.decorators.debug import sensitive_variables
 
 from django_examplary import signals
-from django_examplary.client import PRODUCTION_URL, ExamplaryClient, latest, time_limit
+from django_examplary.client import (
+    PRODUCTION_URL,
+    ExamplaryClient,
+    is_loopback,
+    latest,
+    time_limit,
+)
 from django_examplary.conf import conf
 from django_examplary.data import EmbedSession, Theme
 from django_examplary.exceptions import (
@@ -74,7 +80,7 @@ LIFETIME = timedelta(days=7)
 
 # Stricter than any URL parser: no credentials, no upper case, no backslash, ASCII only.
 EMBED_URL = re.compile(
-    r"(?P<origin>(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[::1\])(:\d+)?)"
+    r"(?P<origin>(?P<scheme>https?)://([a-z0-9.-]+|\[::1\])(:\d+)?)"
     r"([/?#][!-\[\]-~]{0,2000})?"
 )
 
@@ -318,12 +324,11 @@ def embed_origin(url: str) -> str:
     that frames it.
     """
     problem = "is not an absolute https URL"
-    if match := EMBED_URL.fullmatch(url):
-        loopback = re.fullmatch(r"localhost|127(\.\d{1,3}){3}|\[::1\]", match["host"])
-        if match["scheme"] == "https" or (loopback and settings.DEBUG):
-            if match["origin"] in conf.EXAMPLARY_EMBED_ORIGINS:
-                return match["origin"]
-            problem = "is not of an origin listed in EXAMPLARY_EMBED_ORIGINS"
+    match = EMBED_URL.fullmatch(url)
+    if match and (match["scheme"] == "https" or (settings.DEBUG and is_loopback(url))):
+        if match["origin"] in conf.EXAMPLARY_EMBED_ORIGINS:
+            return match["origin"]
+        problem = "is not of an origin listed in EXAMPLARY_EMBED_ORIGINS"
     raise ExamplaryEmbedURLError(f"Examplary gave an embed URL that {problem}.")
 
 

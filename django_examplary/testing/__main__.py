@@ -36,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--staging", action="store_true", help="allow the take-exam flow")
     options = parser.parse_args(arguments)
     fake = FakeExamplary(api_key=options.api_key, staging=options.staging)
-    run(fake, host=options.host, port=options.port, ready=_welcome)
+    try:
+        run(fake, host=options.host, port=options.port, ready=_welcome)
+    except OSError as error:
+        parser.error(f"{error}: choose another --port, or 0 for any that is free")
 
 
 if __name__ == "__main__":

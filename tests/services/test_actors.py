@@ -162,6 +162,16 @@ def test_api_that_wants_to_be_asked_later_leaves_the_user_as_before(
     assert ExamplaryActor.objects.get().state == State.PENDING
 
 
+def test_profile_may_refuse_a_user_in_the_words_of_the_api(fake, teacher, settings):
+    def profile(user):
+        raise ExamplaryValidationError("email", "pupils have none")
+
+    settings.EXAMPLARY_ACTOR_PROFILE = profile
+    with pytest.raises(ExamplaryValidationError, match="email: pupils have none"):
+        services.provision_actor(teacher)
+    assert ExamplaryActor.objects.get().last_error == "email: pupils have none"
+
+
 def test_profile_that_is_none_is_told_of(fake, teacher, settings):
     settings.EXAMPLARY_ACTOR_PROFILE = lambda user: {"email": user.email}
     with pytest.raises(ExamplaryConfigurationError, match="gave a dict, and no ActorProfile"):

@@ -320,6 +320,13 @@ def test_main_says_what_to_set(monkeypatch, capsys):
     assert f"EXAMPLARY_EMBED_ORIGINS={fake.base_url}" in printed
 
 
+def test_main_says_what_to_do_about_a_taken_port(capsys):
+    with serve() as server, pytest.raises(SystemExit) as caught:
+        main(["--port", str(urlsplit(server.url).port)])
+    assert caught.value.code == 2
+    assert "choose another --port" in capsys.readouterr().err
+
+
 def test_command_runs_alone():
     with subprocess.Popen(
         [sys.executable, "-m", "django_examplary.testing", "--port", "0"],
