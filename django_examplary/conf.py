@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from django_examplary.data import Theme
 from django_examplary.exceptions import ExamplaryConfigurationError
+
+if TYPE_CHECKING:
+    from django_examplary.data import Theme
 
 T = TypeVar("T")
 
@@ -67,6 +69,8 @@ class Settings:
     @property
     def EXAMPLARY_THEME(self) -> Mapping[str, Any] | Theme | Callable[..., Any]:
         """A mapping or a `Theme`, or a callable (or its dotted path) from a request to one."""
+        from django_examplary.data import Theme  # noqa: PLC0415  # slow, and start-up needs none
+
         return self._callable("EXAMPLARY_THEME", Mapping, Theme) or {}
 
     @property
