@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import OperationalError, connections, router, transaction
 from django.db.models import Model, QuerySet
@@ -18,13 +18,15 @@ from django.dispatch import Signal
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
-from django_examplary.client import ExamplaryClient, time_limit
 from django_examplary.conf import conf
 from django_examplary.models import (
     ExamplaryActor,
     ExamplarySession,
     ExamplarySessionQuerySet,
 )
+
+if TYPE_CHECKING:
+    from django_examplary.client import ExamplaryClient
 
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., Any])
@@ -61,6 +63,8 @@ def _client(
     max_retries: int,
     pool_size: int,
 ) -> ExamplaryClient:
+    from django_examplary.client import ExamplaryClient  # noqa: PLC0415  # slow; the admin needs none
+
     return ExamplaryClient(
         api_key,
         base_url=base_url,
@@ -107,6 +111,8 @@ def commit(work: Callable[[], T]) -> T:
 
 def announce(signal: Signal, sender: type[Model], **facts: Any) -> None:
     """Send a signal. What its receivers ask of the API is not in the time that the caller has."""
+    from django_examplary.client import time_limit  # noqa: PLC0415  # as above
+
     with time_limit(None):
         signal.send_robust(sender, **facts)
 

@@ -137,3 +137,15 @@ sys.exit(os.waitpid(pid, 0)[1] != 0)
     ended = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
     assert ended.returncode == 0
     assert len(fake.requests) == 1
+
+
+def test_start_up_loads_no_client():
+    """Nor does the admin, which is there in every process."""
+    script = (
+        "import sys, django; django.setup();"
+        "assert 'django_examplary.admin' in sys.modules;"
+        "sys.exit('django_examplary.client' in sys.modules)"
+    )
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    command = [sys.executable, "-c", script]
+    assert subprocess.run(command, env=environment, check=False).returncode == 0
