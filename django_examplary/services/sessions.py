@@ -84,7 +84,8 @@ EMBED_URL = re.compile(
     r"([/?#][!-\[\]-~]{0,2000})?"
 )
 
-_JSON = ("presets", "theme", "metadata", "outputs")
+#: All that a launch looks at in a stored session.
+_LAUNCHED = ("status", "expires_at", "embed_url")
 
 _SIGNALS: Mapping[str, Signal] = {
     Status.COMPLETED: signals.session_completed,
@@ -132,7 +133,7 @@ def open_session(
     origin = conf.EXAMPLARY_SITE_ORIGIN or origin
     if not origin:
         raise ExamplaryValidationError("origin", "is required while EXAMPLARY_SITE_ORIGIN is empty")
-    return _launch(user, request, origin, client)
+    return _launch(user, request, origin, client, session_rows())
 
 
 def launch_session(
@@ -140,11 +141,11 @@ def launch_session(
 ) -> ExamplarySession:
     """Do for a launch request what `open_session` does for a flow.
 
-    The JSON of a stored session is loaded when it is first looked at: launches are many, and it is
-    most of their time. Raises ExamplarySessionEndedError when the request is for one stored session
-    and that is over.
+    Of a stored session little more than the URL is loaded, because launches are many; the rest is
+    when it is first looked at. Raises ExamplarySessionEndedError when the request is for one stored
+    session and that is over.
     """
-    return _launch(user, request, origin, client, without=_JSON)
+    return _launch(user, request, origin, client, session_rows().only(*_LAUNCHED))
 
 
 def _launch(
@@ -152,12 +153,13 @@ def _launch(
     request: LaunchRequest,
     origin: str,
     client: ExamplaryClient | None,
-    *,
-    without: tuple[str, ...] = (),
+    rows: ExamplarySessionQuerySet,
 ) -> ExamplarySession:
     if not user.is_active:
         raise ExamplaryNotProvisionedError("An inactive user opens no sessions.")
-    session = _sessions(user, request, origin).defer(*without).first()
+    # One at most has an open key: there is nothing to sort, which would take a third longer.
+    found = rows.filter(open_key__isnull=False, **_wanted(user, request, origin))
+    session = next(iter(found), None)
     if session is not None and _is_usable(session):
         return session
     if request.session_id:
@@ -207,7 +209,8 @@ def _discard(remote: EmbedSession, client: ExamplaryClient) -> None:
 
 def find_session(user: Any, request: LaunchRequest, *, origin: str) -> ExamplarySession | None:
     """Return the newest session of this user for a launch request, whatever its status."""
-    return _sessions(user, request, origin).select_related("actor").first()
+    found = session_rows().filter(**_wanted(user, request, origin))
+    return found.select_related("actor").order_by("-created_at").first()
 
 
 def verify_session(
@@ -332,12 +335,11 @@ def embed_origin(url: str) -> str:
     raise ExamplaryEmbedURLError(f"Examplary gave an embed URL that {problem}.")
 
 
-def _sessions(user: Any, request: LaunchRequest, origin: str) -> ExamplarySessionQuerySet:
-    """The sessions of this user for a launch request, the newest first."""
-    wanted: dict[str, Any] = {"pk": request.session_id}
-    if not request.session_id:
-        wanted = {"fingerprint": request.fingerprint(origin)}
-    return session_rows().filter(actor__user=user, **wanted).order_by("-created_at")
+def _wanted(user: Any, request: LaunchRequest, origin: str) -> dict[str, Any]:
+    """What tells the sessions of this user for a launch request from all others."""
+    if request.session_id:
+        return {"actor__user": user, "pk": request.session_id}
+    return {"actor__user": user, "fingerprint": request.fingerprint(origin)}
 
 
 def _reload(session: ExamplarySession) -> None:
@@ -349,7 +351,7 @@ def _reload(session: ExamplarySession) -> None:
 
 
 def _is_usable(session: ExamplarySession) -> bool:
-    if session.open_key is None or not session.lives_for(MARGIN):
+    if not session.lives_for(MARGIN):
         return False
     try:
         embed_origin(session.embed_url)
