@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, router, transaction
+from django.db import Error, router, transaction
 from django.db.models import QuerySet
 from django.db.models.signals import post_save, pre_delete
 
@@ -45,22 +45,21 @@ def revoke_when_deactivated(instance: Any, **kwargs: Any) -> None:
 
 def revoke_when_signed_out(user: Any, **kwargs: Any) -> None:
     """At Examplary too, and at once: the next person may sit down at the same computer."""
-    if user is None or not conf.EXAMPLARY_REVOKE_ON_LOGOUT:
-        return
     try:
+        if user is None or not conf.EXAMPLARY_REVOKE_ON_LOGOUT:
+            return
         with transaction.atomic(using=router.db_for_write(ExamplaryActor)):
             sessions = [each for actor in _actors(user) for each in services.revoke_sessions(actor)]
-    except DatabaseError:
+        transaction.on_commit(
+            # Not a partial: Django 5.2 asks for the name of what went wrong.
+            lambda: _revoke(sessions),
+            using=router.db_for_write(ExamplaryActor),
+            # Outside of a transaction this is before Django signs the user out.
+            robust=True,
+        )
+    except (Error, ImproperlyConfigured):
         # Raised from here it would keep the user signed in.
         logger.exception("operation=revoke")
-        return
-    transaction.on_commit(
-        # Not a partial: Django 5.2 asks for the name of what went wrong.
-        lambda: _revoke(sessions),
-        using=router.db_for_write(ExamplaryActor),
-        # Outside of a transaction this is before Django signs the user out.
-        robust=True,
-    )
 
 
 def _actors(user: Any) -> QuerySet[ExamplaryActor]:

@@ -5,7 +5,7 @@ import time
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import Group, User
-from django.db import OperationalError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from django_examplary import services
 from django_examplary.flows import GenerateExam
@@ -130,16 +130,41 @@ def test_signing_out_succeeds_whatever_goes_wrong(
     assert session.revoke_pending
 
 
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
 def test_signing_out_succeeds_while_the_database_does_not_answer(
-    fake, client, teacher, session, settings, monkeypatch, caplog
+    fake, client, teacher, session, settings, monkeypatch, caplog, error
 ):
     def revoke_sessions(actor):
-        raise OperationalError("the server has gone away")
+        raise error("the server has gone away")
 
     settings.EXAMPLARY_REVOKE_ON_LOGOUT = True
     monkeypatch.setattr("django_examplary.services.revoke_sessions", revoke_sessions)
     client.force_login(teacher)
     client.post("/accounts/logout/")
+    assert "_auth_user_id" not in client.session
+    assert "operation=revoke" in caplog.text
+
+
+def test_signing_out_succeeds_with_a_wrong_setting(client, teacher, settings, caplog):
+    settings.EXAMPLARY_REVOKE_ON_LOGOUT = "no"
+    client.force_login(teacher)
+    client.post("/accounts/logout/")
+    assert "_auth_user_id" not in client.session
+    assert "EXAMPLARY_REVOKE_ON_LOGOUT must be True or False" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_signing_out_succeeds_on_a_connection_that_does_not_commit(
+    client, teacher, settings, caplog
+):
+    settings.EXAMPLARY_REVOKE_ON_LOGOUT = True
+    client.force_login(teacher)
+    transaction.set_autocommit(False)
+    try:
+        client.post("/accounts/logout/")
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
     assert "_auth_user_id" not in client.session
     assert "operation=revoke" in caplog.text
 
