@@ -7,6 +7,7 @@ only. A browser says *when* to ask the API, never what became of a session.
 
 from __future__ import annotations
 
+import functools
 import logging
 import uuid
 from collections.abc import Callable
@@ -61,11 +62,24 @@ View = Callable[..., HttpResponse]
 
 def _endpoint(view: View) -> View:
     """What all four share: they judge for themselves who is signed in, their answers are for one
-    user and no cache, and no transaction is open while they ask the API."""
+    user and no cache, no transaction is open while they ask the API, and what is not set up right
+    is told in a page of ours."""
+    view = _explain_failures(view)
     view = cache_control(no_store=True, private=True)(view)
     view = xframe_options_sameorigin(view)
     view = non_atomic(view)
     return login_not_required(view)
+
+
+def _explain_failures(view: View) -> View:
+    @functools.wraps(view)
+    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return view(request, *args, **kwargs)
+        except (ExamplaryError, ImproperlyConfigured) as error:
+            return _failure(request, error)
+
+    return answer
 
 
 @require_GET
@@ -86,10 +100,7 @@ def launch(request: HttpRequest, token: str) -> HttpResponse:
     if request.headers.get("Sec-Fetch-Dest") == "document":
         # In a window of its own there is no page around it to report to.
         wanted = replace(wanted, mode="redirect")
-    try:
-        session = launch_session(request.user, wanted, origin=_site_origin(request))
-    except (ExamplaryError, ImproperlyConfigured) as error:
-        return _failure(request, error)
+    session = launch_session(request.user, wanted, origin=_site_origin(request))
     response = HttpResponseRedirect(session.embed_url)
     # Django's default would strip the Referer that embeds may be allowed by.
     response["Referrer-Policy"] = "strict-origin-when-cross-origin"
@@ -177,8 +188,6 @@ def _answer(
         session = service(session)
     except ExamplaryNotFoundError:
         return _problem(request, "ended", status=410)
-    except (ExamplaryError, ImproperlyConfigured) as error:
-        return _failure(request, error)
     if _wants_json(request):
         return JsonResponse(
             {"status": session.status, "outputs": session.outputs, "redirect": session.next_url}

@@ -217,14 +217,37 @@ def test_profile_that_cannot_be_made_is_a_designed_page(signed_in, teacher, sett
     assert "lambda user: 1 / 0" in caplog.text
 
 
-def test_session_that_examplary_does_not_know_is_over(fake, signed_in, teacher, launched):
+@pytest.mark.parametrize("view", ["launch", "sync", "close"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("EXAMPLARY_LAUNCH_MAX_AGE", "3600"), ("EXAMPLARY_SITE_ORIGIN", 5)]
+)
+def test_wrong_setting_is_a_designed_page(
+    signed_in, teacher, launched, settings, view, name, value
+):
+    setattr(settings, name, value)
+    call = signed_in.get if view == "launch" else signed_in.post
+    response = call(url(view, teacher))
+    assert (response.status_code, problem(response)) == (500, "misconfigured")
+
+
+def test_session_that_is_gone_is_over(fake, signed_in, teacher, launched):
     fake.sessions.clear()
     sync = url("sync", teacher, next_url="/exams/")
-    response = signed_in.post(sync, headers=JSON)
-    assert (response.status_code, response.json()["reason"]) == (410, "ended")
-    assert problem(signed_in.post(sync)) == "ended"
+    assert signed_in.post(sync, headers=JSON).json()["status"] == "revoked"
     signed_in.get(url("launch", teacher, next_url="/exams/"))
     assert len(fake.sessions) == 1
+
+
+def test_session_of_another_key_is_over_for_whoever_has_it_open(
+    fake, signed_in, teacher, launched, wrong_key
+):
+    sync = url("sync", teacher, next_url="/exams/")
+    with wrong_key():
+        response = signed_in.post(sync, headers=JSON)
+        assert (response.status_code, response.json()["reason"]) == (410, "ended")
+        assert problem(signed_in.post(sync)) == "ended"
+        signed_in.get(url("launch", teacher, next_url="/exams/"))
+        assert len(fake.sessions) == 1
 
 
 def test_uncertain_user_is_asked_to_come_back(fake, signed_in, teacher, settings):
