@@ -15,7 +15,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, cast, get_args
 
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import Error, IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -294,7 +294,7 @@ def store_actor(actor: ExamplaryActor, remote: User, profile: ActorProfile) -> N
         )
         release_actor(actor, error)
         raise error from None
-    except DatabaseError:
+    except Error:
         _log_lost_id(actor, remote, "not-stored")
         raise
     if not kept:

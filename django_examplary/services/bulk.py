@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
@@ -197,13 +197,13 @@ class _Run:
                     yield self.result
                 self._claim()
         finally:
-            # Whoever ends the run, what Examplary has made by then is kept.
-            self._release()
+            # Whoever ends the run, what Examplary has made by then is kept, or logged where the
+            # database keeps nothing: each by itself.
             self._settled += [(claim, call) for call, claim in self._calls.items()]
-            for claim, call in self._settled:
-                error = call.exception()
-                if error is None or isinstance(error, ExamplaryError):
-                    self._record(claim, call)
+            with ExitStack() as last:
+                for claim, call in self._settled:
+                    last.callback(self._save, claim, call)
+                last.callback(self._release)
             self.result.pause = self._gate.paused()
 
     def _claim(self) -> None:
@@ -289,6 +289,11 @@ class _Run:
             return True
         self._ready.appendleft(claim)
         return False
+
+    def _save(self, claim: _Claim, call: Future[User]) -> None:
+        error = call.exception()
+        if error is None or isinstance(error, ExamplaryError):
+            self._record(claim, call)
 
     def _record(self, claim: _Claim, call: Future[User]) -> None:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from django.db import OperationalError, connections, router, transaction
+from django.db import InterfaceError, OperationalError, connections, router, transaction
 from django.db.models import Model, QuerySet
 from django.db.transaction import TransactionManagementError
 from django.dispatch import Signal
@@ -99,11 +99,17 @@ def commit(work: Callable[[], T]) -> T:
     """Run a short piece of work in a transaction, and again if the database gave up on it.
 
     Every database does when many want the same rows: it ends a deadlock, or waits in vain for a
-    lock.
+    lock. It may also have closed the connection while Examplary was asked.
     """
     for pause in (0.01, 0.05, 0.1, 0.2, 0.4):
-        with contextlib.suppress(OperationalError), transaction.atomic(using=database()):
+        with (
+            contextlib.suppress(OperationalError, InterfaceError),
+            transaction.atomic(using=database()),
+        ):
             return work()
+        connection = transaction.get_connection(database())
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
         time.sleep(random.uniform(0, pause))  # noqa: S311  # jitter, no secret
     with transaction.atomic(using=database()):
         return work()

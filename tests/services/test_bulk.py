@@ -452,6 +452,35 @@ def test_calls_under_way_are_recorded_though_one_of_them_breaks(fake, monkeypatc
     ]
 
 
+def test_run_that_breaks_leaves_no_claims(fake):
+    make_users(12)
+
+    def progress(result):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        provision(concurrency=4, rate=1, progress=progress)
+    assert {state for _, state in states()} == {State.ACTIVE, State.PENDING}
+
+
+def test_run_that_the_database_ends_loses_no_id(fake, monkeypatch, caplog):
+    make_users(4)
+    commit = actors.commit
+
+    def commit_until_users_are_made(work):
+        if fake.calls("POST", "/users"):
+            raise OperationalError("the server has gone away")
+        return commit(work)
+
+    monkeypatch.setattr(actors, "commit", commit_until_users_are_made)
+    with pytest.raises(OperationalError):
+        provision(concurrency=4)
+
+    made = [made for made, user in fake.users.items() if user["email"].startswith("user")]
+    assert len(made) == 4
+    assert [examplary_id for examplary_id in made if examplary_id not in caplog.text] == []
+
+
 def test_claim_that_was_lost_while_it_waited_is_not_sent(fake, teacher, monkeypatch):
     monkeypatch.setattr(bulk, "renew_claim", lambda actor: False)
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import OperationalError, connection, connections, transaction
+from django.db import InterfaceError, OperationalError, connection, connections, transaction
 from django.db.transaction import TransactionManagementError
 
 from django_examplary import services
@@ -38,6 +38,47 @@ def test_commit_gives_up_too():
 
     with pytest.raises(OperationalError, match="disk full"):
         commit(work)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+def test_commit_gets_a_new_connection_where_the_old_one_is_lost(error, monkeypatch):
+    lost = [True]
+    close = connection.close_if_unusable_or_obsolete
+    monkeypatch.setattr(
+        connection, "close_if_unusable_or_obsolete", lambda: (lost.clear(), close())
+    )
+
+    def work():
+        if lost:
+            raise error("the connection is closed")
+        return User.objects.create_user("ann")
+
+    assert commit(work) == User.objects.get()
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no connection to lose")
+@pytest.mark.django_db(transaction=True)
+def test_connection_that_the_server_has_closed_loses_nothing(
+    fake, teacher, monkeypatch
+):  # pragma: no cover  # see above
+    """As it does when it fails over, or was idle for too long while Examplary was asked."""
+    postgresql = connection.vendor == "postgresql"
+    client = services.get_client()
+    create_user = client.create_user
+
+    def create_user_and_lose_the_connection(**profile):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()" if postgresql else "SELECT CONNECTION_ID()")
+            (number,) = cursor.fetchone()
+        other = connection.copy()
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)" if postgresql else "KILL %s", [number])
+        other.close()
+        return create_user(**profile)
+
+    monkeypatch.setattr(client, "create_user", create_user_and_lose_the_connection)
+    assert services.provision_actor(teacher).is_active
 
 
 # Transactions
