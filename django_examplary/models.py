@@ -117,6 +117,8 @@ class ExamplarySession(models.Model):
         max_length=128, unique=True, null=True, editable=False
     )
     status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.CREATING)
+    #: The `fingerprint` of the client that last met the session at Examplary.
+    known_to = models.CharField(max_length=64, blank=True, editable=False, serialize=False)
     remote_status = models.CharField(_("status at Examplary"), max_length=64, blank=True)
     outputs = models.JSONField(_("outputs"), default=dict)
     next_url = models.TextField(_("page to go on to"), blank=True)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import gc
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -57,6 +58,23 @@ def fake(settings) -> Iterator[FakeExamplary]:
         settings.EXAMPLARY_EMBED_ORIGINS = [server.url]
         settings.DEBUG = True  # Embeds may come over http then, from this machine.
         yield server.fake
+
+
+@pytest.fixture
+def wrong_key(fake, settings) -> Callable[[], AbstractContextManager[None]]:
+    """Give a context in which the settings have a key that is of another workspace."""
+
+    @contextmanager
+    def change() -> Iterator[None]:
+        right, sessions = settings.EXAMPLARY_API_KEY, dict(fake.sessions)
+        fake.api_key = settings.EXAMPLARY_API_KEY = "examp_of_another_workspace_00000000"
+        fake.sessions.clear()
+        yield
+        fake.api_key = settings.EXAMPLARY_API_KEY = right
+        fake.sessions.clear()
+        fake.sessions |= sessions
+
+    return change
 
 
 @pytest.fixture

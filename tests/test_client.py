@@ -823,6 +823,17 @@ def test_client_is_a_context_manager_and_hides_the_key(server):
     client.close()
 
 
+def test_fingerprint_tells_apis_and_keys_apart():
+    def fingerprint(key, url):
+        return ExamplaryClient(key, base_url=url).fingerprint
+
+    urls = ("https://api.examplary.ai", "https://api-staging.examplary.ai")
+    fingerprints = {fingerprint(key, url) for key in ("one", "two") for url in urls}
+    assert len(fingerprints) == 4
+    assert {len(each) for each in fingerprints} == {64}
+    assert fingerprint("one", urls[0]) in fingerprints
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [

@@ -155,6 +155,10 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "known_to",
+                    models.CharField(blank=True, editable=False, max_length=64, serialize=False),
+                ),
+                (
                     "remote_status",
                     models.CharField(blank=True, max_length=64, verbose_name="status at Examplary"),
                 ),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from django.db import DatabaseError, transaction
+from django.db import Error, transaction
 from django.db.models import F, ProtectedError, Q, RestrictedError
 from django.utils import timezone
 
@@ -39,11 +39,8 @@ from django_examplary.services.connections import (
 )
 from django_examplary.services.sessions import (
     LIFETIME,
-    end_forgotten,
     end_session,
     finish_revocation,
-    forget_revocation,
-    is_past_expiry,
     learn_outcome,
     revoke_remote,
 )
@@ -57,9 +54,9 @@ _PAGE = 100
 _HOPELESS = (ExamplaryAuthenticationError, ExamplaryUnavailableError)
 # So would what comes after so many failures in a row.
 _MAX_FAILURES = 10
-_FORGOTTEN = (
-    "Examplary knows none of the sessions that are open. Are EXAMPLARY_API_KEY and "
-    "EXAMPLARY_API_URL still those that they were opened with?"
+_UNKNOWN = (
+    "Examplary does not know the session. Are EXAMPLARY_API_KEY and EXAMPLARY_API_URL still those "
+    "that it was opened with?"
 )
 
 
@@ -92,9 +89,8 @@ def sweep_sessions(
 
     `limit` bounds how many sessions are asked about; those that were not asked about for longest
     come first, whatever came of it. From its second day on a session is asked about once an hour.
-    Sessions that Examplary does not know end, unless it knows none of those that are open. With
-    `dry_run` the numbers say what a sweep would touch, and nothing is asked or changed. The sweep
-    ends early when `should_stop()` says so or the API will answer nothing.
+    With `dry_run` the numbers say what a sweep would touch, and nothing is asked or changed. The
+    sweep ends early when `should_stop()` says so or the API will answer nothing.
 
     Raises ExamplaryConfigurationError, after it has done what needs no API.
     """
@@ -118,27 +114,24 @@ def sweep_sessions(
     session_rows().filter(revoke_pending=True, created_at__lt=too_late).update(revoke_pending=False)
     sweep.pruned = _prune()
     client = client or get_client()
-    known, failures = False, 0
-    forgotten: list[ExamplarySession] = []
+    failures = 0
     for session in _read(list(found)):
         if should_stop():
             sweep.stopped = ASKED_TO_STOP
             break
         try:
-            known = _sweep(session, sweep, client) or known
+            _sweep(session, sweep, client)
         except ExamplarySessionEndedError:
             continue  # Erased meanwhile.
-        except ExamplaryNotFoundError:
-            forgotten.append(session)
-            if not known and len(forgotten) >= _MAX_FAILURES:
-                break
-        except (ExamplaryError, DatabaseError) as error:
+        except (ExamplaryError, Error) as error:
             # The others come first the next time.
             session_rows().filter(pk=session.pk).update(asked_at=timezone.now())
             sweep.failed += 1
             failures += 1
             # What a database says may quote the row, which holds what opens the session.
             reason = str(error) if isinstance(error, ExamplaryError) else type(error).__name__
+            if isinstance(error, ExamplaryNotFoundError):
+                reason = _UNKNOWN
             logger.warning("operation=sweep session=%s error=%s", session.pk, reason)
             if isinstance(error, _HOPELESS) or failures >= _MAX_FAILURES:
                 sweep.stopped = reason
@@ -146,13 +139,6 @@ def sweep_sessions(
         else:
             failures = 0
         progress(sweep)
-    if known:
-        for session in forgotten:
-            _forget(session, sweep)
-    elif unknown := [session for session in forgotten if session.is_open]:
-        # The key, or the API, may be the wrong one, and no outcome could be learnt afterwards.
-        sweep.failed += len(unknown)
-        sweep.stopped = sweep.stopped or _FORGOTTEN
     return sweep
 
 
@@ -235,8 +221,7 @@ def _prune() -> int:
         return pruned
 
 
-def _sweep(session: ExamplarySession, sweep: Sweep, client: ExamplaryClient) -> bool:
-    """Return whether Examplary knows the session."""
+def _sweep(session: ExamplarySession, sweep: Sweep, client: ExamplaryClient) -> None:
     status = session.status
     try:
         if session.is_open and not (session.actor and session.actor.user.is_active):
@@ -244,42 +229,22 @@ def _sweep(session: ExamplarySession, sweep: Sweep, client: ExamplaryClient) -> 
         if session.revoke_pending:
             finish_revocation(session, client)
             sweep.revoked += 1
-            known = True
         else:
-            known = _verify(session, client)
+            _verify(session, client)
             sweep.verified += 1
     finally:
         if session.status != status:
             sweep.count_end(session)
-    return known and session.examplary_id is not None
 
 
-def _verify(session: ExamplarySession, client: ExamplaryClient) -> bool:
+def _verify(session: ExamplarySession, client: ExamplaryClient) -> None:
     try:
         learn_outcome(session, client)
-    except ExamplaryNotFoundError:
-        if not is_past_expiry(session):
-            raise
-        end_forgotten(session)
     except ExamplaryError:
         if session.created_at > timezone.now() - 2 * LIFETIME:
             raise
         # It has been over for a week, and if there is an outcome nobody can tell us.
         end_session(session, Status.EXPIRED)
-    else:
-        return True
-    return False
-
-
-def _forget(session: ExamplarySession, sweep: Sweep) -> None:
-    if session.is_open:
-        with contextlib.suppress(ExamplarySessionEndedError):
-            end_forgotten(session)
-            sweep.verified += 1
-            sweep.count_end(session)
-    else:
-        forget_revocation(session)
-        sweep.revoked += 1
 
 
 def _read(keys: list[Any]) -> Iterator[ExamplarySession]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError
+from django.db.models import Q
 from django.dispatch import Signal
 from django.urls import reverse
 from django.utils import timezone
@@ -190,7 +191,7 @@ def _fill(
         remote = _create_remote(session, actor, flow, request, origin, client)
         try:
             embed_origin(remote.embed_url)
-            _store(session, remote)
+            _store(session, remote, client)
         except (ExamplaryEmbedURLError, ExamplaryNotReadyError):
             _discard(remote, client)
             raise
@@ -225,8 +226,8 @@ def verify_session(
     not asked again, whatever came of that; the session is returned as it is known.
 
     Raises ExamplaryError when the API cannot be asked; the session stays open. So it does with
-    ExamplaryNotFoundError: it is not launched again, and a sweep tells a session that is gone from
-    an API key that is of another workspace.
+    ExamplaryNotFoundError, when another API or key than knew the session does not know it; but it
+    is not launched again.
     """
     if not session.is_open:
         return session
@@ -243,21 +244,19 @@ def verify_session(
     try:
         learn_outcome(session, client or get_client())
     except ExamplaryNotFoundError:
-        if is_past_expiry(session):
-            end_forgotten(session)
-        elif session_rows().open().filter(pk=session.pk).update(open_key=None):
+        if session_rows().open().filter(pk=session.pk).update(open_key=None):
             raise
-        else:
-            # Another caller has ended it meanwhile, and had it deleted.
-            _reload(session)
+        # Another caller has ended it meanwhile, and had it deleted.
+        _reload(session)
     return session
 
 
 def learn_outcome(session: ExamplarySession, client: ExamplaryClient) -> None:
     """Ask the API about an open session, and store what it says.
 
-    Raises ExamplaryNotFoundError when the API does not know it, and other ExamplaryErrors when it
-    cannot be asked. The session stays open then.
+    What GET says of an expired or deleted session is not documented; gone is gone. Raises
+    ExamplaryError when the API cannot be asked, and ExamplaryNotFoundError when it may be the wrong
+    one. The session stays open then.
     """
     if not session.examplary_id:
         # It came from a fixture, which holds no ids.
@@ -265,26 +264,27 @@ def learn_outcome(session: ExamplarySession, client: ExamplaryClient) -> None:
         return
     try:
         remote = _ask(session, client)
-    except ExamplaryError:
+    except ExamplaryError as error:
+        if isinstance(error, ExamplaryNotFoundError) and _is_final(session, client):
+            end_session(session, Status.EXPIRED if is_past_expiry(session) else Status.REVOKED)
+            return
         session_rows().filter(pk=session.pk).update(asked_at=timezone.now())
         raise
     if not _end_as_told(session, remote):
-        facts = _facts(remote)
+        facts = _facts(session, remote)
         if is_past_expiry(session):
             end_session(session, Status.EXPIRED, **facts)
         else:
             # Any other status is not final: there may be more than are documented.
             session_rows().open().filter(pk=session.pk).update(**facts)
             _reload(session)
-    revoke_remote(session, client, known=True)
+    revoke_remote(session, client)
 
 
-def end_forgotten(session: ExamplarySession) -> None:
-    """End a session that Examplary does not know any more.
-
-    What GET says of an expired or deleted session is not documented; gone is gone.
-    """
-    end_session(session, Status.EXPIRED if is_past_expiry(session) else Status.REVOKED)
+def _is_final(session: ExamplarySession, client: ExamplaryClient) -> bool:
+    """Whether a 404 says that the session is gone: the key of another workspace, and another API,
+    get one too, and when the right one is back there may be a result."""
+    return session.known_to == client.fingerprint or is_past_expiry(session)
 
 
 def close_session(
@@ -300,7 +300,7 @@ def close_session(
     verify_session(session, client=client)
     if session.is_open:
         end_session(session, Status.CLOSED, revoke_pending=True)
-        revoke_remote(session, client, known=True)
+        revoke_remote(session, client)
     return session
 
 
@@ -449,7 +449,8 @@ def _claim(
     try:
         commit(lambda: session.save(force_insert=True, using=database()))
     except IntegrityError:
-        return None
+        # Another caller was faster; or the database had kept it, and was lost before it could say.
+        return session if session_rows().filter(pk=session.pk).exists() else None
     return session
 
 
@@ -494,11 +495,12 @@ def _create_remote(
 
 
 @sensitive_variables("facts", "value")
-def _store(session: ExamplarySession, remote: EmbedSession) -> None:
+def _store(session: ExamplarySession, remote: EmbedSession, client: ExamplaryClient) -> None:
     facts = {
         "status": Status.PENDING,
         "examplary_id": remote.id,
         "embed_url": remote.embed_url,
+        "known_to": client.fingerprint,
         "remote_status": remote.status[:64],
         "expires_at": _expiry(remote),
     }
@@ -558,39 +560,43 @@ def _ask(session: ExamplarySession, client: ExamplaryClient) -> EmbedSession:
     else:
         same_actor = remote.actor in ("", actor.examplary_id)
     if remote.flow == session.flow and same_actor:
+        session.known_to = client.fingerprint
         return remote
     logger.error("operation=verify-session outcome=foreign-answer session=%s", session.pk)
     raise ExamplaryResponseError("The API answered with another user's session.")
 
 
-def _facts(remote: EmbedSession) -> dict[str, Any]:
+def _facts(session: ExamplarySession, remote: EmbedSession) -> dict[str, Any]:
     now = timezone.now()
-    return {"remote_status": remote.status[:64], "verified_at": now, "asked_at": now}
+    return {
+        "known_to": session.known_to,
+        "remote_status": remote.status[:64],
+        "verified_at": now,
+        "asked_at": now,
+    }
 
 
-def _end_as_told(session: ExamplarySession, remote: EmbedSession, **options: Any) -> bool:
+def _end_as_told(session: ExamplarySession, remote: EmbedSession) -> bool:
     """End the session if the API says that it has."""
+    facts = _facts(session, remote)
     if remote.status == "completed":
-        facts = {"outputs": _flattened(remote.outputs), **_facts(remote)}
-        end_session(session, Status.COMPLETED, **facts, **options)
+        end_session(session, Status.COMPLETED, outputs=_flattened(remote.outputs), **facts)
     elif remote.status == "cancelled":
-        end_session(session, Status.CANCELLED, **_facts(remote), **options)
+        end_session(session, Status.CANCELLED, **facts)
     else:
         return False
     return True
 
 
-def end_session(
-    session: ExamplarySession,
-    status: ExamplarySession.Status,
-    *,
-    since: ExamplarySession.Status = Status.PENDING,
-    **facts: Any,
-) -> None:
-    """Move a session from one status to its end, unless somebody else just did, and announce it."""
+def end_session(session: ExamplarySession, status: ExamplarySession.Status, **facts: Any) -> None:
+    """Bring an open session to its end, unless somebody else just did, and announce it."""
+    endable = Q(status=Status.PENDING)
     if status in (Status.COMPLETED, Status.CANCELLED):
-        facts["revoke_pending"] = conf.EXAMPLARY_REVOKE_ON_COMPLETION
-    ending = session_rows().filter(pk=session.pk, status=since)
+        # Its user may have finished just before it was revoked; not if that user is gone.
+        endable |= Q(status=Status.REVOKED, actor__isnull=False)
+        if conf.EXAMPLARY_REVOKE_ON_COMPLETION:
+            facts["revoke_pending"] = True
+    ending = session_rows().filter(endable, pk=session.pk)
     now = timezone.now()
     facts |= {"status": status, "embed_url": "", "open_key": None, "ended_at": now}
     # The database may have kept it, and then have been lost before it could say so.
@@ -602,48 +608,35 @@ def end_session(
         announce(signal, ExamplarySession, session=session, **outputs)
 
 
-def revoke_remote(
-    session: ExamplarySession, client: ExamplaryClient, *, known: bool = False
-) -> None:
+def revoke_remote(session: ExamplarySession, client: ExamplaryClient) -> None:
     """Revoke at Examplary what is to be revoked there. A sweep does so again where that fails."""
     if not session.revoke_pending:
         return
     try:
-        finish_revocation(session, client, known=known)
+        finish_revocation(session, client)
     except ExamplaryError as error:
         logger.warning("operation=revoke session=%s outcome=%s", session.pk, error)
 
 
-def finish_revocation(
-    session: ExamplarySession, client: ExamplaryClient, *, known: bool = False
-) -> None:
+def finish_revocation(session: ExamplarySession, client: ExamplaryClient) -> None:
     """Revoke a session at Examplary.
 
-    Raises ExamplaryNotFoundError when Examplary does not know it: it may be gone, or the API key
-    may be of another workspace. `known` says that it was there a moment ago.
+    Raises ExamplaryError, and ExamplaryNotFoundError when the API may be the wrong one.
     """
     # A row that came from a fixture has no id, and nothing to revoke.
     if session.examplary_id:
         if session.status == Status.REVOKED and session.actor is not None:
-            known = _save_outcome(session, client)
-        client.delete_embed_session(session.examplary_id, missing_ok=known)
-    forget_revocation(session)
-
-
-def forget_revocation(session: ExamplarySession) -> None:
+            _save_outcome(session, client)
+        client.delete_embed_session(session.examplary_id, missing_ok=_is_final(session, client))
     session_rows().filter(pk=session.pk).update(revoke_pending=False)
     session.revoke_pending = False
 
 
-def _save_outcome(session: ExamplarySession, client: ExamplaryClient) -> bool:
-    """Learn what a user may have finished just before the session was revoked here.
-
-    Returns whether Examplary knows the session.
-    """
+def _save_outcome(session: ExamplarySession, client: ExamplaryClient) -> None:
+    """Learn what a user may have finished just before the session was revoked here."""
     try:
         remote = _ask(session, client)
     except (ExamplaryNotFoundError, ExamplaryPermissionError, ExamplaryInvalidRequestError):
         # It will not say, and the URL must stop working all the same.
-        return False
-    _end_as_told(session, remote, since=Status.REVOKED)
-    return True
+        return
+    _end_as_told(session, remote)

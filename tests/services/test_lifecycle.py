@@ -180,8 +180,7 @@ def test_sweep_passes_over_what_is_gone_meanwhile(fake, sessions, monkeypatch):
 
 
 def test_sweep_passes_over_what_is_erased_while_it_asks(fake, sessions):
-    """What has just been read, what is under way, and what Examplary has forgotten."""
-    del fake.sessions[sessions[0].examplary_id]
+    """What has just been read, and what is under way."""
     rest = ExamplarySession.objects.exclude(pk=sessions[1].pk)
 
     def erase(sweep):
@@ -189,7 +188,7 @@ def test_sweep_passes_over_what_is_erased_while_it_asks(fake, sessions):
             rest.delete()
 
     sweep = services.sweep_sessions(progress=erase)
-    assert (sweep.verified, sweep.failed, sweep.stopped) == (1, 0, "")
+    assert (sweep.verified, sweep.failed, sweep.stopped) == (2, 0, "")
 
 
 def test_user_who_was_stopped_just_after_finishing_keeps_the_result(fake, teacher, sessions):
@@ -228,72 +227,36 @@ def test_outcome_of_somebody_else_is_not_believed(fake, sessions, caplog):
     assert services.sweep_sessions().ended == {"completed": 1}
 
 
-def test_revocation_of_what_examplary_has_forgotten_waits_for_a_session_that_it_knows(
-    fake, teacher, sessions
-):
+def test_sweep_is_done_with_what_was_deleted_at_examplary(fake, sessions):
+    fake.fail("DELETE", status=500)
+    services.revoke_session(sessions[0])
     fake.sessions.clear()
-    services.revoke_sessions(ExamplaryActor.objects.get())
     sweep = services.sweep_sessions()
-    assert (sweep.ended, sweep.revoked, sweep.failed, sweep.stopped) == ({}, 0, 0, "")
-    assert ExamplarySession.objects.filter(revoke_pending=True).count() == 3
-
-    services.open_session(teacher, GenerateExam(), origin="https://school.example")
-    sweep = services.sweep_sessions()
-    assert (sweep.ended, sweep.revoked, sweep.failed) == ({}, 3, 0)
+    assert (sweep.revoked, sweep.verified, sweep.failed) == (1, 2, 0)
+    assert sweep.ended == {"revoked": 2}
     assert not ExamplarySession.objects.filter(revoke_pending=True).exists()
 
 
-def test_session_that_examplary_alone_has_forgotten_ends(fake, sessions):
-    del fake.sessions[sessions[0].examplary_id]
-    sweep = services.sweep_sessions()
-    assert (sweep.verified, sweep.ended, sweep.failed) == (3, {"revoked": 1}, 0)
-    assert sweep.stopped == ""
-
-
-def test_key_of_another_workspace_ends_nothing(fake, sessions, monkeypatch):
-    known = dict(fake.sessions)
+def test_wrong_key_fails_and_holds_up_nothing(fake, sessions, wrong_key, monkeypatch, caplog):
+    """Neither sessions that are open nor revocations; those that have expired are over."""
     fake.complete(sessions[0].examplary_id)
-    fake.sessions.clear()
+    fake.fail("DELETE", status=500)
+    services.revoke_session(sessions[1])
     at = timezone.now() - timedelta(days=8)
     expired = ExamplarySession.objects.filter(pk=sessions[2].pk)
     expired.update(created_at=at, expires_at=at + timedelta(days=7))
-
+    with wrong_key():
+        sweep = services.sweep_sessions()
+        assert (sweep.verified, sweep.ended, sweep.failed) == (1, {"expired": 1}, 2)
+        assert "Are EXAMPLARY_API_KEY and EXAMPLARY_API_URL still those" in caplog.text
+        # Each has its turn.
+        asked = [services.sweep_sessions(limit=1).failed for _ in range(2)]
+        assert asked == [1, 1]
+        assert len({call.path for call in fake.calls("GET")[-2:]}) == 2
+        monkeypatch.setattr("django_examplary.services.lifecycle._MAX_FAILURES", 1)
+        assert "Are EXAMPLARY_API_KEY and" in services.sweep_sessions().stopped
     sweep = services.sweep_sessions()
-
-    assert (sweep.verified, sweep.ended, sweep.failed) == (1, {"expired": 1}, 2)
-    assert "Examplary knows none of the sessions that are open" in sweep.stopped
-    assert ExamplarySession.objects.open().count() == 2
-    monkeypatch.setattr("django_examplary.services.lifecycle._MAX_FAILURES", 1)
-    assert services.sweep_sessions().failed == 1
-    fake.sessions.update(known)
-    assert services.sweep_sessions().ended == {"completed": 1}
-
-
-def test_revocation_that_succeeds_tells_that_the_key_is_right(fake, sessions):
-    fake.fail("DELETE", status=403)
-    services.revoke_session(sessions[0])
-    for session in sessions[1:]:
-        del fake.sessions[session.examplary_id]
-    sweep = services.sweep_sessions()
-    assert (sweep.revoked, sweep.ended, sweep.stopped) == (1, {"revoked": 2}, "")
-
-
-def test_row_of_a_fixture_ends_no_others(fake, sessions):
-    """It has no id to ask about, so its end says nothing of the key."""
-    ExamplarySession.objects.filter(pk=sessions[0].pk).update(examplary_id=None)
-    fake.sessions.clear()
-    assert services.sweep_sessions().ended == {"expired": 1}
-    assert ExamplarySession.objects.open().count() == 2
-
-
-def test_what_examplary_knew_before_ends_nothing_now(fake, sessions):
-    services.verify_session(sessions[0])
-    fake.fail("DELETE", status=403)
-    services.revoke_session(sessions[0])
-    fake.sessions.clear()
-    sweep = services.sweep_sessions()
-    assert (sweep.revoked, sweep.ended, sweep.failed) == (0, {}, 2)
-    assert "Examplary knows none of the sessions that are open" in sweep.stopped
+    assert (sweep.ended, sweep.revoked) == ({"completed": 1}, 1)
 
 
 def test_old_sessions_are_asked_about_once_an_hour(fake, sessions):

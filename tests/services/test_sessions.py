@@ -598,17 +598,22 @@ def test_session_that_is_gone_has_expired_or_was_revoked(fake, open_exam, announ
     assert announced == []
 
 
-def test_session_that_examplary_does_not_know_is_left_to_the_sweep(fake, teacher, open_exam):
-    """The API key may be of another workspace for a while."""
-    known = dict(fake.sessions)
+def test_session_that_was_deleted_at_examplary_is_revoked(fake, open_exam, announced):
     fake.sessions.clear()
-    with pytest.raises(ExamplaryNotFoundError):
-        services.verify_session(open_exam)
-    # Whoever starts again gets another.
-    other = services.open_session(teacher, GenerateExam(subject="Sums"), origin=ORIGIN)
-    assert other.pk != open_exam.pk
+    assert services.verify_session(open_exam).status == Status.REVOKED
+    assert announced == []
+
+
+def test_wrong_key_ends_no_session(fake, teacher, open_exam, wrong_key):
+    """Not even where it knows a session that was opened with it."""
+    with wrong_key():
+        with pytest.raises(ExamplaryNotFoundError):
+            services.verify_session(open_exam)
+        # Whoever starts again gets another.
+        other = services.open_session(teacher, GenerateExam(subject="Sums"), origin=ORIGIN)
+        assert other.pk != open_exam.pk
+        services.sweep_sessions()
     # When the key is right again nothing is lost.
-    fake.sessions |= known
     fake.complete(open_exam.examplary_id)
     open_exam.refresh_from_db()
     assert services.verify_session(open_exam).status == Status.COMPLETED
@@ -624,11 +629,19 @@ def test_deletion_that_succeeded_without_saying_so_is_done(fake, open_exam, name
     assert len(fake.calls("DELETE")) == 2
 
 
-def test_session_that_is_revoked_with_the_wrong_key_is_revoked_later(fake, teacher, open_exam):
-    known = dict(fake.sessions)
+def test_new_key_of_the_same_workspace_is_believed(fake, open_exam, settings):
+    """As soon as it has shown that it knows the session."""
+    fake.api_key = settings.EXAMPLARY_API_KEY = "examp_new_key_of_this_workspace_0000"
+    services.verify_session(open_exam)
     fake.sessions.clear()
-    assert services.revoke_session(open_exam).revoke_pending
-    fake.sessions |= known
+    assert services.verify_session(open_exam).status == Status.REVOKED
+
+
+def test_session_that_is_revoked_with_the_wrong_key_is_revoked_later(
+    fake, teacher, open_exam, wrong_key
+):
+    with wrong_key():
+        assert services.revoke_session(open_exam).revoke_pending
     fake.complete(open_exam.examplary_id)
     services.sweep_sessions()
     open_exam.refresh_from_db()
@@ -643,6 +656,74 @@ def test_outcome_that_the_database_kept_without_saying_so_is_announced(
     monkeypatch.setattr("django_examplary.services.sessions.commit", unacknowledged)
     services.verify_session(open_exam)
     assert [(name, pk) for name, pk, _ in announced] == [("completed", open_exam.pk)]
+
+
+def test_result_that_was_read_while_the_session_was_revoked_is_kept(
+    fake, open_exam, announced, monkeypatch
+):
+    """Who revoked it asked first, just before its user finished."""
+    client = services.get_client()
+    read, delete = client.get_embed_session, client.delete_embed_session
+    answers = []
+
+    def read_while_another_revokes(session_id):
+        def finish_and_read_before_it_is_gone(session_id, **options):
+            fake.complete(session_id)
+            answers.append(read(session_id))
+            delete(session_id, **options)
+
+        monkeypatch.setattr(client, "get_embed_session", read)
+        monkeypatch.setattr(client, "delete_embed_session", finish_and_read_before_it_is_gone)
+        services.revoke_session(ExamplarySession.objects.get())
+        monkeypatch.setattr(client, "delete_embed_session", delete)
+        return answers.pop()
+
+    monkeypatch.setattr(client, "get_embed_session", read_while_another_revokes)
+    services.verify_session(open_exam)
+    assert open_exam.status == Status.COMPLETED
+    assert [(name, pk) for name, pk, _ in announced] == [("completed", open_exam.pk)]
+    assert fake.sessions[open_exam.examplary_id].revoked
+
+
+def test_result_of_a_user_who_was_deleted_while_it_was_read_is_nobodys(
+    fake, teacher, open_exam, announced, monkeypatch
+):
+    client = services.get_client()
+    read = client.get_embed_session
+
+    def read_while_the_user_is_deleted(session_id):
+        fake.complete(session_id)
+        remote = read(session_id)
+        teacher.delete()
+        return remote
+
+    monkeypatch.setattr(client, "get_embed_session", read_while_the_user_is_deleted)
+    services.verify_session(open_exam)
+    assert (open_exam.status, open_exam.outputs, announced) == (Status.REVOKED, {}, [])
+    assert fake.sessions[open_exam.examplary_id].revoked
+
+
+def test_result_does_not_undo_a_revocation_that_is_still_to_come(fake, open_exam, settings):
+    settings.EXAMPLARY_REVOKE_ON_COMPLETION = False
+    fake.fail("DELETE", status=400)
+    services.revoke_session(ExamplarySession.objects.get())
+    fake.complete(open_exam.examplary_id)
+    services.verify_session(open_exam)
+    assert open_exam.status == Status.COMPLETED
+    assert fake.sessions[open_exam.examplary_id].revoked
+
+
+def test_claim_that_the_database_kept_without_saying_so_is_filled(fake, teacher, monkeypatch):
+    services.provision_actor(teacher)
+
+    def unacknowledged_insert(work):
+        with transaction.atomic():
+            work()
+        with transaction.atomic():
+            return work()
+
+    monkeypatch.setattr("django_examplary.services.sessions.commit", unacknowledged_insert)
+    assert services.open_session(teacher, GenerateExam(), origin=ORIGIN).is_open
 
 
 def test_session_that_the_database_kept_without_saying_so_is_handed_out(fake, teacher, monkeypatch):
