@@ -557,7 +557,11 @@ def test_json_of_the_commands(command, capsys):
 
 
 def test_methods_of_the_client():
-    methods = [item for item in vars(ExamplaryClient).items() if not item[0].startswith("_")]
+    methods = [
+        (name, item)
+        for name, item in vars(ExamplaryClient).items()
+        if callable(item) and not name.startswith("_")
+    ]
 
     text = section(read("services.md"), "Methods of the client")
     assert describe_call("ExamplaryClient", ExamplaryClient) in codes(text)

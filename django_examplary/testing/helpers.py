@@ -124,7 +124,7 @@ class Embed:
     def expire(self) -> Json:
         """Let Examplary forget the session, as it does after seven days; see `report`.
 
-        By the site's clock there are days left, so its row stays open until a sweep ends it.
+        By the site's clock there are days left, so to the site it has been revoked.
         """
         self.fake.expire(self._session_id)
         return self.report()

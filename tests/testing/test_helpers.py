@@ -110,7 +110,7 @@ def test_cancel(client, fake):
 
 
 def test_expire(client, fake):
-    assert open_embed(client, fake, "/embed/").expire()["reason"] == "ended"
+    assert open_embed(client, fake, "/embed/").expire()["status"] == "revoked"
 
 
 def test_close(client, fake):
