@@ -165,6 +165,25 @@ def test_exam_is_taken_and_marked(visit):
     expect(student.page.get_by_text("Marked", exact=True)).to_be_visible()
 
 
+@pytest.mark.parametrize("scripting", [True, False])
+def test_generated_exam_where_the_script_does_not_come(visit, examplary, announced, scripting):
+    """A site that serves no static files, a policy that lets none in, or no JavaScript at all."""
+    teacher = visit("teacher", java_script_enabled=scripting)
+    teacher.forgiven = True
+    teacher.page.route("**/embed.js", lambda route: route.abort())
+    teacher.follow(*NEW_EXAM)
+    button = teacher.page.get_by_role("button", name="I have finished")
+    expect(button).to_be_visible()
+    expect(teacher.embed.get_by_role("button", name="Create exam")).to_be_visible()
+    # The fake's own embeds need JavaScript.
+    [session_id] = examplary.sessions
+    examplary.complete(session_id)
+    button.click()
+
+    expect(teacher.page.get_by_role("heading", name="Mathematics 9")).to_be_visible()
+    assert announced == ["session_completed"]
+
+
 def test_without_javascript(visit, announced):
     teacher = visit("teacher", java_script_enabled=False)
     teacher.follow("Mathematics 9", "Fractions and ratios", "Edit the exam")

@@ -57,6 +57,7 @@ class ExamplaryEmbed extends HTMLElement {
     this.#help = this.querySelector("[data-examplary-help]");
     this.#leaving = this.querySelector("[data-examplary-leaving]");
     this.#status = this.querySelector("[role=status]");
+    this.querySelector("[data-examplary-unscripted]")?.remove();
     this.#life = new AbortController();
     this.#listen(this.#frame, "load", () => this.#onLoad());
     this.#listen(this, "submit", (event) => this.#onSubmit(event));
