@@ -35,6 +35,7 @@ from django_examplary.services.connections import non_atomic
 
 if TYPE_CHECKING:
     from django_examplary.client import ExamplaryClient
+    from django_examplary.data import ActorRole
 
     ActorModelAdmin = admin.ModelAdmin[ExamplaryActor]
     SessionModelAdmin = admin.ModelAdmin[ExamplarySession]
@@ -73,16 +74,17 @@ class NonAtomicChangeListMixin(UserModelAdmin):
 class ProvisionActorsMixin(NonAtomicChangeListMixin):
     """For the project's own user admin: `class MyUserAdmin(ProvisionActorsMixin, UserAdmin)`.
 
-    Adds a column with the state of each user's actor and, for staff with the permission of that
-    name, the action "Provision Examplary actors". Under ATOMIC_REQUESTS the list, with the other
-    actions on it, is not atomic then.
+    Adds a column with the state of each user's actor and, for staff who may provision actors, the
+    actions to do so: as teachers, and as students, where the user's profile names no role. Under
+    ATOMIC_REQUESTS the list, with the other actions on it, is not atomic then.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Not a class attribute, where the actions of the project's own class take its place.
-        if self.actions is not None and "provision_actors" not in self.actions:
-            self.actions = [*self.actions, "provision_actors"]
+        if self.actions is not None:
+            ours = ("provision_teachers", "provision_students")
+            self.actions = [*self.actions, *(name for name in ours if name not in self.actions)]
 
     def get_list_display(self, request: HttpRequest) -> Any:
         return [*super().get_list_display(request), "examplary_actor_state"]
@@ -110,9 +112,17 @@ class ProvisionActorsMixin(NonAtomicChangeListMixin):
         )
         return format_html('<a href="{}">{}</a>', url, state)
 
-    @admin.action(description=_("Provision Examplary actors"), permissions=["provision"])
-    def provision_actors(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        _provision_and_tell(self, request, queryset)
+    @admin.action(
+        description=_("Provision Examplary actors as teachers"), permissions=["provision"]
+    )
+    def provision_teachers(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        _provision_and_tell(self, request, queryset, "teacher")
+
+    @admin.action(
+        description=_("Provision Examplary actors as students"), permissions=["provision"]
+    )
+    def provision_students(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        _provision_and_tell(self, request, queryset, "student")
 
     def has_provision_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_examplary.provision_examplaryactor")
@@ -563,7 +573,9 @@ def _client() -> ExamplaryClient:
     return services.get_client(deadline=_DEADLINE, max_retries=0, pool_size=_CONCURRENCY)
 
 
-def _provision(users: QuerySet[Any], seconds: float, role: Any = None) -> services.Provisioning:
+def _provision(
+    users: QuerySet[Any], seconds: float, role: ActorRole | None
+) -> services.Provisioning:
     until = time.monotonic() + seconds
     try:
         return services.provision_actors(
@@ -581,7 +593,10 @@ def _provision(users: QuerySet[Any], seconds: float, role: Any = None) -> servic
 
 
 def _provision_and_tell(
-    model_admin: admin.ModelAdmin[Any], request: HttpRequest, users: QuerySet[Any]
+    model_admin: admin.ModelAdmin[Any],
+    request: HttpRequest,
+    users: QuerySet[Any],
+    role: ActorRole | None = None,
 ) -> None:
     started = timezone.now()
     waiting = services.unprovisioned(users)
@@ -591,7 +606,7 @@ def _provision_and_tell(
     inactive = users.count() - active - left
     keys = list(waiting.order_by("pk").values_list("pk", flat=True)[:_TAKEN])
     chosen = get_user_model()._default_manager.filter(pk__in=keys)
-    result = _provision(chosen, _BUDGET)
+    result = _provision(chosen, _BUDGET, role)
     run = _Run(chosen, started)
     active += run.provisioned
     left -= run.done
@@ -603,7 +618,9 @@ def _provision_and_tell(
         )
         model_admin.message_user(request, text % {"count": active}, messages.SUCCESS)
     for actor in run.failures[:_TOLD]:
-        model_admin.message_user(request, f"{actor}: {actor.last_error}", messages.ERROR)
+        text = gettext("It failed for %(user)s: %(reason)s")
+        reason = {"user": actor, "reason": actor.last_error}
+        model_admin.message_user(request, text % reason, messages.ERROR)
     if run.failed > _TOLD:
         text = gettext("It failed for %(count)d users in all: see the list of actors.")
         model_admin.message_user(request, text % {"count": run.failed}, messages.ERROR)

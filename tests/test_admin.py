@@ -56,6 +56,8 @@ pytestmark = pytest.mark.urls(__name__)
 ACTORS = "/admin/django_examplary/examplaryactor/"
 SESSIONS = "/admin/django_examplary/examplarysession/"
 USERS = "/school/auth/user/"
+#: The action to provision with, by the list that it is on.
+PROVISION = {ACTORS: "provision_actors", USERS: "provision_teachers"}
 SECRETS = {
     "examplary_id": "embed_session_canary",
     "embed_url": "https://app.examplary.ai/embeds/canary",
@@ -98,9 +100,10 @@ def make_session(actor: ExamplaryActor | None, **fields: Any) -> ExamplarySessio
 
 def provision(browser: Client, url: str, chosen: list[Any]) -> list[tuple[str, str]]:
     """Run the action on some rows, and return the messages that the next page shows."""
+    action = PROVISION[url]
     answer = browser.post(
         url,
-        {"action": "provision_actors", "_selected_action": [each.pk for each in chosen]},
+        {"action": action, "_selected_action": [each.pk for each in chosen]},
         follow=True,
     )
     return [(each.level_tag, each.message) for each in answer.context["messages"]]
@@ -331,7 +334,8 @@ def test_provision_goes_on_after_a_failure(fake, admin_client):
 
     assert sorted(level for level, _ in messages) == ["error", "success", "warning"]
     texts = dict.fromkeys(text for _, text in messages)
-    assert any(text.startswith("ada: email: the user has no address") for text in texts)
+    failure = "It failed for ada: email: the user has no address"
+    assert any(text.startswith(failure) for text in texts)
     assert "1 inactive user is not given an Examplary actor." in texts
     assert "1 user has an active Examplary actor." in texts
     assert ExamplaryActor.objects.get(user=eve).is_active
@@ -342,7 +346,7 @@ def test_refusal_of_the_api_is_shown(fake, admin_client):
     user = make_user("ada")
 
     answer = admin_client.post(
-        USERS, {"action": "provision_actors", "_selected_action": [user.pk]}, follow=True
+        USERS, {"action": "provision_teachers", "_selected_action": [user.pk]}, follow=True
     )
 
     page = answer.content.decode()
@@ -369,14 +373,14 @@ def test_provision_takes_a_permission(fake, staff, url):
 
     page = staff.get(url)
     assert page.status_code == 200
-    assert "provision_actors" not in dict(page.context["action_form"].fields["action"].choices)
+    assert PROVISION[url] not in dict(page.context["action_form"].fields["action"].choices)
     assert ("success", "1 user has an active Examplary actor.") not in provision(staff, url, chosen)
     assert fake.calls() == []
 
     user = User.objects.get(username="staff")
     user.user_permissions.add(Permission.objects.get(codename="provision_examplaryactor"))
     page = staff.get(url)
-    assert "provision_actors" in dict(page.context["action_form"].fields["action"].choices)
+    assert PROVISION[url] in dict(page.context["action_form"].fields["action"].choices)
     assert provision(staff, url, chosen) == [("success", "1 user has an active Examplary actor.")]
 
 
@@ -385,7 +389,14 @@ def test_action_has_a_name_for_people(admin_client):
 
     choices = dict(admin_client.get(USERS).context["action_form"].fields["action"].choices)
 
-    assert choices["provision_actors"] == "Provision Examplary actors"
+    assert choices["provision_teachers"] == "Provision Examplary actors as teachers"
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_role_is_chosen_with_the_action(fake, admin_client, role):
+    user = make_user("ada")
+    admin_client.post(USERS, {"action": f"provision_{role}s", "_selected_action": [user.pk]})
+    assert ExamplaryActor.objects.get().role == role
 
 
 @pytest.mark.parametrize("url", [ACTORS, USERS])
@@ -740,7 +751,8 @@ def test_mixin_adds_to_the_actions_of_the_project():
     class Quiet(ProvisionActorsMixin, UserAdmin):
         actions = None
 
-    assert Project(User, site).actions == ["my_action", "provision_actors"]
+    ours = ["provision_teachers", "provision_students"]
+    assert Project(User, site).actions == ["my_action", *ours]
     assert Quiet(User, site).actions is None
 
 
