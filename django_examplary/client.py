@@ -448,7 +448,9 @@ class ExamplaryClient:
         if not (hurried and isinstance(outcome, ExamplaryTimeoutError)):
             self._cooldown.count(failed=is_outage(outcome))
         if isinstance(outcome, ExamplaryError):
-            call.finish(logging.WARNING, type(outcome).__name__)
+            # That something is not there is an answer, to a question more often than not.
+            absent = isinstance(outcome, ExamplaryNotFoundError)
+            call.finish(logging.INFO if absent else logging.WARNING, type(outcome).__name__)
             # Raised here and not where it was found, so that it is not chained to an error whose
             # frames hold the key.
             raise outcome

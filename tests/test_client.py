@@ -1000,6 +1000,16 @@ def test_success_is_told_in_one_line(client, fake, caplog, finished):
     assert [(each["outcome"], each["status"]) for each in finished] == [("ok", 200)]
 
 
+@pytest.mark.parametrize(("status", "level"), [(404, logging.INFO), (403, logging.WARNING)])
+def test_absence_is_no_reason_to_warn(client, fake, caplog, status, level):
+    caplog.set_level(logging.INFO)
+    fake.fail("GET", "/me", status=status)
+    with pytest.raises(ExamplaryAPIError):
+        client.get_me()
+    [line] = [each for each in caplog.records if "operation='GET /me'" in each.getMessage()]
+    assert line.levelno == level
+
+
 def attempt(call):
     try:
         return call()
