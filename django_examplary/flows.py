@@ -334,10 +334,12 @@ FLOWS: Mapping[str, type[Flow]] = {
 def get_flow(slug: str, presets: Mapping[str, Any]) -> Flow:
     """Make the flow called `slug`; an unknown one passes with a warning.
 
-    Raises ExamplaryValidationError, naming the preset.
+    Raises ExamplaryValidationError, naming the preset, or a flow that is only spelt otherwise.
     """
     if cls := FLOWS.get(slug):
         return cls.from_presets(presets)
+    if (meant := slug.lower().replace("_", "-")) in FLOWS:
+        raise ExamplaryValidationError("flow", f"must be {meant!r}, not {slug!r}")
     warnings.warn(
         f"There is no documented flow {slug!r} (known: {', '.join(FLOWS)}); sent as it is.",
         ExamplaryWarning,

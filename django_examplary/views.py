@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ImproperlyConfigured
@@ -224,7 +225,9 @@ def _failure(request: HttpRequest, error: Exception) -> HttpResponse:
     )
     for kinds, reason, status in _REASONS:
         if isinstance(error, kinds):
-            detail = _missing(error) if isinstance(error, ExamplaryAccessError) else ""
+            detail = str(error) if settings.DEBUG else ""
+            if isinstance(error, ExamplaryAccessError):
+                detail = _missing(error)
             return _problem(request, reason, status=status, reference=reference, detail=detail)
     return _problem(request, "unavailable", status=503, reference=reference)
 

@@ -212,6 +212,14 @@ def test_flow_without_documentation_takes_any_preset():
     assert flow.presets == {"examId": "exam_abc", "studentSessionId": "abc"}
 
 
+@pytest.mark.parametrize("slug", ["generate_exam", "Generate-Exam"])
+def test_flow_that_is_spelt_otherwise(slug):
+    with pytest.raises(
+        ExamplaryValidationError, match=f"flow: must be 'generate-exam', not '{slug}'"
+    ):
+        get_flow(slug, {})
+
+
 def test_unknown_flow_passes_with_one_warning():
     with pytest.warns(ExamplaryWarning) as caught:
         flow = get_flow("draw-graph", {"axis_names": ["x", "y"], "gridSize": 2})

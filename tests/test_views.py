@@ -230,6 +230,15 @@ def test_wrong_setting_is_a_designed_page(
     assert (response.status_code, problem(response)) == (500, "misconfigured")
 
 
+@pytest.mark.parametrize("debug", [True, False])
+def test_developer_reads_what_went_wrong(fake, signed_in, teacher, settings, debug):
+    settings.DEBUG = debug
+    fake.fail("POST", "/embed-sessions", status=403, body={"message": "Not <b>approved</b>."})
+    page = signed_in.get(url("launch", teacher)).content.decode()
+    assert ("Not &lt;b&gt;approved&lt;/b&gt;." in page) is debug
+    assert "<b>" not in page
+
+
 def test_session_that_is_gone_is_over(fake, signed_in, teacher, launched):
     fake.sessions.clear()
     sync = url("sync", teacher, next_url="/exams/")
