@@ -30,12 +30,11 @@ def _welcome(server: FakeServer) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until Ctrl-C or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m django_examplary.testing", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     parser.add_argument("--port", type=int, default=8001, help="0 takes any free port")
-    parser.add_argument("--api-key", default=DEFAULT_API_KEY)
-    parser.add_argument("--staging", action="store_true", help="allow the take-exam flow")
+    parser.add_argument("--api-key", default=DEFAULT_API_KEY, help="the key that it takes")
     options = parser.parse_args(arguments)
-    fake = FakeExamplary(api_key=options.api_key, staging=options.staging)
+    fake = FakeExamplary(api_key=options.api_key, staging=True)
     try:
         run(fake, host=options.host, port=options.port, ready=_welcome)
     except OSError as error:

@@ -57,7 +57,7 @@ class FakeExamplary:
     # take-exam outside staging (section 14, 12).
     staging: bool = False
     take_exam_status: int = 400
-    take_exam_message: str = "This flow is not available."
+    take_exam_message: str = "This flow is available on staging only."
     # A workspace that was not approved for embed sessions (section 14, 7).
     approved: bool = True
     # Unknown presets (section 14, 28).

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from html import unescape
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -199,7 +201,8 @@ def open_embed(client: Client, fake: FakeExamplary, url: str) -> Embed:
     """Open a page and load its only embed, as a browser does."""
     embeds = find_embeds(client, fake, client.get(url))
     if len(embeds) != 1:
-        raise AssertionError(f"{url} has {len(embeds)} embeds, not one.")
+        hint = "" if embeds else " Is the client signed in?"
+        raise AssertionError(f"{url} has {len(embeds)} embeds, not one.{hint}")
     return embeds[0].load()
 
 
@@ -258,10 +261,12 @@ def _session_at(fake: FakeExamplary, response: Any) -> str:
     for session in fake.sessions.values():
         if session.embed_url == location:
             return session.id
-    raise AssertionError(
-        f"The site opened no session: it answered {response.status_code}"
-        + (f", to {urlsplit(location).path}." if location else ".")
-    )
+    answer = f"it answered {response.status_code}"
+    if location:
+        answer += f", to {urlsplit(location).path}"
+    elif title := re.search(r"data-examplary-title>([^<]+)<", response.content.decode()):
+        answer += f", “{unescape(title[1])}”"
+    raise AssertionError(f"The site opened no session: {answer}. What the app has logged says why.")
 
 
 class _Reader(HTMLParser):

@@ -311,7 +311,7 @@ def test_main_says_what_to_set(monkeypatch, capsys):
             ready(server)
 
     monkeypatch.setattr("django_examplary.testing.__main__.run", fake_run)
-    main(["--port", "0", "--api-key", "examp_mine", "--staging"])
+    main(["--port", "0", "--api-key", "examp_mine"])
     (fake,) = started
     assert fake.staging
     printed = capsys.readouterr().out
