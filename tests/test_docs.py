@@ -575,6 +575,8 @@ def test_helpers_for_tests():
     methods = [name for name in vars(Embed) if not name.startswith("_")]
     assert all(f"`{name}" in text for name in methods)
     assert all(hasattr(FakeExamplary, name) for name in re.findall(r"`fake\.(\w+)\(", text))
+    for name in ("add_user", "add_exam", "add_practice_space", "grant"):
+        assert f"`{describe_call(name, getattr(FakeExamplary, name))}`" in text
     assert all(hasattr(FakeExamplary(), name) for name in re.findall(r"`fake\.(\w+)", text))
 
 
