@@ -160,7 +160,7 @@ def test_site_that_opens_no_session(client, fake):
 
 
 def test_page_without_an_embed(client, fake):
-    with pytest.raises(AssertionError, match="has 0 embeds, not one. Is the client signed"):
+    with pytest.raises(AssertionError, match=r"has 0 embeds, not one\. Is the client"):
         open_embed(Client(), fake, "/admin/login/")
 
 
