@@ -274,6 +274,7 @@ def test_no_page_shows_a_secret(admin_client):
         "examplary_id__startswith",
         "open_key",
         "fingerprint",
+        "known_to__startswith",
         "outputs__examId__startswith",
     ],
 )
