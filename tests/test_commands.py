@@ -293,6 +293,7 @@ def test_failures_are_told_by_reason(fake, teacher, student):
 
     assert (code, message) == (1, "Some users have no actor.")
     assert text.startswith("0 users provisioned.\n1 passed over: try again in a minute.\n2 failed:")
+    assert text.rstrip().endswith("the list of Examplary actors in the admin says.")
 
 
 @pytest.mark.django_db

@@ -142,6 +142,8 @@ def _describe(result: Provisioning) -> str:
         lines.append(f"{result.skipped} passed over: try again in a minute.")
     for reason, count in sorted(result.failed.items(), key=lambda item: -item[1]):
         lines.append(f"{count} failed: {reason}")
+    if result.failed:
+        lines.append("Who they are, the list of Examplary actors in the admin says.")
     return "\n".join(lines)
 
 
