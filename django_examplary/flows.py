@@ -338,7 +338,7 @@ def get_flow(slug: str, presets: Mapping[str, Any]) -> Flow:
     """
     if cls := FLOWS.get(slug):
         return cls.from_presets(presets)
-    if (meant := slug.lower().replace("_", "-")) in FLOWS:
+    if (meant := str(slug).lower().replace("_", "-")) in FLOWS:
         raise ExamplaryValidationError("flow", f"must be {meant!r}, not {slug!r}")
     warnings.warn(
         f"There is no documented flow {slug!r} (known: {', '.join(FLOWS)}); sent as it is.",

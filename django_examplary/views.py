@@ -223,17 +223,17 @@ def _failure(request: HttpRequest, error: Exception) -> HttpResponse:
         # Where the project's own code failed, its people want to know where.
         exc_info=error.__cause__,
     )
-    for kinds, reason, status in _REASONS:
-        if isinstance(error, kinds):
-            detail = str(error) if settings.DEBUG else ""
-            if isinstance(error, ExamplaryAccessError):
-                detail = _missing(error)
-            return _problem(request, reason, status=status, reference=reference, detail=detail)
-    return _problem(request, "unavailable", status=503, reference=reference)
+    detail = str(error) if settings.DEBUG else ""
+    if isinstance(error, ExamplaryAccessError):
+        detail = _missing(error)
+    reason, status = next(
+        (reason, status) for kinds, reason, status in _REASONS if isinstance(error, kinds)
+    )
+    return _problem(request, reason, status=status, reference=reference, detail=detail)
 
 
 # For each kind of error what the user is told, of several that fit the first; the templates and the
-# script know the reasons. Whatever is in none of them is "unavailable": it may pass.
+# script know the reasons.
 _REASONS: tuple[tuple[tuple[type[Exception], ...], str, int], ...] = (
     (
         (
@@ -261,6 +261,8 @@ _REASONS: tuple[tuple[tuple[type[Exception], ...], str, int], ...] = (
     ((ExamplaryNotReadyError,), "preparing", 503),
     ((ExamplaryRateLimitError,), "busy", 503),
     ((ExamplarySessionEndedError,), "ended", 410),
+    # Whatever else it is, it may pass.
+    ((ExamplaryError,), "unavailable", 503),
 )
 
 
@@ -279,8 +281,8 @@ def _problem(
         # In a window of its own there is no page around it to reload.
         text = _("Go back to where you came from, reload that page, and start again.")
     if _wants_json(request):
-        facts = {"reason": reason, "title": title, "text": text, "reference": reference}
-        return JsonResponse(facts, status=status)
+        facts = {"title": title, "text": text, "detail": detail, "reference": reference}
+        return JsonResponse({"reason": reason, **facts}, status=status)
     context: dict[str, Any] = {
         "reason": reason,
         "title": title,

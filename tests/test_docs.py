@@ -618,7 +618,6 @@ REASONS = (
     *(reason for _, reason, _ in views._REASONS),
     "stale",
     "signed-out",
-    "unavailable",
 )
 
 

@@ -230,33 +230,32 @@ def test_wrong_setting_is_a_designed_page(
     assert (response.status_code, problem(response)) == (500, "misconfigured")
 
 
+@pytest.mark.parametrize("status", [403, 500])
 @pytest.mark.parametrize("debug", [True, False])
-def test_developer_reads_what_went_wrong(fake, signed_in, teacher, settings, debug):
-    settings.DEBUG = debug
-    fake.fail("POST", "/embed-sessions", status=403, body={"message": "Not <b>approved</b>."})
+def test_developer_reads_what_went_wrong(fake, signed_in, teacher, settings, debug, status):
+    settings.DEBUG, settings.EXAMPLARY_MAX_RETRIES = debug, 0
+    fake.fail(status=status, times=None, body={"message": "Not <b>approved</b>."})
     page = signed_in.get(url("launch", teacher)).content.decode()
     assert ("Not &lt;b&gt;approved&lt;/b&gt;." in page) is debug
     assert "<b>" not in page
 
 
-def test_session_that_is_gone_is_over(fake, signed_in, teacher, launched):
+@pytest.mark.parametrize("debug", [True, False])
+def test_script_is_told_what_went_wrong(fake, signed_in, teacher, launched, settings, debug):
+    settings.DEBUG = debug
+    fake.fail("GET", status=403, body={"message": "Not now."})
+    told = signed_in.post(url("sync", teacher, next_url="/exams/"), headers=JSON).json()
+    assert ("Not now." in told["detail"]) is debug
+
+
+def test_session_that_examplary_does_not_know_is_over(fake, signed_in, teacher, launched):
     fake.sessions.clear()
     sync = url("sync", teacher, next_url="/exams/")
-    assert signed_in.post(sync, headers=JSON).json()["status"] == "revoked"
+    response = signed_in.post(sync, headers=JSON)
+    assert (response.status_code, response.json()["reason"]) == (410, "ended")
+    assert problem(signed_in.post(sync)) == "ended"
     signed_in.get(url("launch", teacher, next_url="/exams/"))
     assert len(fake.sessions) == 1
-
-
-def test_session_of_another_key_is_over_for_whoever_has_it_open(
-    fake, signed_in, teacher, launched, wrong_key
-):
-    sync = url("sync", teacher, next_url="/exams/")
-    with wrong_key():
-        response = signed_in.post(sync, headers=JSON)
-        assert (response.status_code, response.json()["reason"]) == (410, "ended")
-        assert problem(signed_in.post(sync)) == "ended"
-        signed_in.get(url("launch", teacher, next_url="/exams/"))
-        assert len(fake.sessions) == 1
 
 
 def test_uncertain_user_is_asked_to_come_back(fake, signed_in, teacher, settings):

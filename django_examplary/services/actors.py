@@ -242,7 +242,9 @@ def release_actor(actor: ExamplaryActor, error: Exception | None = None) -> None
     state = _state_after(error) if isinstance(error, ExamplaryError) else State.PENDING
     reason = describe_error(error)[:255] if error else ""
     now = timezone.now()
-    _mine(actor).update(state=state, role=actor.role, last_error=reason, updated_at=now)
+    facts = {"state": state, "role": actor.role, "last_error": reason, "updated_at": now}
+    mine = _mine(actor)
+    commit(lambda: mine.update(**facts))
 
 
 def disown_actor(actor: ExamplaryActor, error: ExamplaryError) -> None:

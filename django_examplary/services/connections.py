@@ -108,8 +108,10 @@ def commit(work: Callable[[], T]) -> T:
         ):
             return work()
         connection = transaction.get_connection(database())
-        if not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()
+        lost = connection.connection is not None and not connection.is_usable()
+        if lost and not connection.in_atomic_block:
+            # MariaDB says so before the transaction has begun, where Django does not close it.
+            connection.close()
         time.sleep(random.uniform(0, pause))  # noqa: S311  # jitter, no secret
     with transaction.atomic(using=database()):
         return work()

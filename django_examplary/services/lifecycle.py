@@ -42,6 +42,7 @@ from django_examplary.services.sessions import (
     end_session,
     finish_revocation,
     learn_outcome,
+    note_attempt,
     revoke_remote,
 )
 
@@ -124,10 +125,10 @@ def sweep_sessions(
         except ExamplarySessionEndedError:
             continue  # Erased meanwhile.
         except (ExamplaryError, Error) as error:
-            # The others come first the next time.
-            session_rows().filter(pk=session.pk).update(asked_at=timezone.now())
+            note_attempt(session)
             sweep.failed += 1
-            failures += 1
+            # One that is not there says nothing of the others.
+            failures += not isinstance(error, ExamplaryNotFoundError)
             # What a database says may quote the row, which holds what opens the session.
             reason = str(error) if isinstance(error, ExamplaryError) else type(error).__name__
             if isinstance(error, ExamplaryNotFoundError):

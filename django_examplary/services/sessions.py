@@ -226,8 +226,7 @@ def verify_session(
     not asked again, whatever came of that; the session is returned as it is known.
 
     Raises ExamplaryError when the API cannot be asked; the session stays open. So it does with
-    ExamplaryNotFoundError, when another API or key than knew the session does not know it; but it
-    is not launched again.
+    ExamplaryNotFoundError, but it is not launched again.
     """
     if not session.is_open:
         return session
@@ -254,9 +253,10 @@ def verify_session(
 def learn_outcome(session: ExamplarySession, client: ExamplaryClient) -> None:
     """Ask the API about an open session, and store what it says.
 
-    What GET says of an expired or deleted session is not documented; gone is gone. Raises
-    ExamplaryError when the API cannot be asked, and ExamplaryNotFoundError when it may be the wrong
-    one. The session stays open then.
+    What GET says of an expired or deleted session is not documented. One that is not there is over
+    when its time is; until then the key may be of another workspace, or a proxy have said so, and
+    there may be a result. Raises ExamplaryNotFoundError for it, and other ExamplaryErrors when the
+    API cannot be asked. The session stays open then.
     """
     if not session.examplary_id:
         # It came from a fixture, which holds no ids.
@@ -265,10 +265,10 @@ def learn_outcome(session: ExamplarySession, client: ExamplaryClient) -> None:
     try:
         remote = _ask(session, client)
     except ExamplaryError as error:
-        if isinstance(error, ExamplaryNotFoundError) and _is_final(session, client):
-            end_session(session, Status.EXPIRED if is_past_expiry(session) else Status.REVOKED)
+        if isinstance(error, ExamplaryNotFoundError) and is_past_expiry(session):
+            end_session(session, Status.EXPIRED)
             return
-        session_rows().filter(pk=session.pk).update(asked_at=timezone.now())
+        note_attempt(session)
         raise
     if not _end_as_told(session, remote):
         facts = _facts(session, remote)
@@ -276,15 +276,16 @@ def learn_outcome(session: ExamplarySession, client: ExamplaryClient) -> None:
             end_session(session, Status.EXPIRED, **facts)
         else:
             # Any other status is not final: there may be more than are documented.
-            session_rows().open().filter(pk=session.pk).update(**facts)
+            still_open = session_rows().open().filter(pk=session.pk)
+            commit(lambda: still_open.update(**facts))
             _reload(session)
     revoke_remote(session, client)
 
 
-def _is_final(session: ExamplarySession, client: ExamplaryClient) -> bool:
-    """Whether a 404 says that the session is gone: the key of another workspace, and another API,
-    get one too, and when the right one is back there may be a result."""
-    return session.known_to == client.fingerprint or is_past_expiry(session)
+def note_attempt(session: ExamplarySession) -> None:
+    """Let a sweep ask about the others first the next time."""
+    row = session_rows().filter(pk=session.pk)
+    commit(lambda: row.update(asked_at=timezone.now()))
 
 
 def close_session(
@@ -621,14 +622,17 @@ def revoke_remote(session: ExamplarySession, client: ExamplaryClient) -> None:
 def finish_revocation(session: ExamplarySession, client: ExamplaryClient) -> None:
     """Revoke a session at Examplary.
 
-    Raises ExamplaryError, and ExamplaryNotFoundError when the API may be the wrong one.
+    Raises ExamplaryError; an ExamplaryNotFoundError only if the API or the key is another one than
+    knew the session. It may be there for those.
     """
     # A row that came from a fixture has no id, and nothing to revoke.
     if session.examplary_id:
         if session.status == Status.REVOKED and session.actor is not None:
             _save_outcome(session, client)
-        client.delete_embed_session(session.examplary_id, missing_ok=_is_final(session, client))
-    session_rows().filter(pk=session.pk).update(revoke_pending=False)
+        known = session.known_to == client.fingerprint
+        client.delete_embed_session(session.examplary_id, missing_ok=known)
+    row = session_rows().filter(pk=session.pk)
+    commit(lambda: row.update(revoke_pending=False))
     session.revoke_pending = False
 
 

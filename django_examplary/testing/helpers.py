@@ -126,7 +126,7 @@ class Embed:
     def expire(self) -> Json:
         """Let Examplary forget the session, as it does after seven days; see `report`.
 
-        By the site's clock there are days left, so to the site it has been revoked.
+        By the site's clock there are days left, so its row stays open until they are over.
         """
         self.fake.expire(self._session_id)
         return self.report()
@@ -264,8 +264,8 @@ def _session_at(fake: FakeExamplary, response: Any) -> str:
     answer = f"it answered {response.status_code}"
     if location:
         answer += f", to {urlsplit(location).path}"
-    elif title := re.search(r"data-examplary-title>([^<]+)<", response.content.decode()):
-        answer += f", “{unescape(title[1])}”"
+    for title in re.findall(r"data-examplary-title>([^<]+)<", response.content.decode()):
+        answer += f", “{unescape(title)}”"
     raise AssertionError(f"The site opened no session: {answer}. What the app has logged says why.")
 
 

@@ -10,6 +10,8 @@ from django.db import InterfaceError, OperationalError, connection, connections,
 from django.db.transaction import TransactionManagementError
 
 from django_examplary import services
+from django_examplary.client import ExamplaryClient
+from django_examplary.exceptions import ExamplaryInvalidRequestError
 from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services.connections import commit, non_atomic
@@ -44,10 +46,9 @@ def test_commit_gives_up_too():
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
 def test_commit_gets_a_new_connection_where_the_old_one_is_lost(error, monkeypatch):
     lost = [True]
-    close = connection.close_if_unusable_or_obsolete
-    monkeypatch.setattr(
-        connection, "close_if_unusable_or_obsolete", lambda: (lost.clear(), close())
-    )
+    connection.ensure_connection()
+    monkeypatch.setattr(connection, "is_usable", lambda: not lost)
+    monkeypatch.setattr(connection, "close", lost.clear)
 
     def work():
         if lost:
@@ -57,28 +58,58 @@ def test_commit_gets_a_new_connection_where_the_old_one_is_lost(error, monkeypat
     assert commit(work) == User.objects.get()
 
 
+@pytest.mark.django_db(transaction=True)
+def test_commit_keeps_a_connection_that_is_all_right(monkeypatch):
+    """A deadlock is no reason to lose what the caller has on it, such as a cursor."""
+    monkeypatch.setattr(connection, "close", None)
+    failures = [OperationalError("deadlock")]
+
+    def work():
+        if failures:
+            raise failures.pop()
+        return User.objects.create_user("ann")
+
+    assert commit(work) == User.objects.get()
+
+
+def lose_the_connection():  # pragma: no cover  # for servers only
+    """As a server does that fails over, or that has waited for too long."""
+    postgresql = connection.vendor == "postgresql"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()" if postgresql else "SELECT CONNECTION_ID()")
+        (number,) = cursor.fetchone()
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)" if postgresql else "KILL %s", [number])
+    other.close()
+
+
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no connection to lose")
 @pytest.mark.django_db(transaction=True)
-def test_connection_that_the_server_has_closed_loses_nothing(
-    fake, teacher, monkeypatch
-):  # pragma: no cover  # see above
-    """As it does when it fails over, or was idle for too long while Examplary was asked."""
-    postgresql = connection.vendor == "postgresql"
-    client = services.get_client()
-    create_user = client.create_user
+@pytest.mark.parametrize("refused", [False, True])
+def test_connection_that_is_lost_while_examplary_is_asked_loses_nothing(
+    fake, teacher, monkeypatch, refused
+):  # pragma: no cover  # for servers only
+    request = ExamplaryClient.request
 
-    def create_user_and_lose_the_connection(**profile):
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_backend_pid()" if postgresql else "SELECT CONNECTION_ID()")
-            (number,) = cursor.fetchone()
-        other = connection.copy()
-        with other.cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(%s)" if postgresql else "KILL %s", [number])
-        other.close()
-        return create_user(**profile)
+    def request_and_lose_the_connection(self, *args, **options):
+        lose_the_connection()
+        return request(self, *args, **options)
 
-    monkeypatch.setattr(client, "create_user", create_user_and_lose_the_connection)
-    assert services.provision_actor(teacher).is_active
+    monkeypatch.setattr(ExamplaryClient, "request", request_and_lose_the_connection)
+    if refused:
+        fake.fail("POST", "/users", status=400)
+        with pytest.raises(ExamplaryInvalidRequestError):
+            services.provision_actor(teacher)
+        assert ExamplaryActor.objects.get().last_error
+    session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+    fake.complete(session.examplary_id)
+    if refused:
+        fake.fail("GET", status=403)
+        assert services.sweep_sessions().failed == 1
+    sweep = services.sweep_sessions()
+    assert (sweep.ended, sweep.failed) == ({"completed": 1}, 0)
+    assert not ExamplarySession.objects.get().revoke_pending
 
 
 # Transactions
@@ -161,6 +192,8 @@ import os, signal, sys
 import django
 django.setup()
 from django_examplary import services
+from django_examplary.client import ExamplaryClient
+from django_examplary.exceptions import ExamplaryInvalidRequestError
 client = services.get_client()
 with client._lock, client._cooldown._lock:
     pid = os.fork()

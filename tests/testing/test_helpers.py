@@ -110,7 +110,7 @@ def test_cancel(client, fake):
 
 
 def test_expire(client, fake):
-    assert open_embed(client, fake, "/embed/").expire()["status"] == "revoked"
+    assert open_embed(client, fake, "/embed/").expire()["reason"] == "ended"
 
 
 def test_close(client, fake):

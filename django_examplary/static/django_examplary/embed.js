@@ -327,7 +327,8 @@ class ExamplaryEmbed extends HTMLElement {
       this.#goOffline();
     } else {
       const state = STALE.has(answer.reason) ? "stale" : "unverified";
-      this.#fill(state, state === "stale" ? answer : { reference: answer.reference });
+      const { detail, reference } = answer;
+      this.#fill(state, state === "stale" ? answer : { detail, reference });
       this.#show(state);
       this.#dispatch("error", answer);
     }
