@@ -49,6 +49,7 @@ from django_examplary.services.connections import (
     lapsed_before,
     refuse_transaction,
     session_rows,
+    update_rows,
 )
 
 logger = logging.getLogger("django_examplary")
@@ -187,7 +188,7 @@ def replace_stale_actor(
     `role` is for an actor that was linked, whose own is not known.
     """
     stale = actor_rows().filter(pk=actor.pk, examplary_id=actor.examplary_id)
-    if stale.update(state=State.PENDING, examplary_id=None):
+    if update_rows(stale, state=State.PENDING, examplary_id=None):
         # The id is in the log because it is nowhere else now: were it the API key that is wrong, an
         # operator could link it again.
         logger.warning(
@@ -242,15 +243,14 @@ def release_actor(actor: ExamplaryActor, error: Exception | None = None) -> None
     state = _state_after(error) if isinstance(error, ExamplaryError) else State.PENDING
     reason = describe_error(error)[:255] if error else ""
     now = timezone.now()
-    facts = {"state": state, "role": actor.role, "last_error": reason, "updated_at": now}
-    mine = _mine(actor)
-    commit(lambda: mine.update(**facts))
+    update_rows(_mine(actor), state=state, role=actor.role, last_error=reason, updated_at=now)
 
 
 def disown_actor(actor: ExamplaryActor, error: ExamplaryError) -> None:
     """Drop an id that cannot stand for anybody: Examplary gave that of the API key's owner."""
     owned = actor_rows().filter(pk=actor.pk, examplary_id=actor.examplary_id)
-    owned.update(
+    update_rows(
+        owned,
         state=State.FAILED,
         examplary_id=None,
         last_error=describe_error(error)[:255],

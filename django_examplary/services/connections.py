@@ -117,6 +117,11 @@ def commit(work: Callable[[], T]) -> T:
         return work()
 
 
+def update_rows(rows: QuerySet[Any], **values: Any) -> int:
+    """Change rows as `commit` does, and return how many they were."""
+    return commit(lambda: rows.update(**values))
+
+
 def announce(signal: Signal, sender: type[Model], **facts: Any) -> None:
     """Send a signal. What its receivers ask of the API is not in the time that the caller has."""
     from django_examplary.client import time_limit  # noqa: PLC0415  # as above

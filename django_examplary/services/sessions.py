@@ -66,6 +66,7 @@ from django_examplary.services.connections import (
     lapsed_before,
     refuse_transaction,
     session_rows,
+    update_rows,
 )
 from django_examplary.services.content import actor_has_access, give_access
 from django_examplary.services.themes import complete_theme
@@ -196,7 +197,7 @@ def _fill(
             _discard(remote, client)
             raise
     except BaseException:
-        session_rows().filter(pk=session.pk, status=Status.CREATING).delete()
+        commit(session_rows().filter(pk=session.pk, status=Status.CREATING).delete)
         raise
 
 
@@ -243,7 +244,7 @@ def verify_session(
     try:
         learn_outcome(session, client or get_client())
     except ExamplaryNotFoundError:
-        if session_rows().open().filter(pk=session.pk).update(open_key=None):
+        if update_rows(session_rows().open().filter(pk=session.pk), open_key=None):
             raise
         # Another caller has ended it meanwhile, and had it deleted.
         _reload(session)
@@ -265,27 +266,25 @@ def learn_outcome(session: ExamplarySession, client: ExamplaryClient) -> None:
     try:
         remote = _ask(session, client)
     except ExamplaryError as error:
-        if isinstance(error, ExamplaryNotFoundError) and is_past_expiry(session):
+        if isinstance(error, ExamplaryNotFoundError) and _is_past_expiry(session):
             end_session(session, Status.EXPIRED)
             return
         note_attempt(session)
         raise
     if not _end_as_told(session, remote):
         facts = _facts(session, remote)
-        if is_past_expiry(session):
+        if _is_past_expiry(session):
             end_session(session, Status.EXPIRED, **facts)
         else:
             # Any other status is not final: there may be more than are documented.
-            still_open = session_rows().open().filter(pk=session.pk)
-            commit(lambda: still_open.update(**facts))
+            update_rows(session_rows().open().filter(pk=session.pk), **facts)
             _reload(session)
     revoke_remote(session, client)
 
 
 def note_attempt(session: ExamplarySession) -> None:
     """Let a sweep ask about the others first the next time."""
-    row = session_rows().filter(pk=session.pk)
-    commit(lambda: row.update(asked_at=timezone.now()))
+    update_rows(session_rows().filter(pk=session.pk), asked_at=timezone.now())
 
 
 def close_session(
@@ -430,7 +429,7 @@ def _claim(
         found = session_rows().filter(pk=rival.pk, status=rival.status)
         if rival.is_open:
             # About to expire, it may still be completed by whoever has it open.
-            commit(lambda: found.update(open_key=None))
+            update_rows(found, open_key=None)
         elif rival.created_at < lapsed_before():
             # A claim whose holder died.
             commit(found.delete)
@@ -538,7 +537,7 @@ def _expiry(remote: EmbedSession) -> datetime | None:
     return timezone.now() + lifetime
 
 
-def is_past_expiry(session: ExamplarySession) -> bool:
+def _is_past_expiry(session: ExamplarySession) -> bool:
     return (session.expires_at or session.created_at + LIFETIME) <= timezone.now()
 
 
@@ -631,8 +630,7 @@ def finish_revocation(session: ExamplarySession, client: ExamplaryClient) -> Non
             _save_outcome(session, client)
         known = session.known_to == client.fingerprint
         client.delete_embed_session(session.examplary_id, missing_ok=known)
-    row = session_rows().filter(pk=session.pk)
-    commit(lambda: row.update(revoke_pending=False))
+    update_rows(session_rows().filter(pk=session.pk), revoke_pending=False)
     session.revoke_pending = False
 
 

@@ -11,7 +11,7 @@ from django.db.transaction import TransactionManagementError
 
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
-from django_examplary.exceptions import ExamplaryInvalidRequestError
+from django_examplary.exceptions import ExamplaryInvalidRequestError, ExamplaryNotFoundError
 from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services.connections import commit, non_atomic
@@ -102,11 +102,18 @@ def test_connection_that_is_lost_while_examplary_is_asked_loses_nothing(
         with pytest.raises(ExamplaryInvalidRequestError):
             services.provision_actor(teacher)
         assert ExamplaryActor.objects.get().last_error
+        fake.fail("POST", "/embed-sessions", status=400)
+        with pytest.raises(ExamplaryInvalidRequestError):
+            services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+        assert not ExamplarySession.objects.exists()
     session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     fake.complete(session.examplary_id)
     if refused:
         fake.fail("GET", status=403)
         assert services.sweep_sessions().failed == 1
+        fake.fail("GET", status=404)
+        with pytest.raises(ExamplaryNotFoundError):
+            services.verify_session(session)
     sweep = services.sweep_sessions()
     assert (sweep.ended, sweep.failed) == ({"completed": 1}, 0)
     assert not ExamplarySession.objects.get().revoke_pending
@@ -192,8 +199,6 @@ import os, signal, sys
 import django
 django.setup()
 from django_examplary import services
-from django_examplary.client import ExamplaryClient
-from django_examplary.exceptions import ExamplaryInvalidRequestError
 client = services.get_client()
 with client._lock, client._cooldown._lock:
     pid = os.fork()
