@@ -619,8 +619,8 @@ def _provision_and_tell(
         model_admin.message_user(request, text % {"count": active}, messages.SUCCESS)
     for actor in run.failures[:_TOLD]:
         text = gettext("It failed for %(user)s: %(reason)s")
-        reason = {"user": actor, "reason": actor.last_error}
-        model_admin.message_user(request, text % reason, messages.ERROR)
+        failure = {"user": actor, "reason": actor.last_error}
+        model_admin.message_user(request, text % failure, messages.ERROR)
     if run.failed > _TOLD:
         text = gettext("It failed for %(count)d users in all: see the list of actors.")
         model_admin.message_user(request, text % {"count": run.failed}, messages.ERROR)

@@ -119,7 +119,7 @@ class ExamplaryAPIError(ExamplaryError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Its keywords are in there too.
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # not in typeshed
 
 
 class ExamplaryInvalidRequestError(ExamplaryAPIError):
