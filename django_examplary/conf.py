@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.conf import settings
 from django.utils.module_loading import import_string
+from django.views.decorators.debug import sensitive_variables
 
 from django_examplary.exceptions import ExamplaryConfigurationError
 
@@ -24,6 +26,16 @@ T = TypeVar("T")
 PRODUCTION_ORIGINS = ("https://app.examplary.ai",)
 
 _MISSING = object()
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """How one workspace of Examplary is reached."""
+
+    alias: str
+    api_key: str = field(repr=False)
+    api_url: str
+    embed_origins: Sequence[str]
 
 
 class Settings:
@@ -96,12 +108,72 @@ class Settings:
     @property
     def EXAMPLARY_REVOKE_ON_LOGOUT(self) -> bool:
         """Whether a user's open sessions are revoked when the user signs out."""
-        return self._read("EXAMPLARY_REVOKE_ON_LOGOUT", False, bool)
+        return self._read("EXAMPLARY_REVOKE_ON_LOGOUT", True, bool)
 
     @property
     def EXAMPLARY_RETENTION(self) -> int | None:
         """Days after which a sweep deletes a session that has ended; None: never."""
         return self._read("EXAMPLARY_RETENTION", None, int)
+
+    @property
+    def EXAMPLARY_AUTHORIZE(self) -> Callable[..., Any] | None:
+        """A callable (or its dotted path) from a request and a `Launch` to whether it may open."""
+        authorize: Callable[..., Any] | None = self._callable("EXAMPLARY_AUTHORIZE")
+        return authorize
+
+    @property
+    def EXAMPLARY_SESSIONS_PER_HOUR(self) -> int | None:
+        """How many sessions a user may open within an hour. None in the settings: the default."""
+        return self._read("EXAMPLARY_SESSIONS_PER_HOUR", 60, int)
+
+    @property
+    def EXAMPLARY_CONCURRENT_LAUNCHES(self) -> int:
+        """How many launches of one process may wait for the API at a time."""
+        return self._read("EXAMPLARY_CONCURRENT_LAUNCHES", 4, int)
+
+    @property
+    def EXAMPLARY_EMAILS_ARE_VERIFIED(self) -> bool:
+        """Whether a user may get the existing Examplary user with the same e-mail address."""
+        return self._read("EXAMPLARY_EMAILS_ARE_VERIFIED", False, bool)
+
+    @property
+    def EXAMPLARY_WORKSPACES(self) -> Mapping[str, Any] | Callable[..., Any]:
+        """From an alias to a workspace's settings: a mapping, or a callable or its dotted path."""
+        return self._callable("EXAMPLARY_WORKSPACES", Mapping) or {}
+
+    @property
+    def EXAMPLARY_WORKSPACE(self) -> Callable[..., Any] | None:
+        """A callable (or its dotted path) from a user to the alias of the user's workspace."""
+        choose: Callable[..., Any] | None = self._callable("EXAMPLARY_WORKSPACE")
+        return choose
+
+    @sensitive_variables()
+    def get_workspace(self, alias: str) -> Workspace:
+        """Return a workspace's settings.
+
+        The alias `default` is what the flat settings describe. Raises ExamplaryConfigurationError
+        naming the alias if it is not configured.
+        """
+        if alias == "default":
+            return Workspace(
+                alias, self.EXAMPLARY_API_KEY, self.EXAMPLARY_API_URL, self.EXAMPLARY_EMBED_ORIGINS
+            )
+        workspaces = self.EXAMPLARY_WORKSPACES
+        try:
+            found = workspaces(alias) if callable(workspaces) else workspaces[alias]
+        except LookupError:
+            found = None
+        if not isinstance(found, Mapping):
+            raise ExamplaryConfigurationError(
+                f"There is no workspace {alias!r}. Add it to EXAMPLARY_WORKSPACES, or change what "
+                "EXAMPLARY_WORKSPACE returns."
+            )
+        return Workspace(
+            alias,
+            str(found.get("API_KEY", "")).strip(),
+            str(found.get("API_URL", self.EXAMPLARY_API_URL)).rstrip("/"),
+            found.get("EMBED_ORIGINS", self.EXAMPLARY_EMBED_ORIGINS),
+        )
 
     def _read(self, name: str, default: T, type_: type) -> T:
         value: Any = getattr(settings, name, _MISSING)

@@ -22,6 +22,8 @@
     ├─ ExamplaryNotProvisionedError       the user has no actor, and cannot get one now
     ├─ ExamplaryAccessError               the actor may not use the exam or the space
     ├─ ExamplaryNotReadyError             another request is preparing the same thing
+    ├─ ExamplaryBusyError                 a limit of this site: too many sessions, too many at once
+    ├─ ExamplaryDatabaseError             the database could not store what the API created
     └─ ExamplarySessionEndedError         the session came to its end and cannot be opened again
     ExamplaryConfigurationError           ours to fix; an ImproperlyConfigured, outside the tree
     InvalidLaunchToken                    a SuspiciousOperation; our views answer 400 or 404
@@ -179,6 +181,14 @@ class ExamplaryAccessError(ExamplaryError):
 
 class ExamplaryNotReadyError(ExamplaryError):
     """Another request is preparing the same actor or session; try again in a moment."""
+
+
+class ExamplaryBusyError(ExamplaryError):
+    """A limit of this site was reached: sessions of a user within an hour, or launches at once."""
+
+
+class ExamplaryDatabaseError(ExamplaryError):
+    """The database could not store a row. The message names the constraint, and no values."""
 
 
 class ExamplarySessionEndedError(ExamplaryError):

@@ -83,7 +83,15 @@ PracticeSpaceId = Annotated[str, _starting_with("space_")]
 class Outputs:
     """What the API says came out of a session; `raw` has every key, documented or not."""
 
+    #: The keys that the contract documents.
+    documented: ClassVar[tuple[str, ...]] = ()
+
     raw: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def missing(cls, outputs: Mapping[str, Any]) -> list[str]:
+        """Return the documented keys that the outputs lack."""
+        return [key for key in cls.documented if outputs.get(key) in (None, "", {}, [])]
 
     def _required(self, key: str, *types: type) -> Any:
         value = self.raw.get(key)
@@ -93,6 +101,8 @@ class Outputs:
 
 
 class GenerateExamOutputs(Outputs):
+    documented = ("examId",)
+
     @property
     def exam_id(self) -> str:
         """Raises ExamplaryResponseError when the API gave none."""
@@ -101,6 +111,8 @@ class GenerateExamOutputs(Outputs):
 
 
 class GenerateQuestionOutputs(Outputs):
+    documented = ("question",)
+
     @property
     def question(self) -> dict[str, Any] | str:
         """A Question object, or QTI XML for the two QTI formats: parse it with a hardened parser.
@@ -112,6 +124,8 @@ class GenerateQuestionOutputs(Outputs):
 
 
 class EditRubricOutputs(Outputs):
+    documented = ("rubric",)
+
     @property
     def rubric(self) -> dict[str, Any]:
         """Raises ExamplaryResponseError when the API gave none."""

@@ -1,130 +1,135 @@
-"""The launch request: what a page's author decided, signed so that the browser cannot change it.
+"""The launch: what the author of a page decided, signed so that the browser cannot change it.
 
-The template tag signs one, the launch view reads it back. A token is signed, not encrypted: the
-user it names can read its presets and metadata.
+The template tag signs a launch, and the launch view reads it back. A token is signed, not
+encrypted: the user it names can read its presets and metadata.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from django.core import signing
-from django.utils.http import url_has_allowed_host_and_scheme
 
+from django_examplary.data import storable
 from django_examplary.exceptions import ExamplaryValidationError, InvalidLaunchToken
+from django_examplary.flows import Flow, get_flow
+from django_examplary.origins import is_local_path
 
-Mode = Literal["frame", "redirect"]
+Mode = Literal["frame", "window"]
 
 #: Servers cap a request line at about 4,000 bytes; this leaves room for the rest of the URL.
 MAX_TOKEN_LENGTH = 3000
-
-_STORABLE = re.compile(r"[^\x00\ud800-\udfff]*")
 
 _LAUNCH_SALT = "django_examplary.launch"
 _RETURN_SALT = "django_examplary.return"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaunchRequest:
+class Launch:
     """One embed on one page, for one user.
 
-    `presets` and `theme` have the API's names. With `session_id` the request is for that stored
-    session and everything else but `user_id` is ignored. Requests that differ in `nonce` alone do
-    not share a session.
+    `theme` has the API's names. `origin` is the site's own: an embed in a frame reports to a page
+    of it, and from a whole window the browser returns to it. `language` is the page's, as a code
+    of Django's. With `session_id` the launch opens that stored session and the token holds no more
+    than the user, the session and the language. Launches that differ in `nonce` alone do not share
+    a session.
+
+    Raises ExamplaryValidationError naming the argument.
     """
 
     user_id: str
-    flow: str = ""
-    presets: Mapping[str, Any] = field(default_factory=dict)
+    flow: Flow | None = None
     theme: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     next_url: str = ""
+    origin: str = ""
     mode: Mode = "frame"
     grant_access: bool = False
+    once: bool = False
     nonce: str = ""
+    language: str = ""
     session_id: str = ""
 
     def __post_init__(self) -> None:
-        local = self.next_url.startswith("/") and url_has_allowed_host_and_scheme(
-            self.next_url, allowed_hosts=None
-        )
-        if self.next_url and not local:
+        if self.next_url and not is_local_path(self.next_url):
             raise ExamplaryValidationError("next", "must be a path on this site, such as '/exams/'")
-        if not all(isinstance(text, str) for item in self.metadata.items() for text in item):
-            raise ExamplaryValidationError("metadata", "must be a flat mapping of texts to texts")
-        for name in ("presets", "theme", "metadata", "next_url"):
-            if problem := _unstorable(getattr(self, name)):
-                raise ExamplaryValidationError(name.removesuffix("_url"), problem)
+        if not isinstance(self.metadata, Mapping) or not all(
+            isinstance(text, str) for item in self.metadata.items() for text in item
+        ):
+            raise ExamplaryValidationError("metadata", "must be a flat mapping of strings")
+        sent = {"presets": self.flow.presets if self.flow else {}, "theme": dict(self.theme)}
+        for name, value in {**sent, "metadata": dict(self.metadata), "next": self.next_url}.items():
+            if not _is_storable(value):
+                raise ExamplaryValidationError(
+                    name,
+                    "holds U+0000, a lone surrogate, a number that is not finite or more than 30 "
+                    "levels, which no database stores and no API accepts",
+                )
 
     def sign(self) -> str:
         """Return the token for the launch URL.
 
-        Raises ExamplaryValidationError when it would not fit into one.
+        Raises ExamplaryValidationError if the token would be too long for a URL.
         """
-        values = {key: value for key, value in vars(self).items() if value}
-        try:
-            token = signing.dumps(values, salt=_LAUNCH_SALT)
-            if len(token) > MAX_TOKEN_LENGTH:
-                # Not sooner: it takes as long as all the rest.
-                token = signing.dumps(values, salt=_LAUNCH_SALT, compress=True)
-        except TypeError as error:
-            raise ExamplaryValidationError("presets", f"cannot be sent: {error}") from error
+        facts = {name: value for name, value in self._facts().items() if value}
+        token = signing.dumps(facts, salt=_LAUNCH_SALT)
+        if len(token) > MAX_TOKEN_LENGTH:
+            # Not earlier: compression takes as long as everything else.
+            token = signing.dumps(facts, salt=_LAUNCH_SALT, compress=True)
         if len(token) > MAX_TOKEN_LENGTH:
             raise ExamplaryValidationError(
                 "presets",
-                f"make a launch token of {len(token)} characters, and {MAX_TOKEN_LENGTH} is the "
-                "most a URL can hold: open the session in the view with services.open_session() "
-                "and give it to the tag instead",
+                f"make a launch token of {len(token)} characters; a URL holds {MAX_TOKEN_LENGTH}. "
+                "Open the session in the view with services.open_session() and pass it to the tag",
             )
         return token
 
     @classmethod
     def unsign(cls, token: str, *, max_age: int) -> Self:
-        """Read a token back. Raises InvalidLaunchToken if it is not ours or older than `max_age`
-        seconds."""
+        """Read a token back.
+
+        Raises InvalidLaunchToken if it was not signed by this site, or more than `max_age` seconds
+        ago.
+        """
         try:
-            return cls(**signing.loads(token, salt=_LAUNCH_SALT, max_age=max_age))
+            facts = signing.loads(token, salt=_LAUNCH_SALT, max_age=max_age)
+            if slug := facts.pop("flow", ""):
+                facts["flow"] = get_flow(slug, facts.pop("presets", {}))
+            return cls(**facts)
         except (signing.BadSignature, TypeError, ExamplaryValidationError) as error:
-            # Another release signed it, with an argument or a value that this one does not take.
+            # Another release signed it, with an argument or a value that this one does not accept.
             raise InvalidLaunchToken(str(error)) from error
 
-    def fingerprint(self, origin: str) -> str:
-        """Return what two launches must share to share a session: all that the API, or the user
-        who finishes, could tell apart. Raises ExamplaryValidationError if it is not JSON."""
-        facts = {**vars(self), "origin": origin}
-        try:
-            canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-        except TypeError as error:
-            raise ExamplaryValidationError("presets", f"cannot be sent: {error}") from error
+    @cached_property
+    def key(self) -> str:
+        """Identify the session of this launch among the sessions of its user.
+
+        Two launches share a session if they agree in all that the API, or the user who finishes,
+        could tell apart. A launch of a stored session has that session's id.
+        """
+        if self.session_id:
+            return self.session_id
+        facts = {**self._facts(), "language": ""}
+        canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    def _facts(self) -> dict[str, Any]:
+        facts = {each.name: getattr(self, each.name) for each in fields(self)}
+        facts["flow"] = self.flow.slug if self.flow else ""
+        facts["presets"] = self.flow.presets if self.flow else {}
+        return facts
 
-def _unstorable(value: Any, levels: int = 30) -> str:
-    """Return why some database would refuse to store the value; empty if none would.
 
-    PostgreSQL holds no U+0000, none of them half a surrogate pair, MariaDB no more than 32 levels
-    of JSON, and JSON no infinite numbers.
-    """
-    if isinstance(value, str):
-        return "" if _STORABLE.fullmatch(value) else "holds U+0000 or a lone surrogate"
-    if isinstance(value, float):
-        return "" if math.isfinite(value) else f"holds {value}, which is not JSON"
-    if isinstance(value, Mapping):
-        value = [*value, *value.values()]
-    if not isinstance(value, list | tuple):
-        return ""
-    if not levels:
-        return "is nested too deeply"
-    for item in value:
-        if problem := _unstorable(item, levels - 1):
-            return problem
-    return ""
+def _is_storable(value: Any) -> bool:
+    try:
+        return bool(storable(value) == value) and json.dumps(value, allow_nan=False) != ""
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 def sign_return(session_id: str) -> str:
@@ -133,7 +138,7 @@ def sign_return(session_id: str) -> str:
 
 
 def unsign_return(reference: str) -> str:
-    """Return the session's id. Raises InvalidLaunchToken if we did not sign the reference."""
+    """Return the session's id. Raises InvalidLaunchToken if this site did not sign it."""
     try:
         return signing.Signer(salt=_RETURN_SALT).unsign(reference)
     except signing.BadSignature as error:

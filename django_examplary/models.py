@@ -1,31 +1,66 @@
-"""Who stands for whom at Examplary, and every session that was opened.
+"""The Examplary user of each Django user, and every embed session that was opened.
 
-Rows are all these models touch: the API is called by the services.
+These models only touch rows. The services call the API.
 """
 
 from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.db.models import F, Q, Window
+from django.db.models.functions import Coalesce, Now, RowNumber
 from django.utils import timezone
+from django.utils.crypto import get_random_string
 from django.utils.translation import gettext_lazy as _
 
-if TYPE_CHECKING:
-    from django_examplary.flows import Outputs
+from django_examplary.flows import FLOWS, Outputs
+
+#: The alias of the workspace that the flat settings describe.
+DEFAULT_WORKSPACE = "default"
+#: The documented lifetime of a session, and the longest that is accepted from the API.
+LIFETIME = timedelta(days=7)
+#: A session with less time left than this is not handed out any more.
+MARGIN = timedelta(hours=1)
+
+
+def new_token() -> str:
+    """Return a random value that identifies the holder of a claim."""
+    return get_random_string(32)
+
+
+class DatabaseNow(Now):
+    """The clock of the database server: the one clock that all processes and machines share."""
+
+    def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        # CURRENT_TIMESTAMP follows the time zone of the connection, which may jump by an hour.
+        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra)
+
+
+class ExamplaryActorQuerySet(models.QuerySet["ExamplaryActor"]):
+    def claimable(self) -> ExamplaryActorQuerySet:
+        """Return the actors that a caller may provision: no other caller is doing so."""
+        State = ExamplaryActor.State
+        return self.filter(
+            Q(state__in=[State.PENDING, State.FAILED])
+            | Q(state__in=[State.CLAIMED, State.UNCERTAIN], lapses_at__lt=DatabaseNow())
+        )
+
+    def claimed_with(self, token: str) -> ExamplaryActorQuerySet:
+        return self.filter(state=ExamplaryActor.State.CLAIMED, claim_token=token)
 
 
 class ExamplaryActor(models.Model):
-    """The Examplary user that stands for a Django user."""
+    """The Examplary user that represents a Django user."""
 
     class State(models.TextChoices):
         PENDING = "pending", _("waiting")
         CLAIMED = "claimed", _("being provisioned")
         ACTIVE = "active", _("active")
-        # The API may have made the user, and we do not know its id.
+        # The API may have created the user, but its id is unknown.
         UNCERTAIN = "uncertain", _("uncertain")
         FAILED = "failed", _("failed")
 
@@ -35,14 +70,21 @@ class ExamplaryActor(models.Model):
         related_name="examplary_actor",
         verbose_name=_("user"),
     )
+    workspace = models.CharField(
+        _("workspace"), max_length=64, default=DEFAULT_WORKSPACE, editable=False
+    )
     examplary_id = models.CharField(  # noqa: DJ001  # unique, and unknown in many rows
         _("Examplary id"), max_length=255, unique=True, null=True, editable=False
     )
     state = models.CharField(
         _("state"), max_length=16, choices=State, default=State.PENDING, editable=False
     )
-    # Also tells one claim from the next: whoever lost the claim cannot store a result.
-    claimed_at = models.DateTimeField(_("claimed at"), null=True, editable=False)
+    #: Identifies the caller that provisions this actor. Only that caller can store a result.
+    claim_token = models.CharField(max_length=32, blank=True, editable=False)
+    #: When the claim ends, by the clock of the database.
+    lapses_at = models.DateTimeField(null=True, editable=False)
+    #: Sent with `POST /users`. It stays the same until the outcome of the request is known.
+    idempotency_key = models.UUIDField(default=uuid.uuid4, editable=False)
     email = models.EmailField(_("e-mail address, as sent"), blank=True, editable=False)
     name = models.CharField(_("name, as sent"), max_length=100, blank=True, editable=False)
     role = models.CharField(_("role"), max_length=16, blank=True, editable=False)
@@ -50,6 +92,8 @@ class ExamplaryActor(models.Model):
     provisioned_at = models.DateTimeField(_("provisioned at"), null=True, editable=False)
     created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
+
+    objects = ExamplaryActorQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("Examplary actor")
@@ -70,22 +114,74 @@ class ExamplaryActor(models.Model):
 
 class ExamplarySessionQuerySet(models.QuerySet["ExamplarySession"]):
     def open(self) -> ExamplarySessionQuerySet:
-        """Those that can still come to an outcome."""
+        """Return the sessions that have not come to an outcome yet."""
         return self.filter(status=ExamplarySession.Status.PENDING)
 
     def for_user(self, user: Any) -> ExamplarySessionQuerySet:
         return self.filter(actor__user=user)
 
+    def for_key(self, key: str) -> ExamplarySessionQuerySet:
+        """Return the sessions of a launch, by its `Launch.key`: a fingerprint or a session's id."""
+        try:
+            return self.filter(pk=uuid.UUID(key))
+        except ValueError:
+            return self.filter(fingerprint=key)
+
+    def abandoned(self) -> ExamplarySessionQuerySet:
+        """Return claims whose holder has died."""
+        return self.filter(
+            status=ExamplarySession.Status.CREATING, lapses_at__lt=DatabaseNow()
+        )
+
+    def due(self) -> ExamplarySessionQuerySet:
+        """Return the sessions that a sweep calls the API about, the longest waiting first.
+
+        Few sessions that are a day old ever come to an outcome, so these are due once an hour.
+        The sessions of each user are counted, so that no user's sessions hold up the others.
+        """
+        now = timezone.now()
+        open_ = Q(status=ExamplarySession.Status.PENDING) & (
+            Q(asked_at=None)
+            | Q(asked_at__lt=now - timedelta(hours=1))
+            | Q(created_at__gt=now - timedelta(days=1))
+            | Q(expires_at__lte=now)
+        )
+        revocable = Q(revoke_pending=True, created_at__gte=now - LIFETIME)
+        waiting_since = Coalesce("asked_at", "created_at")
+        return self.filter(open_ | revocable).annotate(
+            waiting_since=waiting_since,
+            turn=Window(RowNumber(), partition_by=F("actor"), order_by=waiting_since.asc()),
+        ).order_by("turn", "waiting_since")
+
+    def unannounced(self) -> ExamplarySessionQuerySet:
+        """Return ended sessions whose signal was not recorded as sent: a process has died."""
+        status = ExamplarySession.Status
+        return self.filter(
+            status__in=[status.COMPLETED, status.CANCELLED, status.CLOSED],
+            announced_at=None,
+            lapses_at__lt=DatabaseNow(),
+        )
+
+    def prunable(self, days: float | None) -> ExamplarySessionQuerySet:
+        """Return the sessions that ended more than `days` days ago; none if that is None."""
+        if days is None:
+            return self.none()
+        status = ExamplarySession.Status
+        ended = self.exclude(status__in=[status.CREATING, status.PENDING])
+        return ended.filter(
+            ended_at__lt=timezone.now() - timedelta(days=days), revoke_pending=False
+        )
+
 
 class ExamplarySession(models.Model):
     """One launch of a flow for one actor.
 
-    `examplary_id` and `embed_url` are secrets: whoever has one can work in the session. Fixtures
-    (`dumpdata`) leave them out.
+    `examplary_id` and `embed_url` are secrets: each of them opens the session. Fixtures
+    (`dumpdata`) omit them.
     """
 
     class Status(models.TextChoices):
-        # Claimed by a launch that is asking the API for it right now.
+        # Claimed by a launch that is requesting the session from the API.
         CREATING = "creating", _("being created")
         PENDING = "pending", _("open")
         COMPLETED = "completed", _("completed")
@@ -94,7 +190,7 @@ class ExamplarySession(models.Model):
         EXPIRED = "expired", _("expired")
         REVOKED = "revoked", _("revoked")
 
-    #: The only id that a browser ever sees.
+    #: The only id that a browser ever receives.
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     actor = models.ForeignKey(
         ExamplaryActor,
@@ -103,6 +199,7 @@ class ExamplarySession(models.Model):
         related_name="sessions",
         verbose_name=_("actor"),
     )
+    workspace = models.CharField(_("workspace"), max_length=64, default=DEFAULT_WORKSPACE)
     examplary_id = models.CharField(  # noqa: DJ001  # unique, and unknown in many rows
         max_length=255, unique=True, null=True, editable=False, serialize=False
     )
@@ -117,18 +214,22 @@ class ExamplarySession(models.Model):
         max_length=128, unique=True, null=True, editable=False
     )
     status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.CREATING)
-    #: The `fingerprint` of the client that last met the session at Examplary.
-    known_to = models.CharField(max_length=64, blank=True, editable=False, serialize=False)
+    #: Identifies the caller that ended the session. Only that caller sends the signal.
+    claim_token = models.CharField(max_length=32, blank=True, editable=False, serialize=False)
+    #: When the claim on a session ends, by the clock of the database.
+    lapses_at = models.DateTimeField(null=True, editable=False, serialize=False)
     remote_status = models.CharField(_("status at Examplary"), max_length=64, blank=True)
     outputs = models.JSONField(_("outputs"), default=dict)
-    next_url = models.TextField(_("page to go on to"), blank=True)
+    next_url = models.TextField(_("page to continue to"), blank=True)
     revoke_pending = models.BooleanField(_("still to be revoked"), default=False)
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
     expires_at = models.DateTimeField(_("expires at"), null=True)
     ended_at = models.DateTimeField(_("ended at"), null=True)
     verified_at = models.DateTimeField(_("verified at"), null=True)
-    #: When the API was last asked about the session, whatever came of it.
+    #: When the API was last called about the session, whatever the outcome.
     asked_at = models.DateTimeField(null=True, editable=False)
+    #: When the signal about the session's end was sent.
+    announced_at = models.DateTimeField(null=True, editable=False)
 
     objects = ExamplarySessionQuerySet.as_manager()
 
@@ -142,7 +243,7 @@ class ExamplarySession(models.Model):
         ]
         indexes = [
             models.Index(fields=["actor", "fingerprint", "created_at"], name="examplary_by_launch"),
-            # For the sweep: what to ask about, what to revoke and what to prune.
+            # For the sweep: which sessions to ask about, to revoke and to prune.
             models.Index(fields=["status", "asked_at"], name="examplary_by_status"),
             models.Index(fields=["revoke_pending", "asked_at"], name="examplary_by_revocation"),
             models.Index(fields=["ended_at"], name="examplary_by_end"),
@@ -155,13 +256,19 @@ class ExamplarySession(models.Model):
     def is_open(self) -> bool:
         return self.status == self.Status.PENDING
 
-    def get_outputs(self) -> Outputs:
-        """The outputs as the flow's own type."""
-        from django_examplary.flows import FLOWS, Outputs  # noqa: PLC0415  # slow, and few need it
+    def is_usable(self) -> bool:
+        """Return whether the session is open and has enough time left to be handed out."""
+        return bool(
+            self.is_open and self.expires_at and self.expires_at > timezone.now() + MARGIN
+        )
 
+    def is_past_expiry(self) -> bool:
+        return (self.expires_at or self.created_at + LIFETIME) <= timezone.now()
+
+    def get_outputs_class(self) -> type[Outputs]:
         flow = FLOWS.get(self.flow)
-        return (flow.outputs_class if flow else Outputs)(self.outputs)
+        return flow.outputs_class if flow else Outputs
 
-    def lives_for(self, margin: timedelta) -> bool:
-        """Whether the session is open and will be for `margin` more."""
-        return bool(self.is_open and self.expires_at and self.expires_at > timezone.now() + margin)
+    def get_outputs(self) -> Outputs:
+        """Return the outputs as the flow's own type."""
+        return self.get_outputs_class()(self.outputs)

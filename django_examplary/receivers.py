@@ -1,4 +1,4 @@
-"""Reactions to what happens to users elsewhere in the project; connected by the app's `ready()`."""
+"""Reactions to what happens to users in the project. The app's `ready()` connects them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import ImproperlyConfigured
-from django.db import Error, router, transaction
-from django.db.models import QuerySet
+from django.db import DatabaseError, Error, transaction
 from django.db.models.signals import post_save, pre_delete
 
 from django_examplary import services
 from django_examplary.conf import conf
 from django_examplary.exceptions import ExamplarySessionEndedError
 from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.services.database import actor_rows, database
 
 logger = logging.getLogger("django_examplary")
 
-# How long somebody who signs out may have to wait for us, in seconds.
+# How long a user who signs out may have to wait for the API, in seconds.
 _PATIENCE = 2.0
 
 
 def connect() -> None:
-    # Of any sender: a proxy of the user model, or a child of it, announces itself.
+    # For any sender: a proxy of the user model, or a child of it, sends its own signal.
     post_save.connect(revoke_when_deactivated, dispatch_uid="django_examplary")
     pre_delete.connect(revoke_when_deleted, sender=ExamplaryActor, dispatch_uid="django_examplary")
     user_logged_out.connect(revoke_when_signed_out, dispatch_uid="django_examplary")
@@ -36,45 +36,54 @@ def revoke_when_deleted(instance: ExamplaryActor, **kwargs: Any) -> None:
     services.revoke_sessions(instance)
 
 
-def revoke_when_deactivated(instance: Any, **kwargs: Any) -> None:
-    # Every row that is saved in the project comes by, and another model's property may fail.
-    if isinstance(instance, get_user_model()) and not instance.is_active:
-        for actor in _actors(instance):
-            services.revoke_sessions(actor)
+def revoke_when_deactivated(instance: Any, using: str | None = None, **kwargs: Any) -> None:
+    # Every row that is saved in the project comes here, and another model's property may fail.
+    if not isinstance(instance, get_user_model()) or instance.is_active:
+        return
+    if using != database():
+        return  # Rows in another database belong to no actor here.
+    try:
+        # A savepoint, so that a missing table does not break the transaction of the project.
+        with transaction.atomic(using=database()):
+            for actor in actor_rows().filter(user=instance):
+                services.revoke_sessions(actor)
+    except DatabaseError as error:
+        # Saving a user must work before this app's tables exist. A sweep revokes the sessions of
+        # inactive users too.
+        logger.warning("operation=revoke error=%s", type(error).__name__)
 
 
 def revoke_when_signed_out(user: Any, **kwargs: Any) -> None:
-    """At Examplary too, and at once: the next person may sit down at the same computer."""
+    """Revoke at Examplary too, at once: the next person may use the same computer."""
     try:
         if user is None or not conf.EXAMPLARY_REVOKE_ON_LOGOUT:
             return
-        with transaction.atomic(using=router.db_for_write(ExamplaryActor)):
-            sessions = [each for actor in _actors(user) for each in services.revoke_sessions(actor)]
-        transaction.on_commit(
-            # Not a partial: Django 5.2 asks for the name of what went wrong.
-            lambda: _revoke(sessions),
-            using=router.db_for_write(ExamplaryActor),
-            # Outside of a transaction this is before Django signs the user out.
-            robust=True,
-        )
-    except (Error, ImproperlyConfigured):
-        # Raised from here it would keep the user signed in.
-        logger.exception("operation=revoke")
-
-
-def _actors(user: Any) -> QuerySet[ExamplaryActor]:
-    return ExamplaryActor.objects.using(router.db_for_write(ExamplaryActor)).filter(user=user)
+        with transaction.atomic(using=database()):
+            sessions = [
+                session
+                for actor in actor_rows().filter(user=user)
+                for session in services.revoke_sessions(actor)
+            ]
+        if sessions:
+            transaction.on_commit(
+                # Not a partial: Django 5.2 logs the name of a function that fails.
+                lambda: _revoke(sessions),
+                using=database(),
+                # Outside of a transaction this runs before Django signs the user out.
+                robust=True,
+            )
+    except (Error, ImproperlyConfigured) as error:
+        # An exception would keep the user signed in.
+        logger.error("operation=revoke error=%s", type(error).__name__)
 
 
 def _revoke(sessions: list[ExamplarySession]) -> None:
-    """Tell Examplary. A sweep does so again where that fails or takes too long."""
-    from django_examplary.client import time_limit  # noqa: PLC0415  # slow, and rarely needed
-
+    """Revoke at Examplary. A sweep repeats it if it fails or takes too long."""
     try:
-        with time_limit(_PATIENCE):
-            for session in sessions:
-                # One may have been erased meanwhile.
-                with contextlib.suppress(ExamplarySessionEndedError):
-                    services.revoke_session(session)
+        client = services.get_client(sessions[0].workspace).within(_PATIENCE)
+        for session in sessions:
+            # It may have been erased meanwhile.
+            with contextlib.suppress(ExamplarySessionEndedError):
+                services.revoke_session(session, client=client)
     except ImproperlyConfigured as error:
         logger.warning("operation=revoke error=%s", error)

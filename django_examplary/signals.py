@@ -13,6 +13,10 @@ from django.dispatch import Signal
 #: each time that an id is linked, be it the same. Arguments: `actor` (ExamplaryActor).
 actor_provisioned = Signal()
 
+#: A user has moved to another workspace: the actor starts again there, and its open sessions are
+#: revoked. Arguments: `actor` (ExamplaryActor), `former_workspace` and `workspace` (aliases).
+actor_moved = Signal()
+
 #: The API confirmed that a session was completed. Sent once per session, ever.
 #: Arguments: `session` (ExamplarySession), `outputs` (the flow's Outputs, see `flows`).
 session_completed = Signal()

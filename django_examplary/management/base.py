@@ -135,3 +135,34 @@ def positive(text: str) -> int:
     if number < 1:
         raise ArgumentTypeError("must be at least 1")
     return number
+
+
+def add_pace(parser: CommandParser, *, rate: float) -> None:
+    """Add the arguments of a run that makes many calls."""
+    parser.add_argument(
+        "--concurrency",
+        type=_concurrency,
+        default=4,
+        help="how many requests may be under way at a time, up to 32 (default: 4)",
+    )
+    parser.add_argument(
+        "--rate",
+        type=_rate,
+        default=rate,
+        help="how many requests a second, at most; 0 is as many as possible (default: "
+        f"{rate:g}). The run pauses when Examplary asks for it",
+    )
+
+
+def _concurrency(text: str) -> int:
+    number = positive(text)
+    if number > 32:
+        raise ArgumentTypeError("must be at most 32")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise ArgumentTypeError("must be 0 or more")
+    return number

@@ -1,8 +1,9 @@
-"""From a Django user to an Examplary user: once each, whatever happens in between.
+"""From a Django user to an Examplary user, once for each user.
 
-The row is claimed and committed before the API is asked, so that of any number of simultaneous
-callers one asks. A caller that dies leaves a claim that lapses. An answer that never came leaves
-`uncertain`: the API may have made the user, and it has no documented way to look that up.
+The row is claimed and committed before the API is called, so that of any number of simultaneous
+callers one makes the request. The claim of a caller that dies ends by itself. A request that was
+not answered leaves `uncertain`: the API may have created the user, and has no documented way to
+look that up.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from datetime import timedelta
-from typing import Any, cast, get_args
+from typing import Any, cast
 
+from django.contrib.auth import get_user_model
 from django.db import Error, IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from django_examplary import signals
-from django_examplary.client import ExamplaryClient, latest, time_limit
+from django_examplary.client import ExamplaryClient
+from django_examplary.client.retries import is_postponed, is_uncertain
 from django_examplary.conf import conf
 from django_examplary.data import ActorProfile, ActorRole, User
 from django_examplary.exceptions import (
@@ -29,6 +32,7 @@ from django_examplary.exceptions import (
     ExamplaryConfigurationError,
     ExamplaryConflictError,
     ExamplaryConnectionError,
+    ExamplaryDatabaseError,
     ExamplaryError,
     ExamplaryInvalidRequestError,
     ExamplaryNotProvisionedError,
@@ -38,36 +42,26 @@ from django_examplary.exceptions import (
     ExamplaryUnavailableError,
     ExamplaryValidationError,
 )
-from django_examplary.models import ExamplaryActor, ExamplarySession
-from django_examplary.retries import is_postponed, is_uncertain
-from django_examplary.services.connections import (
+from django_examplary.models import ExamplaryActor, new_token
+from django_examplary.services.clients import get_client, workspace_of
+from django_examplary.services.database import (
+    PAUSES,
     actor_rows,
-    announce,
     commit,
     database,
-    get_client,
-    lapsed_before,
+    database_error,
+    lease,
     refuse_transaction,
-    session_rows,
-    update_rows,
 )
+from django_examplary.services.outcomes import revoke_sessions
+from django_examplary.services.profiles import get_profile, refuse_role
 
 logger = logging.getLogger("django_examplary")
 
 State = ExamplaryActor.State
-Status = ExamplarySession.Status
 
-# The pattern of `POST /users`, word for word (contract, section 5). It is stricter than Django's.
-EMAIL_PATTERN = re.compile(
-    r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+"
-    r"[A-Za-z]{2,}\Z"
-)
-
-# The longest address there is, and that the column takes.
-_EMAIL_LENGTH = 254
-
-# How long a claim may wait for its turn. Together with a whole call it is still within the lease.
-_FRESH = timedelta(seconds=10)
+# Workspace roles of people who manage the workspace. An end user never gets their account.
+_MANAGERS = ("owner", "admin")
 
 # The API has not acted on the request, and nothing about the user needs to change.
 _NOT_THE_USERS_FAULT = (
@@ -82,188 +76,284 @@ _NOT_THE_USERS_FAULT = (
 def provision_actor(
     user: Any, *, role: ActorRole | None = None, client: ExamplaryClient | None = None
 ) -> ExamplaryActor:
-    """Return the user's active actor, made with `POST /users` if there is none yet.
+    """Return the user's active actor, created with `POST /users` if there is none yet.
 
-    `role` is sent when the user's profile names none; by default the one that was tried before, or
-    else `teacher`. While another caller provisions the same user this one waits for it, for at most
-    EXAMPLARY_DEADLINE seconds.
+    `role` is sent if the user's profile has none; by default the one that was tried before, or
+    else `teacher`. While another caller provisions the same user this one waits for about two
+    seconds. All calls together take at most EXAMPLARY_DEADLINE seconds.
 
-    Raises ExamplaryValidationError when the profile cannot be sent, ExamplaryNotReadyError when it
-    may work in a minute, ExamplaryNotProvisionedError when the user cannot have an actor, any
+    Raises ExamplaryValidationError if the profile cannot be sent, ExamplaryNotReadyError if it may
+    work in a minute, ExamplaryNotProvisionedError if the user cannot have an actor, any
     ExamplaryError of the client, and TransactionManagementError inside a transaction.
     """
     refuse_role(role)
-    if not user.is_active:
-        raise ExamplaryNotProvisionedError("An inactive user has no use of an Examplary actor.")
+    refuse_inactive(user)
     actor = actor_rows().filter(user=user).first()
-    if actor is not None and actor.is_active:
+    if actor is not None and actor.is_active and actor.workspace == workspace_of(user):
         return actor
     refuse_transaction("provision_actor")
-    client = client or get_client()
+    actor = prepare_actor(user)
+    client = (client or get_client(actor.workspace)).within(conf.EXAMPLARY_DEADLINE)
+    return activate_actor(actor, role=role, client=client)
+
+
+def refuse_inactive(user: Any) -> None:
+    """Raise ExamplaryNotProvisionedError for a user who is deactivated or deleted by now."""
+    if not user.is_active:
+        raise ExamplaryNotProvisionedError("Inactive users are not provisioned.")
+
+
+def refresh_user(user: Any) -> None:
+    """Look at the user's row again after a wait. Raises ExamplaryNotProvisionedError."""
+    current = get_user_model()._base_manager.using(database()).filter(pk=user.pk).first()
+    if current is None:
+        raise ExamplaryNotProvisionedError("The user does not exist any more.")
+    refuse_inactive(current)
+
+
+def prepare_actor(user: Any) -> ExamplaryActor:
+    """Return the user's row, in the user's workspace, created or moved there if necessary."""
+    workspace = workspace_of(user)
+    conf.get_workspace(workspace)
     try:
-        claimed = claim_actors([user])
-    except IntegrityError:
-        raise ExamplaryNotProvisionedError("The user does not exist any more.") from None
-    if not claimed:
-        return _wait_for_actor(user)
-    [actor] = claimed
+        actor, _ = commit(
+            lambda: actor_rows().get_or_create(user=user, defaults={"workspace": workspace})
+        )
+    except Error as error:
+        failure = database_error("The actor", error)
+    else:
+        actor.user = user
+        if actor.workspace != workspace:
+            _move(actor, workspace)
+        return actor
+    refresh_user(user)
+    raise failure
+
+
+def prepare_actors(users: Iterable[Any]) -> list[ExamplaryActor]:
+    """Do for many users what `prepare_actor` does for one, in a few queries."""
+    known = {user.pk: user for user in users}
+    blank = [ExamplaryActor(user=user, workspace=workspace_of(user)) for user in known.values()]
+    commit(lambda: actor_rows().bulk_create(blank, ignore_conflicts=True))
+    actors = list(actor_rows().filter(user__in=list(known)).order_by("user_id"))
+    for actor in actors:
+        actor.user = known[actor.user_id]
+        workspace = workspace_of(actor.user)
+        if actor.workspace != workspace:
+            _move(actor, workspace)
+    return actors
+
+
+def _move(actor: ExamplaryActor, workspace: str) -> None:
+    """Let the user start again in another workspace. The sessions keep the alias of the former."""
+    former = actor.workspace
+    blank: dict[str, Any] = {
+        "workspace": workspace,
+        "state": State.PENDING,
+        "examplary_id": None,
+        "claim_token": "",
+        "idempotency_key": uuid.uuid4(),
+        "email": "",
+        "name": "",
+        "role": "",
+        "last_error": "",
+        "provisioned_at": None,
+    }
+
+    def move() -> int:
+        revoke_sessions(actor)
+        return actor_rows().filter(pk=actor.pk, workspace=former).update(**blank)
+
+    moved = commit(move)
+    _set(actor, blank)
+    if moved:
+        logger.warning("operation=move-actor actor=%s from=%s to=%s", actor.pk, former, workspace)
+        signals.actor_moved.send_robust(
+            ExamplaryActor, actor=actor, former_workspace=former, workspace=workspace
+        )
+
+
+def activate_actor(
+    actor: ExamplaryActor, *, role: ActorRole | None, client: ExamplaryClient
+) -> ExamplaryActor:
+    """Return the actor, active: it is already, or this caller or another one provisions it."""
+    if actor.is_active:
+        return actor
+    if not claim_actor(actor):
+        return _await_actor(actor, client)
     actor.role = role or actor.role
-    # For as long as this the claim holds, whatever the profile and the client would take.
-    with time_limit(conf.EXAMPLARY_DEADLINE):
-        try:
-            profile = get_profile(actor)
-            remote = client.create_user(**asdict(profile))
-        except (ExamplaryError, ExamplaryConfigurationError) as error:
-            release_actor(actor, error)
-            raise
-    store_actor(actor, remote, profile)
+    try:
+        profile = get_profile(actor)
+        remote = create_user(actor, profile, client)
+        store_actor(actor, remote, profile, client=client)
+    except (ExamplaryError, ExamplaryConfigurationError) as error:
+        release_actor(actor, error)
+        raise
     return actor
+
+
+def create_user(actor: ExamplaryActor, profile: ActorProfile, client: ExamplaryClient) -> User:
+    """Call `POST /users` for a claimed actor. Only plain values are used, so any thread may."""
+    return client.create_user(**asdict(profile), idempotency_key=str(actor.idempotency_key))
+
+
+def _await_actor(actor: ExamplaryActor, client: ExamplaryClient) -> ExamplaryActor:
+    """Wait for the caller that provisions the actor, for a limited number of looks."""
+    for pause in PAUSES:
+        # Read again each time: the row may be linked, failed or deleted meanwhile.
+        current = actor_rows().select_related("user").filter(pk=actor.pk).first()
+        if current is not None and current.is_active:
+            refuse_inactive(current.user)
+            return current
+        if current is not None and current.state == State.FAILED:
+            raise ExamplaryNotProvisionedError(current.last_error)
+        if current is None or current.state != State.CLAIMED or client.time_left < pause:
+            # It did not work just now, or the outcome is unknown yet.
+            break
+        time.sleep(pause)
+    raise ExamplaryNotReadyError("This user is not provisioned yet; try again in a minute.")
 
 
 def link_actor(
     user: Any, examplary_id: str, *, client: ExamplaryClient | None = None
 ) -> ExamplaryActor:
-    """Let an Examplary user who exists already stand for a Django user.
+    """Let an existing Examplary user represent a Django user.
 
-    For an operator who was told that an address is taken: the API has no documented way to find
-    the id. What can be checked is: its shape, that it is not the owner of the API key, and that it
-    stands for nobody else here. Raises ExamplaryValidationError for those. Open sessions of
-    a former id are revoked.
+    For an operator who was told that an address is used already: the API has no documented way to
+    find the id. Three things are checked: the shape of the id, that it is not the owner of the API
+    key, and that it represents no other user here. Raises ExamplaryValidationError for those. Open
+    sessions of a former id are revoked.
     """
     if not re.fullmatch(r"user_[A-Za-z0-9_-]{1,250}", examplary_id):
         raise ExamplaryValidationError("examplary_id", "must be an id that starts with 'user_'")
     refuse_transaction("link_actor")
-    if examplary_id == (client or get_client()).get_me().id:
+    workspace = workspace_of(user)
+    if examplary_id == (client or get_client(workspace)).get_me().id:
         raise ExamplaryValidationError(
             "examplary_id", "is the user who owns the API key, who cannot be an actor"
         )
     linked = {
+        "workspace": workspace,
         "state": State.ACTIVE,
         "examplary_id": examplary_id,
-        "claimed_at": None,
+        "claim_token": "",
         "last_error": "",
         "provisioned_at": timezone.now(),
     }
+
+    def link() -> ExamplaryActor:
+        former = actor_rows().filter(user=user).exclude(examplary_id=examplary_id).first()
+        changed = {**linked}
+        if former is not None:
+            # The open sessions, and the profile that was sent, belong to another Examplary user.
+            revoke_sessions(former)
+            changed |= {"email": "", "name": "", "role": ""}
+        return actor_rows().update_or_create(user=user, defaults=changed)[0]
+
     try:
-        with transaction.atomic(using=database()):
-            former = actor_rows().filter(user=user).exclude(examplary_id=examplary_id).first()
-            if former is not None:
-                # What is open, and what was sent, is that of another user at Examplary.
-                revoke_sessions(former)
-                linked |= {"email": "", "name": "", "role": ""}
-            actor, _ = actor_rows().update_or_create(user=user, defaults=linked)
+        actor = commit(link)
     except IntegrityError:
         raise ExamplaryValidationError(
-            "examplary_id", "stands for another account here already"
+            "examplary_id", "represents another account here already"
         ) from None
-    announce(signals.actor_provisioned, ExamplaryActor, actor=actor)
+    signals.actor_provisioned.send_robust(ExamplaryActor, actor=actor)
     return actor
 
 
-def revoke_sessions(actor: ExamplaryActor) -> list[ExamplarySession]:
-    """End an actor's open sessions here at once, for a sweep to revoke them at Examplary.
-
-    Asks nothing, so it may run inside a transaction. Returns the sessions.
-    """
-    sessions = session_rows().filter(actor=actor)
-    # First, so that one that is being opened right now is either dropped, and handed out to nobody,
-    # or among those that follow.
-    sessions.filter(status=Status.CREATING).delete()
-    keys = list(sessions.open().values_list("pk", flat=True))
-    sessions.open().filter(pk__in=keys).update(
-        status=Status.REVOKED,
-        embed_url="",
-        open_key=None,
-        ended_at=timezone.now(),
-        revoke_pending=True,
-    )
-    return list(sessions.filter(pk__in=keys, status=Status.REVOKED))
-
-
-def replace_stale_actor(
+def renew_actor(
     actor: ExamplaryActor, *, role: ActorRole, client: ExamplaryClient
 ) -> ExamplaryActor:
-    """Provision again after the API said that it does not know the actor's id.
+    """Provision again after the API reported that it does not know the actor's id.
 
-    `role` is for an actor that was linked, whose own is not known.
+    The row keeps the id until there is a new one. `role` is for an actor that was linked, whose own
+    role is unknown.
     """
-    stale = actor_rows().filter(pk=actor.pk, examplary_id=actor.examplary_id)
-    if update_rows(stale, state=State.PENDING, examplary_id=None):
-        # The id is in the log because it is nowhere else now: were it the API key that is wrong, an
-        # operator could link it again.
+    stale = actor_rows().filter(pk=actor.pk, examplary_id=actor.examplary_id, state=State.ACTIVE)
+    if commit(lambda: stale.update(state=State.PENDING, idempotency_key=uuid.uuid4())):
         logger.warning(
-            "operation=replace-stale-actor actor=%s examplary_id=%s", actor.pk, actor.examplary_id
+            "operation=renew-actor actor=%s examplary_id=%s", actor.pk, actor.examplary_id
         )
-    known = cast("ActorRole", actor.role or role)
-    return provision_actor(actor.user, role=known, client=client)
+    current = actor_rows().filter(pk=actor.pk).first()
+    if current is None:
+        raise ExamplaryNotReadyError("The actor was deleted; try again in a moment.")
+    current.user = actor.user
+    known = cast("ActorRole", current.role or role)
+    return activate_actor(current, role=known, client=client)
 
 
-def claim_actors(users: Iterable[Any]) -> list[ExamplaryActor]:
-    """Take the rows of these users for this caller, and return those that nobody else has."""
-    known = {user.pk: user for user in users}
-    rows = actor_rows().filter(user__in=list(known))
-    blank = [ExamplaryActor(user=user) for user in known.values()]
-    # Committed by itself: an insert that met another's row holds on to it until the commit.
-    commit(lambda: actor_rows().bulk_create(blank, ignore_conflicts=True))
-
-    def claim() -> list[ExamplaryActor] | None:
-        now = timezone.now()
-        claimed = rows.filter(
-            Q(state__in=[State.PENDING, State.FAILED])
-            | Q(state__in=[State.CLAIMED, State.UNCERTAIN], claimed_at__lt=lapsed_before())
-        ).update(state=State.CLAIMED, claimed_at=now, last_error="", updated_at=now)
-        mine = list(rows.filter(state=State.CLAIMED, claimed_at=now).order_by("user_id"))
-        if len(mine) == claimed:
-            return mine
-        # Another caller claimed in the same microsecond: its rows look like ours.
-        transaction.set_rollback(True, using=database())
-        return None
-
-    while (mine := commit(claim)) is None:
-        continue
-    for actor in mine:
-        actor.user = known[actor.user_id]
-    return mine
-
-
-def renew_claim(actor: ExamplaryActor) -> bool:
-    """Keep a claim that has waited for its turn from lapsing. False: it is somebody else's now."""
+def claim_actor(actor: ExamplaryActor) -> bool:
+    """Claim the row for this caller. False: another caller provisions the actor."""
+    token = new_token()
     now = timezone.now()
-    if actor.claimed_at is not None and actor.claimed_at > now - _FRESH:
-        return True
-    if not _mine(actor).update(claimed_at=now):
+    rows = actor_rows().filter(pk=actor.pk)
+
+    def claim() -> int:
+        # A try whose commit was not acknowledged has the token already.
+        claimed = rows.claimed_with(token) | rows.claimable()
+        return claimed.update(
+            state=State.CLAIMED,
+            claim_token=token,
+            lapses_at=lease(),
+            last_error="",
+            updated_at=now,
+        )
+
+    if not commit(claim):
         return False
-    actor.claimed_at = now
+    # Read after the claim: what was known before may have changed while this caller waited.
+    current = rows.claimed_with(token).first()
+    if current is None:
+        return False
+    _set(actor, {name: getattr(current, name) for name in _CLAIMED})
     return True
 
 
+_CLAIMED = ("workspace", "examplary_id", "claim_token", "idempotency_key", "role", "state")
+
+
 def release_actor(actor: ExamplaryActor, error: Exception | None = None) -> None:
-    """Give the row back as the error left it, with the role that was tried, so that whoever tries
-    again makes no teacher of a student; None: nothing was sent."""
-    state = _state_after(error) if isinstance(error, ExamplaryError) else State.PENDING
-    reason = describe_error(error)[:255] if error else ""
-    now = timezone.now()
-    update_rows(_mine(actor), state=state, role=actor.role, last_error=reason, updated_at=now)
+    """End a claim with the state that the error leaves, and the role that was tried.
+
+    Another try then does not turn a student into a teacher. None: nothing was sent.
+    """
+    changed: dict[str, Any] = {
+        "state": _state_after(error) if isinstance(error, ExamplaryError) else State.PENDING,
+        "role": actor.role,
+        "last_error": describe_error(error)[:255] if error else "",
+        "updated_at": timezone.now(),
+    }
+    if changed["state"] != State.UNCERTAIN:
+        # The outcome is known, so that another request is not a repeat of this one.
+        changed["idempotency_key"] = uuid.uuid4()
+    held = actor_rows().claimed_with(actor.claim_token).filter(pk=actor.pk)
+    try:
+        commit(lambda: held.update(**changed))
+    except Error as failure:
+        # The claim ends by itself. The error that the caller is about to raise matters more.
+        logger.warning(
+            "operation=release-actor actor=%s error=%s", actor.pk, type(failure).__name__
+        )
 
 
 def disown_actor(actor: ExamplaryActor, error: ExamplaryError) -> None:
-    """Drop an id that cannot stand for anybody: Examplary gave that of the API key's owner."""
+    """Drop an id that cannot represent a user: Examplary returned that of the API key's owner."""
     owned = actor_rows().filter(pk=actor.pk, examplary_id=actor.examplary_id)
-    update_rows(
-        owned,
-        state=State.FAILED,
-        examplary_id=None,
-        last_error=describe_error(error)[:255],
-        updated_at=timezone.now(),
+    commit(
+        lambda: owned.update(
+            state=State.FAILED,
+            examplary_id=None,
+            last_error=describe_error(error)[:255],
+            updated_at=timezone.now(),
+        )
     )
 
 
 def describe_error(error: Exception) -> str:
-    """Say what went wrong, and what an operator can do about it, for `last_error`."""
+    """Return what went wrong, and what an operator can do about it, for `last_error`."""
     if isinstance(error, ExamplaryActorIsOwnerError):
         return (
             "At Examplary the user's e-mail address belongs to the owner of the API key, who cannot"
-            " be an actor. Give the user another address, or use the key of somebody else."
+            " be an actor. Give the user another address, or use another person's key."
         )
     if isinstance(error, (ExamplaryInvalidRequestError, ExamplaryConflictError)):
         refusal = str(error)[:180].rstrip(".")
@@ -271,45 +361,84 @@ def describe_error(error: Exception) -> str:
     return str(error)
 
 
-def store_actor(actor: ExamplaryActor, remote: User, profile: ActorProfile) -> None:
-    """Keep what the API made, and announce it.
+def store_actor(
+    actor: ExamplaryActor, remote: User, profile: ActorProfile, *, client: ExamplaryClient
+) -> None:
+    """Store what the API created, and send the signal.
 
-    Raises ExamplaryNotProvisionedError when another account has that very user, and
-    ExamplaryNotReadyError when the claim was lost meanwhile.
+    Raises ExamplaryNotProvisionedError if that user may not or cannot represent this one,
+    ExamplaryNotReadyError if the claim was lost meanwhile, and ExamplaryDatabaseError.
     """
+    _refuse_takeover(actor, remote, profile, client)
     now = timezone.now()
     stored = {
         "state": State.ACTIVE,
         "examplary_id": remote.id,
         **asdict(profile),
+        "idempotency_key": uuid.uuid4(),
         "provisioned_at": now,
         "updated_at": now,
     }
-    # The database may have kept it, and then have been lost before it could say so.
-    mine, kept_before = _mine(actor), actor_rows().filter(pk=actor.pk, examplary_id=remote.id)
+    rows = actor_rows().filter(pk=actor.pk, claim_token=actor.claim_token)
+    # A try whose commit was not acknowledged has stored the id already.
+    mine = rows.filter(Q(state=State.CLAIMED) | Q(state=State.ACTIVE, examplary_id=remote.id))
+    failure: ExamplaryError | None = None
     try:
-        kept = commit(lambda: mine.update(**stored) or kept_before.exists())
-    except IntegrityError:
-        # Two accounts that share an e-mail address must not share an actor.
-        error = ExamplaryNotProvisionedError(
-            "Examplary answered with another account's user. Do they share an e-mail address?"
-        )
-        release_actor(actor, error)
-        raise error from None
-    except Error:
-        _log_lost_id(actor, remote, "not-stored")
-        raise
+        kept = commit(lambda: mine.update(**stored))
+    except Error as error:
+        others = actor_rows().exclude(pk=actor.pk).filter(examplary_id=remote.id)
+        if isinstance(error, IntegrityError) and others.exists():
+            # Two accounts that share an e-mail address must not share an actor.
+            failure = ExamplaryNotProvisionedError(
+                "This Examplary user represents another account here already. Do the two accounts "
+                "share an e-mail address? Give one of them another."
+            )
+        else:
+            _log_lost_id(actor, remote, "not-stored")
+            failure = database_error("The actor", error)
+    if failure is not None:
+        raise failure
     if not kept:
-        # The user is gone, or this claim lapsed and another caller holds the row now.
+        # The user is gone, or this claim ended and another caller holds the row now.
         _log_lost_id(actor, remote, "claim-lost")
         raise ExamplaryNotReadyError("The claim on this user was lost; try again in a moment.")
-    for field, value in stored.items():
-        setattr(actor, field, value)
-    announce(signals.actor_provisioned, ExamplaryActor, actor=actor)
+    _set(actor, stored)
+    signals.actor_provisioned.send_robust(ExamplaryActor, actor=actor)
+
+
+def _refuse_takeover(
+    actor: ExamplaryActor, remote: User, profile: ActorProfile, client: ExamplaryClient
+) -> None:
+    """Refuse an Examplary user who existed before, unless addresses are trusted.
+
+    Anyone can enter the address of another person where a site does not verify addresses, and would
+    get that person's account. A new user has the name and the role that were sent.
+    """
+    sent = {"name": profile.name, "role": profile.role or ""}
+    received = {"name": remote.name, "role": remote.role}
+    differing = [
+        name
+        for name, value in received.items()
+        if value and sent[name] and value.strip().casefold() != sent[name].strip().casefold()
+    ]
+    if not differing:
+        return
+    trusted = conf.EXAMPLARY_EMAILS_ARE_VERIFIED
+    if trusted and remote.role not in _MANAGERS and remote.id != client.get_me().id:
+        return
+    _log_lost_id(actor, remote, "existed-before")
+    advice = (
+        "It manages the workspace or owns the API key: give the user another address."
+        if trusted
+        else "If it is the same person, link the id, or set EXAMPLARY_EMAILS_ARE_VERIFIED."
+    )
+    raise ExamplaryNotProvisionedError(
+        f"Examplary has a user with this address already, with another {differing[0]}. {advice}"
+    )
 
 
 def _log_lost_id(actor: ExamplaryActor, remote: User, outcome: str) -> None:
-    """Nothing but the log has the id of what was made; an operator can link it."""
+    """Log the id, which is stored nowhere else, so that an operator can link it."""
     logger.error(
         "operation=provision-actor outcome=%s actor=%s examplary_id=%s",
         outcome,
@@ -318,76 +447,14 @@ def _log_lost_id(actor: ExamplaryActor, remote: User, outcome: str) -> None:
     )
 
 
-def _mine(actor: ExamplaryActor) -> Any:
-    """The row, as long as this caller's claim holds."""
-    return actor_rows().filter(pk=actor.pk, state=State.CLAIMED, claimed_at=actor.claimed_at)
-
-
 def _state_after(error: ExamplaryError) -> ExamplaryActor.State:
-    if is_uncertain(error):
+    if is_uncertain(error) or isinstance(error, ExamplaryDatabaseError):
         return State.UNCERTAIN
     if is_postponed(error) or isinstance(error, _NOT_THE_USERS_FAULT):
         return State.PENDING
     return State.FAILED
 
 
-def _wait_for_actor(user: Any) -> ExamplaryActor:
-    deadline = latest(conf.EXAMPLARY_DEADLINE)
-    pause = 0.02
-    while time.monotonic() < deadline:
-        actor = actor_rows().filter(user=user).first()
-        if actor is None:
-            raise ExamplaryNotProvisionedError("The user does not exist any more.")
-        if actor.is_active:
-            return actor
-        if actor.state == State.FAILED:
-            raise ExamplaryNotProvisionedError(actor.last_error)
-        if actor.state != State.CLAIMED:
-            # It did not work out just now, or nobody knows yet whether it did.
-            break
-        time.sleep(pause)
-        pause = min(0.25, pause * 1.5)
-    raise ExamplaryNotReadyError("This user is not provisioned yet; try again in a minute.")
-
-
-def get_profile(actor: ExamplaryActor) -> ActorProfile:
-    """Ask the project, or the user model, who the user is; checked as the API would.
-
-    Raises ExamplaryValidationError naming the field, and ExamplaryConfigurationError when the
-    project's own code fails.
-    """
-    describe = conf.EXAMPLARY_ACTOR_PROFILE or _describe_user
-    try:
-        profile = describe(actor.user)
-    except ExamplaryError:
-        raise
-    except Exception as error:
-        # What it says may not be for everybody who is told of this one.
-        raise ExamplaryConfigurationError(
-            f"EXAMPLARY_ACTOR_PROFILE raised {type(error).__name__}."
-        ) from error
-    if not isinstance(profile, ActorProfile):
-        raise ExamplaryConfigurationError(
-            f"EXAMPLARY_ACTOR_PROFILE gave a {type(profile).__name__}, and no ActorProfile."
-        )
-    email = str(profile.email or "").strip()
-    if not EMAIL_PATTERN.match(email) or len(email) > _EMAIL_LENGTH:
-        raise ExamplaryValidationError(
-            "email",
-            "the user has no address that Examplary accepts; correct it, or give the user another "
-            "one with EXAMPLARY_ACTOR_PROFILE",
-        )
-    chosen = cast("ActorRole", profile.role or actor.role or "teacher")
-    refuse_role(chosen)
-    return ActorProfile(email=email, name=str(profile.name or "").strip()[:100], role=chosen)
-
-
-def refuse_role(role: str | None) -> None:
-    """Raise ExamplaryValidationError for a role that manages the workspace, or that is none."""
-    if role is not None and role not in get_args(ActorRole):
-        raise ExamplaryValidationError("role", f"an end user must not be {role!r} in Examplary")
-
-
-def _describe_user(user: Any) -> ActorProfile:
-    name = user.get_full_name() if hasattr(user, "get_full_name") else ""
-    return ActorProfile(email=getattr(user, user.get_email_field_name(), ""), name=name)
+def _set(actor: ExamplaryActor, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(actor, name, value)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from argparse import ArgumentTypeError, BooleanOptionalAction
+from argparse import BooleanOptionalAction
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 
 from django_examplary import services
-from django_examplary.management.base import ExamplaryCommand, positive
+from django_examplary.management.base import ExamplaryCommand, add_pace, positive
 from django_examplary.services.bulk import Provisioning
 
 
@@ -56,19 +56,7 @@ examples:
             choices=["teacher", "student", "member"],
             help="at Examplary, for users whose profile names none (default: teacher)",
         )
-        parser.add_argument(
-            "--concurrency",
-            type=_concurrency,
-            default=4,
-            help="how many requests may be under way at a time, up to 32 (default: 4)",
-        )
-        parser.add_argument(
-            "--rate",
-            type=_rate,
-            default=5.0,
-            help="how many requests a second, at most; 0 is as many as possible (default: 5). "
-            "Slows down by itself when Examplary asks for it",
-        )
+        add_pace(parser, rate=5.0)
         parser.add_argument(
             "--max-failures",
             type=positive,
@@ -146,16 +134,3 @@ def _describe(result: Provisioning) -> str:
         lines.append("Who they are, the list of Examplary actors in the admin says.")
     return "\n".join(lines)
 
-
-def _concurrency(text: str) -> int:
-    number = positive(text)
-    if number > 32:
-        raise ArgumentTypeError("must be at most 32")
-    return number
-
-
-def _rate(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < float("inf"):
-        raise ArgumentTypeError("must be 0 or more")
-    return number

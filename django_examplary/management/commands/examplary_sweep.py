@@ -5,21 +5,22 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from django_examplary import services
-from django_examplary.management.base import ExamplaryCommand, positive
-from django_examplary.services.lifecycle import Sweep
+from django_examplary.management.base import ExamplaryCommand, add_pace, positive
+from django_examplary.services.sweep import Sweep
 
 
 class Command(ExamplaryCommand):
     help = """\
-Finds out what became of sessions that no browser reported, and tidies up. For cron.
+Finishes sessions that no browser reported, and tidies up. For cron.
 
 Asks Examplary about open sessions, which ends those that were completed, cancelled or have expired
-and sends the signals; revokes at Examplary what is over here and could not be revoked at the time;
-and deletes what is older than EXAMPLARY_RETENTION days, if that is set. May run at any time, also
-twice at once."""
+and sends the signals; revokes sessions at Examplary that have ended here and could not be revoked
+at the time; and deletes sessions older than EXAMPLARY_RETENTION days, if that is set. May run at
+any time. Several sweeps at once share the work."""
     examples = """
 examples:
   manage.py examplary_sweep --dry-run
+  manage.py examplary_sweep --concurrency 16 --rate 50
   */5 * * * *  manage.py examplary_sweep --limit 500
 """
 
@@ -28,10 +29,13 @@ examples:
         parser.add_argument(
             "--limit",
             type=positive,
-            help="ask about so many sessions at most; those that were not asked about for longest "
-            "come first, so the next run goes on with the others",
+            help="ask about this many sessions at most; the longest waiting come first, so the "
+            "next run continues with the others",
         )
-        parser.add_argument("--dry-run", action="store_true", help="only count, and ask nothing")
+        add_pace(parser, rate=0.0)
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only count, and call nothing"
+        )
 
     def handle(self, **options: Any) -> None:
         def report(sweep: Sweep) -> None:
@@ -41,11 +45,13 @@ examples:
             sweep = services.sweep_sessions(
                 limit=options["limit"],
                 dry_run=options["dry_run"],
+                concurrency=options["concurrency"],
+                rate=options["rate"],
                 should_stop=self.should_stop,
                 progress=report,
             )
         failed = sweep.stopped or (
-            "Some sessions could not be asked about." if sweep.failed else ""
+            "Some sessions could not be checked." if sweep.failed else ""
         )
         self.finish(sweep, _describe(sweep, options), as_json=options["json"], failed=failed)
 
@@ -53,11 +59,16 @@ examples:
 def _describe(sweep: Sweep, options: dict[str, Any]) -> str:
     if options["dry_run"]:
         return (
-            f"Would ask about {sweep.verified} open sessions, revoke {sweep.revoked} and delete "
-            f"{sweep.pruned}."
+            f"Would ask about {sweep.verified} open sessions, revoke {sweep.revoked}, send "
+            f"{sweep.announced} late signals and delete {sweep.pruned}."
         )
     ends = ", ".join(f"{count} {status}" for status, count in sorted(sweep.ended.items()))
-    return (
+    lines = [
         f"{sweep.verified} sessions verified ({ends or 'none has ended'}), "
         f"{sweep.revoked} revoked, {sweep.pruned} deleted, {sweep.failed} failed."
-    )
+    ]
+    if sweep.announced:
+        lines.append(f"{sweep.announced} signals sent late: a process died before it sent them.")
+    if sweep.missing:
+        lines.append(f"{sweep.missing} open sessions are not returned by Examplary; see the log.")
+    return "\n".join(lines)

@@ -1,0 +1,140 @@
+"""How the services use the database: fresh rows, short transactions, and no connection held."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from django.db import InterfaceError, OperationalError, connections, router, transaction
+from django.db.transaction import TransactionManagementError
+
+from django_examplary.conf import conf
+from django_examplary.exceptions import ExamplaryDatabaseError
+from django_examplary.models import (
+    DatabaseNow,
+    ExamplaryActor,
+    ExamplaryActorQuerySet,
+    ExamplarySession,
+    ExamplarySessionQuerySet,
+)
+
+T = TypeVar("T")
+View = TypeVar("View", bound=Callable[..., Any])
+
+#: Seconds between the looks at a row that another caller has claimed: about two seconds in all.
+PAUSES = (0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.4, 0.4, 0.5)
+
+# A transaction that has taken longer than this, in seconds, waited for a lock. Another try would
+# wait as long again.
+_PATIENCE = 1.0
+
+
+def database() -> str:
+    """Return the alias of the database that holds our rows."""
+    return router.db_for_write(ExamplaryActor)
+
+
+def actor_rows() -> ExamplaryActorQuerySet:
+    """Return all actors as they are now: a replica for reads may lag behind."""
+    return ExamplaryActor.objects.using(database())
+
+
+def session_rows() -> ExamplarySessionQuerySet:
+    """Return all sessions as they are now."""
+    return ExamplarySession.objects.using(database())
+
+
+def lease() -> Any:
+    """Return when a claim that is made now ends, as an expression for the database.
+
+    A claim outlives all the calls that its holder makes, so it only ends when the holder has died.
+    """
+    return DatabaseNow() + timedelta(seconds=conf.EXAMPLARY_DEADLINE + 15)
+
+
+def commit(work: Callable[[], T]) -> T:
+    """Run a short piece of work in a transaction, and again if the database gave up on it.
+
+    Databases end a deadlock by failing one of the transactions, and may have closed a connection
+    that was idle. The work must be idempotent: a commit may have succeeded although the connection
+    dropped before it was acknowledged.
+    """
+    started = time.monotonic()
+    for pause in (0.01, 0.05, 0.1, 0.2, 0.4):
+        with (
+            contextlib.suppress(OperationalError, InterfaceError),
+            transaction.atomic(using=database()),
+        ):
+            return work()
+        if time.monotonic() - started > _PATIENCE:
+            break
+        connection = transaction.get_connection(database())
+        lost = connection.connection is not None and not connection.is_usable()
+        if lost and not connection.in_atomic_block:
+            # MariaDB reports it before the transaction has begun, where Django does not close it.
+            connection.close()
+        time.sleep(random.uniform(0, pause))  # noqa: S311  # jitter, no secret
+    with transaction.atomic(using=database()):
+        return work()
+
+
+def release_connections() -> None:
+    """Close this thread's connections, or return them to their pool, before a wait for the API.
+
+    The next query opens them again. A connection with an open transaction stays.
+    """
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block and connection.get_autocommit():
+            connection.close()
+
+
+def refuse_transaction(service: str) -> None:
+    """Raise TransactionManagementError if the caller has a transaction open.
+
+    A rollback would lose the id of what the API has created by then, and a slow answer would hold
+    the caller's locks.
+    """
+    connection = transaction.get_connection(database())
+    # With autocommit off there is a transaction outside of any atomic().
+    if connection.in_atomic_block or connection.get_autocommit():
+        try:
+            # Django's own test; it knows the transaction that a TestCase wraps around a test.
+            with transaction.atomic(using=database(), durable=True):
+                return
+        except RuntimeError:
+            pass
+    raise TransactionManagementError(
+        f"{service}() calls Examplary and must not run inside a transaction. Call it outside "
+        "atomic(), after the commit with transaction.on_commit(), or, under ATOMIC_REQUESTS, from "
+        "a view decorated with @transaction.non_atomic_requests."
+    )
+
+
+def non_atomic(view: View) -> View:
+    """Exempt a view from ATOMIC_REQUESTS, whichever database holds our rows."""
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view
+
+
+def database_error(what: str, error: Exception) -> ExamplaryDatabaseError:
+    """Return an error for a failed write: it names the constraint, and quotes no values.
+
+    Raise it outside of the `except` block: the frames of the original hold the row.
+    """
+    constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None)
+    if constraint is None:
+        # The messages of SQLite and MariaDB.
+        found = re.search(
+            r"constraint failed: ([\w., ]+)|CONSTRAINT `(\w+)`|for key '([\w.]+)'", str(error)
+        )
+        constraint = next(filter(None, found.groups()), "") if found else ""
+    detail = f" ({constraint})" if constraint else ""
+    return ExamplaryDatabaseError(
+        f"{what} could not be stored: {type(error).__name__}{detail}."
+    )

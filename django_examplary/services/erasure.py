@@ -1,0 +1,77 @@
+"""Erasing what this app stores about a user."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from django_examplary.client import ExamplaryClient
+from django_examplary.exceptions import ExamplaryConfigurationError
+from django_examplary.models import ExamplaryActor
+from django_examplary.services.clients import get_client
+from django_examplary.services.database import (
+    actor_rows,
+    commit,
+    refuse_transaction,
+    session_rows,
+)
+from django_examplary.services.outcomes import revoke_remote, revoke_sessions
+
+logger = logging.getLogger("django_examplary")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Erasure:
+    """What was erased here, and what is left elsewhere."""
+
+    #: The user at Examplary, who still exists: the API documents no way to delete one. Ask
+    #: Examplary to. Empty if there never was one.
+    examplary_id: str = ""
+    #: Whether Examplary may have a user whose id is not known here: a request to create the user
+    #: was not answered. Ask Examplary with the user's e-mail address.
+    may_exist: bool = False
+    sessions: int = 0
+    #: Anonymous rows that the next sweeps finish.
+    still_to_revoke: int = 0
+
+
+def erase_user(user: Any, *, client: ExamplaryClient | None = None) -> Erasure:
+    """Erase what this app stores about a user, for a data-subject request. Idempotent.
+
+    Open sessions are revoked first. A session that cannot be revoked at Examplary right now stays,
+    as an anonymous row without content, until a sweep has revoked it.
+    """
+    refuse_transaction("erase_user")
+    actor = actor_rows().filter(user=user).first()
+    if actor is None:
+        return Erasure()
+    revoke_sessions(actor)
+    for session in session_rows().filter(actor=actor, revoke_pending=True):
+        # Its outcome is not requested any more.
+        session.actor = None
+        try:
+            revoke_remote(session, client or get_client(session.workspace))
+        except ExamplaryConfigurationError as error:
+            logger.warning("operation=erase error=%s", error)
+    remaining, erased = commit(lambda: _erase(actor))
+    states = ExamplaryActor.State
+    return Erasure(
+        examplary_id=actor.examplary_id or "",
+        may_exist=actor.state in (states.CLAIMED, states.UNCERTAIN),
+        sessions=erased,
+        still_to_revoke=remaining,
+    )
+
+
+def _erase(actor: ExamplaryActor) -> tuple[int, int]:
+    """Return how many rows stay without content, and how many were deleted."""
+    sessions = session_rows().filter(actor=actor)
+    # One may have been opened meanwhile.
+    revoke_sessions(actor)
+    remaining = sessions.filter(revoke_pending=True).update(
+        actor=None, presets={}, theme={}, metadata={}, outputs={}, next_url="", fingerprint=""
+    )
+    erased = sessions.delete()[0]
+    actor_rows().filter(pk=actor.pk).delete()
+    return remaining, erased

@@ -1,0 +1,405 @@
+"""How sessions open: find the open one, or claim a row and request a session from the API."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import Error, IntegrityError
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.crypto import get_random_string
+from django.utils.translation import get_language
+from django.views.decorators.debug import sensitive_variables
+
+from django_examplary.client import PRODUCTION_URL, ExamplaryClient
+from django_examplary.conf import conf
+from django_examplary.data import EmbedSession, Theme
+from django_examplary.exceptions import (
+    ExamplaryAccessError,
+    ExamplaryActorIsOwnerError,
+    ExamplaryActorNotFoundError,
+    ExamplaryBusyError,
+    ExamplaryEmbedURLError,
+    ExamplaryError,
+    ExamplaryNotReadyError,
+    ExamplaryPermissionError,
+    ExamplarySessionEndedError,
+    ExamplaryValidationError,
+)
+from django_examplary.flows import Flow
+from django_examplary.launch import Launch, Mode, sign_return
+from django_examplary.models import LIFETIME, ExamplaryActor, ExamplarySession
+from django_examplary.origins import embed_origin, origin_of
+from django_examplary.services.access import give_access, may_have_access
+from django_examplary.services.actors import (
+    activate_actor,
+    disown_actor,
+    prepare_actor,
+    refresh_user,
+    refuse_inactive,
+    renew_actor,
+)
+from django_examplary.services.clients import get_client
+from django_examplary.services.database import (
+    PAUSES,
+    commit,
+    database,
+    database_error,
+    lease,
+    refuse_transaction,
+    session_rows,
+)
+from django_examplary.services.themes import complete_theme
+
+logger = logging.getLogger("django_examplary")
+
+Status = ExamplarySession.Status
+
+# An actor that is younger than this may be unknown to a part of the API still.
+_SETTLED = timedelta(minutes=1)
+_SETTLING_PAUSE = 0.5
+
+
+def open_session(
+    user: Any,
+    flow: Flow,
+    *,
+    origin: str = "",
+    mode: Mode = "frame",
+    theme: Mapping[str, Any] | Theme | None = None,
+    metadata: Mapping[str, str] | None = None,
+    next_url: str = "",
+    grant_access: bool = False,
+    once: bool = False,
+    reuse: bool = True,
+    client: ExamplaryClient | None = None,
+) -> ExamplarySession:
+    """Return an open session of `flow` for `user`: the stored one if there is one just like it.
+
+    `origin` is the site's own as the request has it, `https://school.example`; EXAMPLARY_SITE_ORIGIN
+    replaces it. With `mode="frame"` the embed reports to a page of that origin; with `"window"` the
+    browser returns to it and continues to `next_url`. `theme` overrides EXAMPLARY_THEME (unless
+    that is a callable) and the active language. With `grant_access` the user is given the content
+    role that the flow needs on its exam or space: check first that the user may have it. Without,
+    a missing role is an ExamplaryAccessError. With `once` a user who has completed the same flow
+    with the same presets gets an ExamplarySessionEndedError.
+
+    Raises ExamplaryError (see `provision_actor` for the errors about the user),
+    ExamplaryBusyError if the user has opened EXAMPLARY_SESSIONS_PER_HOUR sessions, and
+    TransactionManagementError inside a transaction unless there is a stored session.
+    """
+    origin = conf.EXAMPLARY_SITE_ORIGIN or origin
+    if not origin:
+        raise ExamplaryValidationError("origin", "is required while EXAMPLARY_SITE_ORIGIN is empty")
+    launch = Launch(
+        user_id=str(user.pk),
+        flow=flow,
+        theme=complete_theme(theme),
+        metadata=metadata or {},
+        next_url=str(next_url or ""),
+        origin=origin_of(origin),
+        mode=mode,
+        grant_access=grant_access,
+        once=once,
+        nonce="" if reuse else get_random_string(12),
+        language=get_language() or "",
+    )
+    return open_launch(user, launch, client=client)
+
+
+def open_launch(
+    user: Any, launch: Launch, *, client: ExamplaryClient | None = None
+) -> ExamplarySession:
+    """Do for a launch what `open_session` does for a flow.
+
+    Raises ExamplarySessionEndedError if the launch is for one stored session and that is over.
+    """
+    refuse_inactive(user)
+    if launch.once:
+        _refuse_repeat(user, launch)
+    rows = session_rows().for_user(user).for_key(launch.key)
+    # At most one has an open key, so there is nothing to sort.
+    session = next(iter(rows.filter(open_key__isnull=False)), None)
+    if session is not None and is_launchable(session):
+        return session
+    if launch.session_id or launch.flow is None:
+        raise ExamplarySessionEndedError("This session is over.")
+    refuse_transaction("open_session")
+    actor = prepare_actor(user)
+    client = client or get_client(actor.workspace)
+    _refuse_prerelease(launch.flow, client)
+    # The claims outlive one deadline, so all calls of a launch share it.
+    client = client.within(conf.EXAMPLARY_DEADLINE)
+    return _Opening(actor, launch.flow, launch, client).open()
+
+
+def _refuse_repeat(user: Any, launch: Launch) -> None:
+    """Raise ExamplarySessionEndedError if the user completed this flow with these presets."""
+    if launch.flow is None:
+        return
+    completed = session_rows().for_user(user).filter(flow=launch.flow.slug, status=Status.COMPLETED)
+    if any(each == launch.flow.presets for each in completed.values_list("presets", flat=True)):
+        raise ExamplarySessionEndedError("This user has completed it already, once is all.")
+
+
+@sensitive_variables("session")
+def is_launchable(session: ExamplarySession) -> bool:
+    """Return whether the session can be handed out: it lives, and its URL is still allowed."""
+    if not session.is_usable():
+        return False
+    try:
+        _check_url(session.embed_url, session.workspace)
+    except ExamplaryEmbedURLError:
+        return False
+    return True
+
+
+@sensitive_variables("url")
+def _check_url(url: str, workspace: str) -> None:
+    """Raise ExamplaryEmbedURLError for a URL that is not safe to put into a frame."""
+    allowed = conf.get_workspace(workspace).embed_origins
+    embed_origin(url, allowed=allowed, http_loopback=settings.DEBUG)
+
+
+def _refuse_prerelease(flow: Flow, client: ExamplaryClient) -> None:
+    if (
+        flow.prerelease
+        and client.base_url == PRODUCTION_URL
+        and not conf.EXAMPLARY_PRERELEASE_FLOWS
+    ):
+        raise ExamplaryValidationError(
+            "flow",
+            f"{flow.slug} is only available on Examplary's staging API so far; once it is released "
+            "set EXAMPLARY_PRERELEASE_FLOWS = True",
+        )
+
+
+@dataclass
+class _Opening:
+    """One attempt to open a session for a launch that has none."""
+
+    actor: ExamplaryActor
+    flow: Flow
+    launch: Launch
+    client: ExamplaryClient
+
+    def open(self) -> ExamplarySession:
+        """Return the session that this caller creates, or the one that another caller created."""
+        for pause in PAUSES:
+            session = self._claim()
+            if session is not None and session.is_open:
+                return session
+            if session is not None:
+                self._fill(session)
+                return session
+            if self.client.time_left < pause:
+                break
+            time.sleep(pause)
+            # The user may have been deactivated, or given another id, meanwhile.
+            refresh_user(self.actor.user)
+            self.actor = prepare_actor(self.actor.user)
+        raise ExamplaryNotReadyError("Another request is still opening this session.")
+
+    def _claim(self) -> ExamplarySession | None:
+        """Return a new row that this caller fills, or the session of another caller.
+
+        None: another caller is creating it.
+        """
+        open_key = f"{self.actor.pk}:{self.launch.key}"
+        # Read before anything is written: a search for rows to change that finds none locks the gap
+        # that the others want to insert into.
+        rival = session_rows().filter(open_key=open_key).first()
+        if rival is not None and is_launchable(rival):
+            return rival
+        if rival is not None:
+            found = session_rows().filter(pk=rival.pk, status=rival.status)
+            if rival.is_open:
+                # Its time is almost over. The page that has it open may still complete it.
+                commit(lambda: found.update(open_key=None))
+            elif not commit(found.abandoned().delete)[0]:
+                return None
+        self._refuse_flood()
+        session = ExamplarySession(
+            actor=self.actor,
+            workspace=self.actor.workspace,
+            flow=self.flow.slug,
+            presets=self.flow.presets,
+            theme=dict(self.launch.theme),
+            metadata=dict(self.launch.metadata),
+            next_url=self.launch.next_url,
+            fingerprint=self.launch.key,
+            open_key=open_key,
+            lapses_at=lease(),
+        )
+        failure = None
+        try:
+            commit(lambda: session.save(force_insert=True, using=database()))
+        except Error as error:
+            failure = error
+        if failure is None or session_rows().filter(pk=session.pk).exists():
+            return session
+        if isinstance(failure, IntegrityError) and (
+            session_rows().filter(open_key=open_key).exists()
+        ):
+            # Another caller was faster.
+            return None
+        refresh_user(self.actor.user)
+        if not ExamplaryActor.objects.using(database()).filter(pk=self.actor.pk).exists():
+            return None
+        raise database_error("The session", failure)
+
+    def _refuse_flood(self) -> None:
+        limit = conf.EXAMPLARY_SESSIONS_PER_HOUR
+        if limit is None:
+            return
+        an_hour_ago = timezone.now() - timedelta(hours=1)
+        recent = session_rows().filter(actor=self.actor, created_at__gt=an_hour_ago)
+        if recent.count() >= limit:
+            raise ExamplaryBusyError(
+                f"This user has opened {limit} sessions within an hour, which is the limit of "
+                "EXAMPLARY_SESSIONS_PER_HOUR."
+            )
+
+    @sensitive_variables("remote")
+    def _fill(self, session: ExamplarySession) -> None:
+        """Request a session for a row that this caller has claimed, or give the row up."""
+        try:
+            self.actor = activate_actor(self.actor, role=self.flow.audience, client=self.client)
+            remote = self._create(session)
+            try:
+                _check_url(remote.embed_url, session.workspace)
+                # Neither may have been deactivated while this caller waited for the API.
+                refresh_user(self.actor.user)
+                self._store(session, remote)
+            except ExamplaryError:
+                self._discard(session, remote)
+                raise
+        except BaseException:
+            self._give_up(session)
+            raise
+
+    def _create(self, session: ExamplarySession) -> EmbedSession:
+        """Request a session from the API; again if it does not know the actor any more."""
+        try:
+            return self._request(session)
+        except ExamplaryActorIsOwnerError as error:
+            disown_actor(self.actor, error)
+            raise
+        except ExamplaryActorNotFoundError:
+            pass
+        provisioned_at = self.actor.provisioned_at
+        if provisioned_at is not None and provisioned_at > timezone.now() - _SETTLED:
+            time.sleep(_SETTLING_PAUSE)
+            try:
+                return self._request(session)
+            except ExamplaryActorNotFoundError:
+                pass
+        self.actor = renew_actor(self.actor, role=self.flow.audience, client=self.client)
+        return self._request(session)
+
+    def _request(self, session: ExamplarySession) -> EmbedSession:
+        self._ensure_access()
+        launch = self.launch
+        report_to = {"allowed_origin": launch.origin}
+        if launch.mode == "window":
+            path = reverse("django_examplary:return", args=[sign_return(str(session.pk))])
+            report_to = {"return_url": launch.origin + path}
+        examplary_id = self.actor.examplary_id or ""
+        return self.client.create_embed_session(
+            flow=self.flow.slug,
+            actor=examplary_id,
+            presets=self.flow.presets,
+            theme=launch.theme,
+            metadata=launch.metadata,
+            # Another actor makes it another request.
+            idempotency_key=str(uuid.uuid5(session.pk, examplary_id)),
+            **report_to,
+        )
+
+    def _ensure_access(self) -> None:
+        """Check that the actor may use the flow's exam or space, or grant it.
+
+        The API opens a session without access, and the user would only see that in the frame.
+        """
+        needs = self.flow.needs
+        if needs is None:
+            return
+        if not self.flow.resource:
+            if self.launch.grant_access:
+                raise ExamplaryValidationError(
+                    "grant_access", f"needs to know the {needs.preset} to grant access to"
+                )
+            return
+        if self.launch.grant_access:
+            give_access(self.actor, self.flow.resource, needs.role, self.client)
+            return
+        try:
+            if may_have_access(self.actor, self.flow.resource, needs.role, self.client):
+                return
+        except ExamplaryPermissionError:
+            # The API key may not read permissions, and need not.
+            return
+        raise ExamplaryAccessError(self.flow.resource, needs.role)
+
+    @sensitive_variables("remote", "facts", "value")
+    def _store(self, session: ExamplarySession, remote: EmbedSession) -> None:
+        facts = {
+            "status": Status.PENDING,
+            "actor": self.actor,
+            "examplary_id": remote.id,
+            "embed_url": remote.embed_url,
+            "remote_status": remote.status[:64],
+            "expires_at": _expiry(remote),
+        }
+        rows = session_rows().filter(pk=session.pk)
+        # A try whose commit was not acknowledged has stored the id already.
+        mine = rows.filter(status=Status.CREATING) | rows.filter(
+            status=Status.PENDING, examplary_id=remote.id
+        )
+        failure = None
+        try:
+            kept = commit(lambda: mine.update(**facts))
+        except Error as error:
+            failure = database_error("The session", error)
+        if failure is not None:
+            raise failure
+        if not kept:
+            raise ExamplaryNotReadyError(
+                "The claim on this session was lost; try again in a moment."
+            )
+        for name, value in facts.items():
+            setattr(session, name, value)
+
+    @sensitive_variables("remote")
+    def _discard(self, session: ExamplarySession, remote: EmbedSession) -> None:
+        """Revoke a session that is not handed out. If that fails it expires by itself."""
+        try:
+            self.client.delete_embed_session(remote.id)
+        except ExamplaryError as error:
+            logger.error("operation=discard session=%s outcome=%s", session.pk, error)
+
+    def _give_up(self, session: ExamplarySession) -> None:
+        claim = session_rows().filter(pk=session.pk, status=Status.CREATING)
+        try:
+            commit(claim.delete)
+        except Error as error:
+            # The claim ends by itself.
+            logger.warning(
+                "operation=give-up session=%s error=%s", session.pk, type(error).__name__
+            )
+
+
+def _expiry(remote: EmbedSession) -> datetime:
+    """Return when the session expires by this machine's clock; the API's own may differ."""
+    created_at = remote.created_at or datetime.now(UTC)
+    lifetime = LIFETIME
+    if remote.expires_at is not None:
+        lifetime = max(timedelta(0), min(remote.expires_at - created_at, LIFETIME))
+    return timezone.now() + lifetime

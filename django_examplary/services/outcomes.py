@@ -1,0 +1,381 @@
+"""How sessions end: verify, close, revoke.
+
+The outcome of a session is what the API returns. A message, a return or a Done button only cause a
+request. Every change of status is a compare-and-set, so of any number of simultaneous callers one
+wins, and only the winner sends the signal.
+
+Two rules apply when the API refuses to return a session (400, 403, 404, 405, 409, 410, 422), which
+it is not documented to do:
+
+1. The session is not handed out again: the next launch creates another.
+2. The row stays open until its time is over, and then it is expired. Until then the refusal may
+   come from a proxy, or be about the API key, and there may be a result.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.db import Error
+from django.db.models import Q
+from django.dispatch import Signal
+from django.utils import timezone
+
+from django_examplary import signals
+from django_examplary.client import ExamplaryClient
+from django_examplary.data import EmbedSession
+from django_examplary.conf import conf
+from django_examplary.exceptions import (
+    ExamplaryAPIError,
+    ExamplaryError,
+    ExamplaryNotReadyError,
+    ExamplaryResponseError,
+    ExamplarySessionEndedError,
+)
+from django_examplary.models import ExamplaryActor, ExamplarySession, new_token
+from django_examplary.services.clients import get_client
+from django_examplary.services.database import (
+    commit,
+    database,
+    lease,
+    refuse_transaction,
+    session_rows,
+)
+
+logger = logging.getLogger("django_examplary")
+
+Status = ExamplarySession.Status
+
+#: How long a completed session is asked about again while a documented output is missing.
+OUTPUT_GRACE = timedelta(minutes=10)
+
+# These are about the request in general, not about this session.
+_INDEFINITE = (401, 402, 408, 425, 429)
+
+_SIGNALS: Mapping[str, Signal] = {
+    Status.COMPLETED: signals.session_completed,
+    Status.CANCELLED: signals.session_cancelled,
+    Status.CLOSED: signals.session_closed,
+}
+
+
+def verify_session(
+    session: ExamplarySession,
+    *,
+    max_age: timedelta = timedelta(0),
+    client: ExamplaryClient | None = None,
+) -> ExamplarySession:
+    """Ask the API for the outcome of a session, store it, and return the session.
+
+    The first caller that receives an outcome sends its signal. Within `max_age` of the last call
+    the API is not called again, whatever the outcome; the session is returned as it is known.
+
+    Raises ExamplarySessionEndedError if the API refuses to return the session, and other
+    ExamplaryErrors if the API cannot be called. The session stays open.
+    """
+    if not session.is_open:
+        return session
+    now = timezone.now()
+    # The clock may have been set back since.
+    if session.asked_at and timedelta(0) <= now - session.asked_at < max_age:
+        return session
+    refuse_transaction("verify_session")
+    # Of the callers at one time, one calls the API.
+    unasked = session_rows().filter(pk=session.pk)
+    unasked = unasked.exclude(asked_at__gt=now - max_age, asked_at__lte=now)
+    if max_age and not commit(lambda: unasked.update(asked_at=now)):
+        return session
+    learn_outcome(session, client or get_client(session.workspace))
+    return session
+
+
+def close_session(
+    session: ExamplarySession,
+    *,
+    max_age: timedelta = timedelta(0),
+    client: ExamplaryClient | None = None,
+) -> ExamplarySession:
+    """End a session because its user is done, as flows that never complete need.
+
+    The API is called first: if the session was completed or cancelled, that status is stored
+    instead. `max_age` is that of `verify_session`. Raises ExamplaryError if the API cannot be
+    called, and ExamplaryNotReadyError if the last call failed less than `max_age` ago.
+    """
+    refuse_transaction("close_session")
+    client = client or get_client(session.workspace)
+    verify_session(session, max_age=max_age, client=client)
+    if session.is_open:
+        if session.verified_at is None or (
+            session.asked_at is not None and session.verified_at < session.asked_at
+        ):
+            raise ExamplaryNotReadyError("The last call about this session failed just now.")
+        end_session(session, Status.CLOSED, revoke_pending=True)
+        revoke_remote(session, client)
+    return session
+
+
+def revoke_session(
+    session: ExamplarySession, *, client: ExamplaryClient | None = None
+) -> ExamplarySession:
+    """Make an open session's URL stop working, here at once and then at Examplary.
+
+    If its user finished before, the session is completed or cancelled instead. If the API cannot
+    be called, `revoke_pending` stays true and a later sweep calls again.
+    """
+    refuse_transaction("revoke_session")
+    end_session(session, Status.REVOKED, revoke_pending=True)
+    revoke_remote(session, client or get_client(session.workspace))
+    return session
+
+
+def revoke_sessions(actor: ExamplaryActor) -> list[ExamplarySession]:
+    """End an actor's open sessions here at once; a sweep revokes them at Examplary.
+
+    Makes no API call, so it may run inside a transaction. Returns the sessions.
+    """
+    sessions = session_rows().filter(actor=actor)
+
+    def revoke() -> list[ExamplarySession]:
+        # First, so that a session that is being opened is either dropped and handed out to no one,
+        # or among those that follow.
+        sessions.filter(status=Status.CREATING).delete()
+        keys = list(sessions.open().values_list("pk", flat=True))
+        sessions.open().filter(pk__in=keys).update(
+            status=Status.REVOKED,
+            embed_url="",
+            open_key=None,
+            ended_at=timezone.now(),
+            revoke_pending=True,
+        )
+        return list(sessions.filter(pk__in=keys, status=Status.REVOKED))
+
+    return commit(revoke)
+
+
+def learn_outcome(session: ExamplarySession, client: ExamplaryClient) -> None:
+    """Call the API about an open session, and store the outcome.
+
+    Raises ExamplarySessionEndedError by the rules above, and other ExamplaryErrors if the API
+    cannot be called. The session stays open then.
+    """
+    if not session.examplary_id:
+        # It came from a fixture, which holds no ids.
+        end_session(session, Status.EXPIRED)
+        return
+    record_answer(session, lambda: fetch(session, client))
+    revoke_remote(session, client)
+
+
+def record_answer(session: ExamplarySession, answer: Callable[[], EmbedSession]) -> None:
+    """Store what the API answered about an open session; see `learn_outcome` for the errors.
+
+    `answer` returns what `fetch` does, or raises its error.
+    """
+    try:
+        remote = answer()
+    except ExamplaryError as error:
+        if not is_definite(error):
+            change_open(session, asked_at=timezone.now())
+            raise
+        refusal = str(error)
+    else:
+        _apply(session, remote)
+        return
+    if session.is_past_expiry():
+        end_session(session, Status.EXPIRED)
+    elif change_open(session, asked_at=timezone.now(), open_key=None):
+        raise ExamplarySessionEndedError(f"Examplary does not return this session. {refusal}")
+    else:
+        # Another caller has ended it meanwhile, and had it deleted.
+        reload(session)
+
+
+def is_definite(error: Exception) -> bool:
+    """Return whether the API refused for a reason that a repeat does not change."""
+    return (
+        isinstance(error, ExamplaryAPIError)
+        and 400 <= error.status_code < 500
+        and error.status_code not in _INDEFINITE
+    )
+
+
+def change_open(session: ExamplarySession, **values: Any) -> bool:
+    """Change an open session in the database and here. False: it is not open any more."""
+    rows = session_rows().open().filter(pk=session.pk)
+    if not commit(lambda: rows.update(**values)):
+        return False
+    for name, value in values.items():
+        setattr(session, name, value)
+    return True
+
+
+def reload(session: ExamplarySession) -> None:
+    """Read the row again. Raises ExamplarySessionEndedError if it was erased."""
+    try:
+        session.refresh_from_db(using=database())
+    except ExamplarySession.DoesNotExist:
+        raise ExamplarySessionEndedError("This session does not exist any more.") from None
+
+
+def fetch(session: ExamplarySession, client: ExamplaryClient) -> EmbedSession:
+    """Read the session at Examplary. Any thread may: the database is not used.
+
+    Raises ExamplaryResponseError if the answer is about another flow or another actor.
+    """
+    remote = client.get_embed_session(session.examplary_id or "")
+    actor = session.actor
+    known = ""
+    # An actor that was provisioned again since has another id than the session was opened for.
+    if actor is not None and actor.provisioned_at and actor.provisioned_at <= session.created_at:
+        known = actor.examplary_id or ""
+    same_actor = not known or remote.actor in ("", known)
+    if remote.flow in ("", session.flow) and same_actor:
+        return remote
+    logger.error("operation=verify-session outcome=foreign-answer session=%s", session.pk)
+    raise ExamplaryResponseError("The API answered with another user's session.")
+
+
+def _apply(session: ExamplarySession, remote: EmbedSession) -> bool:
+    """Store the outcome that the API returned. False: a result is still to come."""
+    now = timezone.now()
+    facts = {"remote_status": remote.status[:64], "verified_at": now, "asked_at": now}
+    if remote.is_completed:
+        outputs = dict(remote.outputs)
+        missing = session.get_outputs_class().missing(outputs)
+        first_seen = session.ended_at or now
+        if missing and now - first_seen < OUTPUT_GRACE:
+            change_open(session, **facts, ended_at=first_seen, open_key=None)
+            return False
+        if missing:
+            outputs = outputs or remote.public
+            logger.warning(
+                "operation=verify-session outcome=incomplete session=%s missing=%s received=%s",
+                session.pk,
+                ",".join(missing),
+                ",".join(sorted(map(str, outputs))),
+            )
+        end_session(session, Status.COMPLETED, outputs=outputs, **facts)
+    elif remote.is_cancelled:
+        end_session(session, Status.CANCELLED, **facts)
+    elif session.is_open and (remote.is_over or session.is_past_expiry()):
+        end_session(session, Status.EXPIRED, **facts)
+    elif remote.is_pending:
+        change_open(session, **facts)
+    else:
+        if session.remote_status != remote.status[:64]:
+            logger.warning(
+                "operation=verify-session outcome=unknown-status session=%s status=%r",
+                session.pk,
+                remote.status[:64],
+            )
+        change_open(session, **facts, open_key=None)
+    return True
+
+
+def end_session(session: ExamplarySession, status: ExamplarySession.Status, **facts: Any) -> None:
+    """End an open session, unless another caller just did, and send the signal."""
+    endable = Q(status=Status.PENDING)
+    if status in (Status.COMPLETED, Status.CANCELLED):
+        # Its user may have finished just before it was revoked; not if that user is gone.
+        endable |= Q(status=Status.REVOKED, actor__isnull=False)
+        if conf.EXAMPLARY_REVOKE_ON_COMPLETION:
+            facts["revoke_pending"] = True
+    token = new_token()
+    facts |= {
+        "status": status,
+        "embed_url": "",
+        "open_key": None,
+        "ended_at": timezone.now(),
+        "claim_token": token,
+    }
+    # A try whose commit was not acknowledged has left the token.
+    ending = session_rows().filter(endable | Q(claim_token=token), pk=session.pk)
+    if not commit(lambda: ending.update(**facts, lapses_at=lease())):
+        reload(session)
+        return
+    # Nothing is read here: the signal must follow whatever happens to the database now.
+    for name, value in facts.items():
+        setattr(session, name, value)
+    announce_end(session)
+
+
+def announce_end(session: ExamplarySession) -> None:
+    """Send the signal of a session's end, and record that it was sent.
+
+    If the process dies in between, a later sweep sends the signal again.
+    """
+    signal = _SIGNALS.get(session.status)
+    if signal is None:
+        return
+    outputs = {"outputs": session.get_outputs()} if session.status == Status.COMPLETED else {}
+    signal.send_robust(ExamplarySession, session=session, **outputs)
+    try:
+        sent = session_rows().filter(pk=session.pk)
+        commit(lambda: sent.update(announced_at=timezone.now()))
+    except Error as error:
+        logger.warning(
+            "operation=announce session=%s error=%s", session.pk, type(error).__name__
+        )
+
+
+def revoke_remote(session: ExamplarySession, client: ExamplaryClient) -> None:
+    """Revoke a session at Examplary if that is still to be done. A sweep repeats it if it fails."""
+    if not session.revoke_pending:
+        return
+    try:
+        finish_revocation(session, client)
+    except ExamplaryError as error:
+        logger.warning("operation=revoke session=%s outcome=%s", session.pk, error)
+
+
+def finish_revocation(session: ExamplarySession, client: ExamplaryClient) -> None:
+    """Revoke a session at Examplary, after a look at what its user may have finished.
+
+    Raises ExamplaryError if the API cannot be called.
+    """
+    if is_worth_a_look(session) and not record_look(session, lambda: fetch(session, client)):
+        return  # Its result is still to come.
+    record_deletion(session, lambda: delete(session, client))
+
+
+def is_worth_a_look(session: ExamplarySession) -> bool:
+    """Return whether the user may have finished the session just before it was revoked here."""
+    return bool(
+        session.status == Status.REVOKED and session.actor is not None and session.examplary_id
+    )
+
+
+def record_look(session: ExamplarySession, answer: Callable[[], EmbedSession]) -> bool:
+    """Store what the API answered about a revoked session. False: keep it, a result is to come."""
+    try:
+        return _apply(session, answer())
+    except ExamplaryError as error:
+        if not is_definite(error):
+            raise
+    return True
+
+
+def delete(session: ExamplarySession, client: ExamplaryClient) -> None:
+    """Delete the session at Examplary. Any thread may: the database is not used."""
+    # A row that came from a fixture has no id, and nothing to delete.
+    if session.examplary_id:
+        client.delete_embed_session(session.examplary_id)
+
+
+def record_deletion(session: ExamplarySession, answer: Callable[[], None]) -> None:
+    """Store that a session is deleted at Examplary, or that the API refuses for good.
+
+    `answer` does what `delete` does, or raises its error.
+    """
+    try:
+        answer()
+    except ExamplaryError as error:
+        if not is_definite(error):
+            raise
+        logger.info("operation=revoke session=%s outcome=%s", session.pk, error)
+    done = session_rows().filter(pk=session.pk)
+    commit(lambda: done.update(revoke_pending=False))
+    session.revoke_pending = False

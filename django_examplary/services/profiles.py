@@ -1,0 +1,68 @@
+"""What `POST /users` sends about a Django user."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast, get_args
+
+from django_examplary.conf import conf
+from django_examplary.data import ActorProfile, ActorRole, storable
+from django_examplary.exceptions import (
+    ExamplaryConfigurationError,
+    ExamplaryError,
+    ExamplaryValidationError,
+)
+from django_examplary.models import ExamplaryActor
+
+# The pattern of `POST /users`, word for word (contract, section 5). It is stricter than Django's.
+EMAIL_PATTERN = re.compile(
+    r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+"
+    r"[A-Za-z]{2,}\Z"
+)
+# The longest e-mail address there is, and that the column stores.
+_EMAIL_LENGTH = 254
+
+
+def get_profile(actor: ExamplaryActor) -> ActorProfile:
+    """Return the profile that the project, or else the user model, describes the user by.
+
+    It is checked as the API would. Raises ExamplaryValidationError naming the field, and
+    ExamplaryConfigurationError if the project's own code fails.
+    """
+    describe = conf.EXAMPLARY_ACTOR_PROFILE or _describe_user
+    try:
+        profile = describe(actor.user)
+    except ExamplaryError:
+        raise
+    except Exception as error:
+        # Its message may hold personal data, and this one is shown to more people.
+        raise ExamplaryConfigurationError(
+            f"EXAMPLARY_ACTOR_PROFILE raised {type(error).__name__}."
+        ) from error
+    if not isinstance(profile, ActorProfile):
+        raise ExamplaryConfigurationError(
+            f"EXAMPLARY_ACTOR_PROFILE returned a {type(profile).__name__}, not an ActorProfile."
+        )
+    email = str(profile.email or "").strip()
+    if not EMAIL_PATTERN.match(email) or len(email) > _EMAIL_LENGTH:
+        raise ExamplaryValidationError(
+            "email",
+            "the user has no address that Examplary accepts; correct it, or return another one "
+            "from EXAMPLARY_ACTOR_PROFILE",
+        )
+    role = cast("ActorRole", profile.role or actor.role or "teacher")
+    refuse_role(role)
+    # No database stores every character that a name may hold, and no API accepts them.
+    name = str(storable(str(profile.name or ""))).strip()[:100]
+    return ActorProfile(email=email, name=name, role=role)
+
+
+def refuse_role(role: str | None) -> None:
+    """Raise ExamplaryValidationError for an unknown role, or one that manages the workspace."""
+    if role is not None and role not in get_args(ActorRole):
+        raise ExamplaryValidationError("role", f"an end user must not be {role!r} in Examplary")
+
+
+def _describe_user(user: Any) -> ActorProfile:
+    name = user.get_full_name() if hasattr(user, "get_full_name") else ""
+    return ActorProfile(email=getattr(user, user.get_email_field_name(), ""), name=name)
