@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 from django.core import signing
 
-from django_examplary.data import storable
+from django_examplary.data import UNSTORABLE, is_storable
 from django_examplary.exceptions import ExamplaryValidationError, InvalidLaunchToken
 from django_examplary.flows import Flow, get_flow
 from django_examplary.origins import is_local_path
@@ -64,12 +64,8 @@ class Launch:
             raise ExamplaryValidationError("metadata", "must be a flat mapping of strings")
         sent = {"presets": self.flow.presets if self.flow else {}, "theme": dict(self.theme)}
         for name, value in {**sent, "metadata": dict(self.metadata), "next": self.next_url}.items():
-            if not _is_storable(value):
-                raise ExamplaryValidationError(
-                    name,
-                    "holds U+0000, a lone surrogate, a number that is not finite or more than 30 "
-                    "levels, which no database stores and no API accepts",
-                )
+            if not is_storable(value):
+                raise ExamplaryValidationError(name, UNSTORABLE)
 
     def sign(self) -> str:
         """Return the token for the launch URL.
@@ -123,13 +119,6 @@ class Launch:
         facts["flow"] = self.flow.slug if self.flow else ""
         facts["presets"] = self.flow.presets if self.flow else {}
         return facts
-
-
-def _is_storable(value: Any) -> bool:
-    try:
-        return bool(storable(value) == value) and json.dumps(value, allow_nan=False) != ""
-    except (TypeError, ValueError, RecursionError):
-        return False
 
 
 def sign_return(session_id: str) -> str:

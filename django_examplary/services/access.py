@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import Any
 
 from django_examplary.client import ExamplaryClient
@@ -12,8 +11,8 @@ from django_examplary.data import CONTENT_ROLES, ActorRole, ContentRole
 from django_examplary.exceptions import (
     ExamplaryActorNotFoundError,
     ExamplaryPermissionError,
-    ExamplaryValidationError,
 )
+from django_examplary.flows import checked_grant
 from django_examplary.models import ExamplaryActor
 from django_examplary.services.actors import provision_actor, renew_actor
 from django_examplary.services.clients import get_client
@@ -63,11 +62,7 @@ def grant_access(
 def give_access(
     actor: ExamplaryActor, resource: str, role: ContentRole, client: ExamplaryClient
 ) -> None:
-    if not re.fullmatch(r"(exam|space)_[A-Za-z0-9_-]+", resource):
-        raise ExamplaryValidationError(
-            "resource", "must be the id of an exam or a practice space to grant access to"
-        )
-    permission = client.get_permission(resource, actor.examplary_id or "")
+    permission = client.get_permission(checked_grant(resource), actor.examplary_id or "")
     if permission is not None and permission.role not in CONTENT_ROLES:
         # It may include more than the role that would replace it.
         logger.warning("operation=grant-access outcome=unknown-role role=%r", permission.role)

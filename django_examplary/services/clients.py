@@ -34,11 +34,13 @@ def get_client(
         conf.EXAMPLARY_DEADLINE if deadline is None else deadline,
         conf.EXAMPLARY_MAX_RETRIES if max_retries is None else max_retries,
         pool_size,
+        conf.EXAMPLARY_CA_BUNDLE,
+        conf.EXAMPLARY_PROXY,
     )
 
 
 @functools.lru_cache(maxsize=64)
-@sensitive_variables("api_key")
+@sensitive_variables("api_key", "proxy")
 def _client(
     api_key: str,
     base_url: str,
@@ -46,6 +48,8 @@ def _client(
     deadline: float,
     max_retries: int,
     pool_size: int,
+    ca_bundle: str,
+    proxy: str,
 ) -> ExamplaryClient:
     return ExamplaryClient(
         api_key,
@@ -54,6 +58,8 @@ def _client(
         deadline=deadline,
         max_retries=max_retries,
         pool_size=pool_size,
+        ca_bundle=ca_bundle,
+        proxy=proxy,
     )
 
 

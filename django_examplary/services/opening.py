@@ -18,7 +18,7 @@ from django.utils.crypto import get_random_string
 from django.utils.translation import get_language
 from django.views.decorators.debug import sensitive_variables
 
-from django_examplary.client import PRODUCTION_URL, ExamplaryClient
+from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
 from django_examplary.data import EmbedSession, Theme
 from django_examplary.exceptions import (
@@ -36,7 +36,7 @@ from django_examplary.exceptions import (
 from django_examplary.flows import Flow
 from django_examplary.launch import Launch, Mode, sign_return
 from django_examplary.models import LIFETIME, ExamplaryActor, ExamplarySession
-from django_examplary.origins import embed_origin, origin_of
+from django_examplary.origins import PRODUCTION_URL, embed_origin, origin_of
 from django_examplary.services.access import give_access, may_have_access
 from django_examplary.services.actors import (
     activate_actor,
@@ -111,15 +111,16 @@ def open_session(
         nonce="" if reuse else get_random_string(12),
         language=get_language() or "",
     )
-    return open_launch(user, launch, client=client)
+    session = find_session(user, launch)
+    return session or create_session(user, launch, client)
 
 
-def open_launch(
-    user: Any, launch: Launch, *, client: ExamplaryClient | None = None
-) -> ExamplarySession:
-    """Do for a launch what `open_session` does for a flow.
+def find_session(user: Any, launch: Launch) -> ExamplarySession | None:
+    """Return the open session for a launch, if there is one.
 
-    Raises ExamplarySessionEndedError if the launch is for one stored session and that is over.
+    Raises ExamplarySessionEndedError if the launch is for one stored session and that is over, or
+    if the user has completed it and may launch it once. Raises ExamplaryNotProvisionedError for an
+    inactive user.
     """
     refuse_inactive(user)
     if launch.once:
@@ -129,14 +130,23 @@ def open_launch(
     session = next(iter(rows.filter(open_key__isnull=False)), None)
     if session is not None and is_launchable(session):
         return session
-    if launch.session_id or launch.flow is None:
+    if launch.session_id:
         raise ExamplarySessionEndedError("This session is over.")
+    return None
+
+
+def create_session(
+    user: Any, launch: Launch, client: ExamplaryClient | None = None
+) -> ExamplarySession:
+    """Request a session for a launch that has none; see `open_session` for the errors."""
     refuse_transaction("open_session")
     actor = prepare_actor(user)
     client = client or get_client(actor.workspace)
-    _refuse_prerelease(launch.flow, client)
     # The claims outlive one deadline, so all calls of a launch share it.
     client = client.within(conf.EXAMPLARY_DEADLINE)
+    if launch.flow is None:
+        raise ExamplaryValidationError("flow", "is required to create a session")
+    _refuse_prerelease(launch.flow, client)
     return _Opening(actor, launch.flow, launch, client).open()
 
 
@@ -165,7 +175,7 @@ def is_launchable(session: ExamplarySession) -> bool:
 def _check_url(url: str, workspace: str) -> None:
     """Raise ExamplaryEmbedURLError for a URL that is not safe to put into a frame."""
     allowed = conf.get_workspace(workspace).embed_origins
-    embed_origin(url, allowed=allowed, http_loopback=settings.DEBUG)
+    embed_origin(url, allowed, http_loopback=settings.DEBUG)
 
 
 def _refuse_prerelease(flow: Flow, client: ExamplaryClient) -> None:

@@ -243,21 +243,22 @@ def _apply(session: ExamplarySession, remote: EmbedSession) -> bool:
     now = timezone.now()
     facts = {"remote_status": remote.status[:64], "verified_at": now, "asked_at": now}
     if remote.is_completed:
-        outputs = dict(remote.outputs)
-        missing = session.get_outputs_class().missing(outputs)
+        outputs = session.get_outputs_class()(dict(remote.outputs))
         first_seen = session.ended_at or now
-        if missing and now - first_seen < OUTPUT_GRACE:
+        if not outputs.is_complete and now - first_seen < OUTPUT_GRACE:
             change_open(session, **facts, ended_at=first_seen, open_key=None)
             return False
-        if missing:
-            outputs = outputs or remote.public
+        if not outputs.is_complete:
             logger.warning(
                 "operation=verify-session outcome=incomplete session=%s missing=%s received=%s",
                 session.pk,
-                ",".join(missing),
-                ",".join(sorted(map(str, outputs))),
+                outputs.documented,
+                ",".join(sorted({*remote.raw, *outputs.raw})),
             )
-        end_session(session, Status.COMPLETED, outputs=outputs, **facts)
+        # Without outputs the rest of the answer is kept, except for what opens the session.
+        rest = {key: remote.raw[key] for key in remote.raw if key not in ("id", "embedUrl")}
+        kept = outputs.raw if outputs.raw or outputs.is_complete else rest
+        end_session(session, Status.COMPLETED, outputs=kept, **facts)
     elif remote.is_cancelled:
         end_session(session, Status.CANCELLED, **facts)
     elif session.is_open and (remote.is_over or session.is_past_expiry()):

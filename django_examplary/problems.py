@@ -1,0 +1,186 @@
+"""The pages, and the JSON, that tell a user why something did not work and what to do."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.urls import get_script_prefix
+from django.utils.translation import gettext as _
+
+from django_examplary.csp import csp_nonce
+from django_examplary.exceptions import (
+    ExamplaryAccessError,
+    ExamplaryActorIsOwnerError,
+    ExamplaryAuthenticationError,
+    ExamplaryBusyError,
+    ExamplaryConflictError,
+    ExamplaryEmbedURLError,
+    ExamplaryError,
+    ExamplaryInvalidRequestError,
+    ExamplaryNotFoundError,
+    ExamplaryNotProvisionedError,
+    ExamplaryNotReadyError,
+    ExamplaryPermissionError,
+    ExamplaryRateLimitError,
+    ExamplarySessionEndedError,
+    ExamplaryValidationError,
+)
+
+logger = logging.getLogger("django_examplary")
+
+#: Reasons that another launch of the same page does not mend, but another copy of the page does.
+OF_THE_PAGE = ("stale", "signed-out", "other-account", "ended")
+#: Reasons that pass by themselves.
+PASSING = ("unavailable", "preparing", "busy")
+
+# The reason and the status code of each kind of error. Of several that match, the first counts. The
+# templates and the script of the embed know the reasons.
+_REASONS: tuple[tuple[tuple[type[Exception], ...], str, int], ...] = (
+    (
+        (
+            ExamplaryActorIsOwnerError,
+            ExamplaryAuthenticationError,
+            ExamplaryEmbedURLError,
+            ExamplaryPermissionError,
+            ImproperlyConfigured,
+        ),
+        "misconfigured",
+        500,
+    ),
+    ((ExamplaryAccessError,), "no-access", 403),
+    (
+        (
+            ExamplaryConflictError,
+            ExamplaryInvalidRequestError,
+            ExamplaryNotFoundError,
+            ExamplaryNotProvisionedError,
+            ExamplaryValidationError,
+        ),
+        "refused",
+        403,
+    ),
+    ((ExamplaryNotReadyError,), "preparing", 503),
+    ((ExamplaryBusyError, ExamplaryRateLimitError), "busy", 503),
+    ((ExamplarySessionEndedError,), "ended", 410),
+    # Any other error may pass.
+    ((ExamplaryError, Error), "unavailable", 503),
+)
+
+
+def page(
+    request: HttpRequest, name: str, context: dict[str, Any], status: int = 200
+) -> HttpResponse:
+    """Render one of this app's pages."""
+    context = {**context, "style_nonce": csp_nonce(request)}
+    return render(request, f"django_examplary/{name}.html", context, status=status)
+
+
+def wants_json(request: HttpRequest) -> bool:
+    return request.get_preferred_type(["text/html", "application/json"]) == "application/json"
+
+
+def failure(request: HttpRequest, error: Exception, *, in_window: bool) -> HttpResponse:
+    """Log the error, and show what it means and its reference for the site's administrators."""
+    reason, status = next(
+        (reason, status) for kinds, reason, status in _REASONS if isinstance(error, kinds)
+    )
+    # The message of a database may quote the row, which holds what opens the session.
+    text = type(error).__name__ if isinstance(error, Error) else str(error)
+    reference = uuid.uuid4().hex[:8]
+    logger.log(
+        logging.WARNING if reason in (*PASSING, "ended") else logging.ERROR,
+        "operation=launch outcome=%s reference=%s error=%s: %s",
+        reason,
+        reference,
+        type(error).__name__,
+        text,
+        # Where the project's own code failed, its traceback helps.
+        exc_info=None if isinstance(error, Error) else error.__cause__,
+    )
+    detail = text if settings.DEBUG else ""
+    if isinstance(error, ExamplaryAccessError):
+        detail = _("Missing permission: %(role)s of %(resource)s") % {
+            "role": error.role,
+            "resource": error.resource,
+        }
+    return problem(
+        request, reason, status=status, reference=reference, detail=detail, in_window=in_window
+    )
+
+
+def problem(
+    request: HttpRequest,
+    reason: str,
+    *,
+    status: int,
+    reference: str = "",
+    detail: str = "",
+    in_window: bool = False,
+) -> HttpResponse:
+    """Return what a user is shown for a reason, as a page or as JSON."""
+    title, text = _explain(reason)
+    if reason in OF_THE_PAGE and in_window:
+        # There is no page around it to reload.
+        text = _("Go back to where you came from, reload that page, and start again.")
+    facts = {"title": title, "text": text, "detail": detail, "reference": reference}
+    if wants_json(request):
+        return JsonResponse({"reason": reason, **facts}, status=status)
+    context = {
+        **facts,
+        "reason": reason,
+        "can_retry": reason in PASSING,
+        "home": get_script_prefix(),
+    }
+    return page(request, "problem", context, status=status)
+
+
+def _explain(reason: str) -> tuple[str, str]:
+    return {
+        "stale": (
+            _("This page has been open for too long"),
+            _("Reload the page to continue."),
+        ),
+        "signed-out": (
+            _("You are not signed in"),
+            _("Sign in with the account that this page was opened with, then reload the page."),
+        ),
+        "other-account": (
+            _("This page was opened with another account"),
+            _("Reload the page to continue with your own account."),
+        ),
+        "misconfigured": (
+            _("This is not set up yet"),
+            _("The site's administrators have to complete its connection to Examplary."),
+        ),
+        "refused": (
+            _("This is not possible with your account"),
+            _("The site's administrators can tell you why, and help."),
+        ),
+        "no-access": (
+            _("You have no access to this yet"),
+            _("The site's administrators can give you access."),
+        ),
+        "preparing": (
+            _("This is still being prepared"),
+            _("Try again in a moment."),
+        ),
+        "busy": (
+            _("Too many people are doing this right now"),
+            _("Try again in a minute."),
+        ),
+        "ended": (
+            _("This session is over"),
+            _("Reload the page to start again."),
+        ),
+        "unavailable": (
+            _("Examplary cannot be reached right now"),
+            _("Nothing is lost. Try again in a moment."),
+        ),
+    }[reason]
