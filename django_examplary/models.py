@@ -129,9 +129,7 @@ class ExamplarySessionQuerySet(models.QuerySet["ExamplarySession"]):
 
     def abandoned(self) -> ExamplarySessionQuerySet:
         """Return claims whose holder has died."""
-        return self.filter(
-            status=ExamplarySession.Status.CREATING, lapses_at__lt=DatabaseNow()
-        )
+        return self.filter(status=ExamplarySession.Status.CREATING, lapses_at__lt=DatabaseNow())
 
     def due(self) -> ExamplarySessionQuerySet:
         """Return the sessions that a sweep calls the API about, the longest waiting first.
@@ -148,10 +146,14 @@ class ExamplarySessionQuerySet(models.QuerySet["ExamplarySession"]):
         )
         revocable = Q(revoke_pending=True, created_at__gte=now - LIFETIME)
         waiting_since = Coalesce("asked_at", "created_at")
-        return self.filter(open_ | revocable).annotate(
-            waiting_since=waiting_since,
-            turn=Window(RowNumber(), partition_by=F("actor"), order_by=waiting_since.asc()),
-        ).order_by("turn", "waiting_since")
+        return (
+            self.filter(open_ | revocable)
+            .annotate(
+                waiting_since=waiting_since,
+                turn=Window(RowNumber(), partition_by=F("actor"), order_by=waiting_since.asc()),
+            )
+            .order_by("turn", "waiting_since")
+        )
 
     def unannounced(self) -> ExamplarySessionQuerySet:
         """Return ended sessions whose signal was not recorded as sent: a process has died."""
@@ -258,9 +260,7 @@ class ExamplarySession(models.Model):
 
     def is_usable(self) -> bool:
         """Return whether the session is open and has enough time left to be handed out."""
-        return bool(
-            self.is_open and self.expires_at and self.expires_at > timezone.now() + MARGIN
-        )
+        return bool(self.is_open and self.expires_at and self.expires_at > timezone.now() + MARGIN)
 
     def is_past_expiry(self) -> bool:
         return (self.expires_at or self.created_at + LIFETIME) <= timezone.now()

@@ -234,9 +234,7 @@ def _find(request: HttpRequest, key: str) -> ExamplarySession:
 
 def _client(workspace: str) -> ExamplaryClient:
     """Return a client for one response: it holds no database connection while it waits."""
-    return get_client(workspace).within(
-        conf.EXAMPLARY_DEADLINE, before_call=release_connections
-    )
+    return get_client(workspace).within(conf.EXAMPLARY_DEADLINE, before_call=release_connections)
 
 
 def _is_window(request: HttpRequest) -> bool:

@@ -17,11 +17,10 @@ from django.core.checks import (
 )
 
 from django_examplary.client.base import checked_key
-from django_examplary.origins import PRODUCTION_URL, checked_url, is_loopback
 from django_examplary.conf import PRODUCTION_ORIGINS, Settings, conf
 from django_examplary.data import Theme
 from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryValidationError
-from django_examplary.origins import is_origin
+from django_examplary.origins import PRODUCTION_URL, checked_url, is_loopback, is_origin
 
 NAMES = [name for name in vars(Settings) if name.startswith("EXAMPLARY_")]
 

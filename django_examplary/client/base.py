@@ -101,9 +101,7 @@ class BaseClient:
         """Close the connections and forget past failures. The next call opens new connections."""
         self._connections.close()
 
-    def within(
-        self, seconds: float, *, before_call: Callable[[], object] | None = None
-    ) -> Self:
+    def within(self, seconds: float, *, before_call: Callable[[], object] | None = None) -> Self:
         """Return a client whose calls all end within so many seconds from now.
 
         It shares connections, cool-down and configuration with this one. Of two bounds the earlier

@@ -8,7 +8,6 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -17,63 +16,208 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='ExamplaryActor',
+            name="ExamplaryActor",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('workspace', models.CharField(default='default', editable=False, max_length=64, verbose_name='workspace')),
-                ('examplary_id', models.CharField(editable=False, max_length=255, null=True, unique=True, verbose_name='Examplary id')),
-                ('state', models.CharField(choices=[('pending', 'waiting'), ('claimed', 'being provisioned'), ('active', 'active'), ('uncertain', 'uncertain'), ('failed', 'failed')], default='pending', editable=False, max_length=16, verbose_name='state')),
-                ('claim_token', models.CharField(blank=True, editable=False, max_length=32)),
-                ('lapses_at', models.DateTimeField(editable=False, null=True)),
-                ('idempotency_key', models.UUIDField(default=uuid.uuid4, editable=False)),
-                ('email', models.EmailField(blank=True, editable=False, max_length=254, verbose_name='e-mail address, as sent')),
-                ('name', models.CharField(blank=True, editable=False, max_length=100, verbose_name='name, as sent')),
-                ('role', models.CharField(blank=True, editable=False, max_length=16, verbose_name='role')),
-                ('last_error', models.CharField(blank=True, editable=False, max_length=255, verbose_name='last error')),
-                ('provisioned_at', models.DateTimeField(editable=False, null=True, verbose_name='provisioned at')),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='created at')),
-                ('updated_at', models.DateTimeField(auto_now=True, verbose_name='updated at')),
-                ('user', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='examplary_actor', to=settings.AUTH_USER_MODEL, verbose_name='user')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "workspace",
+                    models.CharField(
+                        default="default", editable=False, max_length=64, verbose_name="workspace"
+                    ),
+                ),
+                (
+                    "examplary_id",
+                    models.CharField(
+                        editable=False,
+                        max_length=255,
+                        null=True,
+                        unique=True,
+                        verbose_name="Examplary id",
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("pending", "waiting"),
+                            ("claimed", "being provisioned"),
+                            ("active", "active"),
+                            ("uncertain", "uncertain"),
+                            ("failed", "failed"),
+                        ],
+                        default="pending",
+                        editable=False,
+                        max_length=16,
+                        verbose_name="state",
+                    ),
+                ),
+                ("claim_token", models.CharField(blank=True, editable=False, max_length=32)),
+                ("lapses_at", models.DateTimeField(editable=False, null=True)),
+                ("idempotency_key", models.UUIDField(default=uuid.uuid4, editable=False)),
+                (
+                    "email",
+                    models.EmailField(
+                        blank=True,
+                        editable=False,
+                        max_length=254,
+                        verbose_name="e-mail address, as sent",
+                    ),
+                ),
+                (
+                    "name",
+                    models.CharField(
+                        blank=True, editable=False, max_length=100, verbose_name="name, as sent"
+                    ),
+                ),
+                (
+                    "role",
+                    models.CharField(
+                        blank=True, editable=False, max_length=16, verbose_name="role"
+                    ),
+                ),
+                (
+                    "last_error",
+                    models.CharField(
+                        blank=True, editable=False, max_length=255, verbose_name="last error"
+                    ),
+                ),
+                (
+                    "provisioned_at",
+                    models.DateTimeField(editable=False, null=True, verbose_name="provisioned at"),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, editable=False, verbose_name="created at"
+                    ),
+                ),
+                ("updated_at", models.DateTimeField(auto_now=True, verbose_name="updated at")),
+                (
+                    "user",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="examplary_actor",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="user",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'Examplary actor',
-                'verbose_name_plural': 'Examplary actors',
-                'permissions': [('provision_examplaryactor', 'Can provision Examplary actors'), ('retry_examplaryactor', 'Can retry failed Examplary actors'), ('link_examplaryactor', 'Can link Examplary actors to ids')],
+                "verbose_name": "Examplary actor",
+                "verbose_name_plural": "Examplary actors",
+                "permissions": [
+                    ("provision_examplaryactor", "Can provision Examplary actors"),
+                    ("retry_examplaryactor", "Can retry failed Examplary actors"),
+                    ("link_examplaryactor", "Can link Examplary actors to ids"),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='ExamplarySession',
+            name="ExamplarySession",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('workspace', models.CharField(default='default', max_length=64, verbose_name='workspace')),
-                ('examplary_id', models.CharField(editable=False, max_length=255, null=True, serialize=False, unique=True)),
-                ('embed_url', models.TextField(blank=True, editable=False, serialize=False)),
-                ('flow', models.CharField(max_length=64, verbose_name='flow')),
-                ('presets', models.JSONField(default=dict, verbose_name='presets')),
-                ('theme', models.JSONField(default=dict, verbose_name='theme')),
-                ('metadata', models.JSONField(default=dict, verbose_name='metadata')),
-                ('fingerprint', models.CharField(editable=False, max_length=64)),
-                ('open_key', models.CharField(editable=False, max_length=128, null=True, unique=True)),
-                ('status', models.CharField(choices=[('creating', 'being created'), ('pending', 'open'), ('completed', 'completed'), ('cancelled', 'cancelled'), ('closed', 'closed'), ('expired', 'expired'), ('revoked', 'revoked')], default='creating', max_length=16, verbose_name='status')),
-                ('claim_token', models.CharField(blank=True, editable=False, max_length=32, serialize=False)),
-                ('lapses_at', models.DateTimeField(editable=False, null=True, serialize=False)),
-                ('remote_status', models.CharField(blank=True, max_length=64, verbose_name='status at Examplary')),
-                ('outputs', models.JSONField(default=dict, verbose_name='outputs')),
-                ('next_url', models.TextField(blank=True, verbose_name='page to continue to')),
-                ('revoke_pending', models.BooleanField(default=False, verbose_name='still to be revoked')),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='created at')),
-                ('expires_at', models.DateTimeField(null=True, verbose_name='expires at')),
-                ('ended_at', models.DateTimeField(null=True, verbose_name='ended at')),
-                ('verified_at', models.DateTimeField(null=True, verbose_name='verified at')),
-                ('asked_at', models.DateTimeField(editable=False, null=True)),
-                ('announced_at', models.DateTimeField(editable=False, null=True)),
-                ('actor', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='sessions', to='django_examplary.examplaryactor', verbose_name='actor')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                (
+                    "workspace",
+                    models.CharField(default="default", max_length=64, verbose_name="workspace"),
+                ),
+                (
+                    "examplary_id",
+                    models.CharField(
+                        editable=False, max_length=255, null=True, serialize=False, unique=True
+                    ),
+                ),
+                ("embed_url", models.TextField(blank=True, editable=False, serialize=False)),
+                ("flow", models.CharField(max_length=64, verbose_name="flow")),
+                ("presets", models.JSONField(default=dict, verbose_name="presets")),
+                ("theme", models.JSONField(default=dict, verbose_name="theme")),
+                ("metadata", models.JSONField(default=dict, verbose_name="metadata")),
+                ("fingerprint", models.CharField(editable=False, max_length=64)),
+                (
+                    "open_key",
+                    models.CharField(editable=False, max_length=128, null=True, unique=True),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("creating", "being created"),
+                            ("pending", "open"),
+                            ("completed", "completed"),
+                            ("cancelled", "cancelled"),
+                            ("closed", "closed"),
+                            ("expired", "expired"),
+                            ("revoked", "revoked"),
+                        ],
+                        default="creating",
+                        max_length=16,
+                        verbose_name="status",
+                    ),
+                ),
+                (
+                    "claim_token",
+                    models.CharField(blank=True, editable=False, max_length=32, serialize=False),
+                ),
+                ("lapses_at", models.DateTimeField(editable=False, null=True, serialize=False)),
+                (
+                    "remote_status",
+                    models.CharField(blank=True, max_length=64, verbose_name="status at Examplary"),
+                ),
+                ("outputs", models.JSONField(default=dict, verbose_name="outputs")),
+                ("next_url", models.TextField(blank=True, verbose_name="page to continue to")),
+                (
+                    "revoke_pending",
+                    models.BooleanField(default=False, verbose_name="still to be revoked"),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, verbose_name="created at"
+                    ),
+                ),
+                ("expires_at", models.DateTimeField(null=True, verbose_name="expires at")),
+                ("ended_at", models.DateTimeField(null=True, verbose_name="ended at")),
+                ("verified_at", models.DateTimeField(null=True, verbose_name="verified at")),
+                ("asked_at", models.DateTimeField(editable=False, null=True)),
+                ("announced_at", models.DateTimeField(editable=False, null=True)),
+                (
+                    "actor",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="sessions",
+                        to="django_examplary.examplaryactor",
+                        verbose_name="actor",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'Examplary session',
-                'verbose_name_plural': 'Examplary sessions',
-                'permissions': [('verify_examplarysession', 'Can ask Examplary about sessions'), ('revoke_examplarysession', 'Can revoke Examplary sessions'), ('view_outputs', 'Can view the outputs of Examplary sessions')],
-                'indexes': [models.Index(fields=['actor', 'fingerprint', 'created_at'], name='examplary_by_launch'), models.Index(fields=['status', 'asked_at'], name='examplary_by_status'), models.Index(fields=['revoke_pending', 'asked_at'], name='examplary_by_revocation'), models.Index(fields=['ended_at'], name='examplary_by_end')],
+                "verbose_name": "Examplary session",
+                "verbose_name_plural": "Examplary sessions",
+                "permissions": [
+                    ("verify_examplarysession", "Can ask Examplary about sessions"),
+                    ("revoke_examplarysession", "Can revoke Examplary sessions"),
+                    ("view_outputs", "Can view the outputs of Examplary sessions"),
+                ],
+                "indexes": [
+                    models.Index(
+                        fields=["actor", "fingerprint", "created_at"], name="examplary_by_launch"
+                    ),
+                    models.Index(fields=["status", "asked_at"], name="examplary_by_status"),
+                    models.Index(
+                        fields=["revoke_pending", "asked_at"], name="examplary_by_revocation"
+                    ),
+                    models.Index(fields=["ended_at"], name="examplary_by_end"),
+                ],
             },
         ),
     ]

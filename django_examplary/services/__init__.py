@@ -10,7 +10,7 @@ Each function that uses the API or the database has a twin for async code:
 from __future__ import annotations
 
 from django_examplary.services.access import check_access, grant_access
-from django_examplary.services.actors import link_actor, provision_actor
+from django_examplary.services.actors import provision_actor
 from django_examplary.services.asynchronous import (
     acheck_access,
     aclose_session,
@@ -33,6 +33,7 @@ from django_examplary.services.bulk import (
 )
 from django_examplary.services.clients import get_client
 from django_examplary.services.erasure import Erasure, erase_user
+from django_examplary.services.linking import link_actor
 from django_examplary.services.opening import open_session
 from django_examplary.services.outcomes import (
     close_session,

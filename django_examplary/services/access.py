@@ -9,10 +9,12 @@ from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
 from django_examplary.data import CONTENT_ROLES, ActorRole, ContentRole
 from django_examplary.exceptions import (
+    ExamplaryAccessError,
     ExamplaryActorNotFoundError,
     ExamplaryPermissionError,
+    ExamplaryValidationError,
 )
-from django_examplary.flows import checked_grant
+from django_examplary.flows import Flow, checked_grant
 from django_examplary.models import ExamplaryActor
 from django_examplary.services.actors import provision_actor, renew_actor
 from django_examplary.services.clients import get_client
@@ -87,3 +89,32 @@ def may_have_access(
     return any(
         each.covers(role) and each.actor.startswith(("group_", "org_")) for each in permissions
     )
+
+
+def ensure_access(
+    actor: ExamplaryActor, flow: Flow, client: ExamplaryClient, *, grant: bool
+) -> None:
+    """Check that the actor may use the flow's exam or space, or grant it.
+
+    The API opens a session without access, and the user would only see that in the frame. Raises
+    ExamplaryAccessError.
+    """
+    needs = flow.needs
+    if needs is None:
+        return
+    if not flow.resource:
+        if grant:
+            raise ExamplaryValidationError(
+                "grant_access", f"needs to know the {needs.preset} to grant access to"
+            )
+        return
+    if grant:
+        give_access(actor, flow.resource, needs.role, client)
+        return
+    try:
+        if may_have_access(actor, flow.resource, needs.role, client):
+            return
+    except ExamplaryPermissionError:
+        # The API key may not read permissions, and need not.
+        return
+    raise ExamplaryAccessError(flow.resource, needs.role)

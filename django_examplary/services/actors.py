@@ -9,40 +9,32 @@ look that up.
 from __future__ import annotations
 
 import logging
-import re
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, cast
 
 from django.contrib.auth import get_user_model
-from django.db import Error, IntegrityError, transaction
-from django.db.models import Q
-from django.utils import timezone
+from django.db import Error
 
 from django_examplary import signals
 from django_examplary.client import ExamplaryClient
-from django_examplary.client.retries import is_postponed, is_uncertain
 from django_examplary.conf import conf
 from django_examplary.data import ActorProfile, ActorRole, User
 from django_examplary.exceptions import (
-    ExamplaryActorIsOwnerError,
-    ExamplaryAuthenticationError,
     ExamplaryConfigurationError,
-    ExamplaryConflictError,
-    ExamplaryConnectionError,
-    ExamplaryDatabaseError,
     ExamplaryError,
-    ExamplaryInvalidRequestError,
     ExamplaryNotProvisionedError,
     ExamplaryNotReadyError,
-    ExamplaryPermissionError,
-    ExamplaryServerError,
-    ExamplaryUnavailableError,
-    ExamplaryValidationError,
 )
-from django_examplary.models import ExamplaryActor, new_token
+from django_examplary.models import ExamplaryActor
+from django_examplary.services.claims import (
+    claim_actor,
+    release_actor,
+    set_values,
+    store_actor,
+)
 from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import (
     PAUSES,
@@ -50,7 +42,6 @@ from django_examplary.services.database import (
     commit,
     database,
     database_error,
-    lease,
     refuse_transaction,
 )
 from django_examplary.services.outcomes import revoke_sessions
@@ -59,18 +50,6 @@ from django_examplary.services.profiles import get_profile, refuse_role
 logger = logging.getLogger("django_examplary")
 
 State = ExamplaryActor.State
-
-# Workspace roles of people who manage the workspace. An end user never gets their account.
-_MANAGERS = ("owner", "admin")
-
-# The API has not acted on the request, and nothing about the user needs to change.
-_NOT_THE_USERS_FAULT = (
-    ExamplaryAuthenticationError,
-    ExamplaryConnectionError,
-    ExamplaryPermissionError,
-    ExamplaryServerError,
-    ExamplaryUnavailableError,
-)
 
 
 def provision_actor(
@@ -165,7 +144,7 @@ def _move(actor: ExamplaryActor, workspace: str) -> None:
         return actor_rows().filter(pk=actor.pk, workspace=former).update(**blank)
 
     moved = commit(move)
-    _set(actor, blank)
+    set_values(actor, blank)
     if moved:
         logger.warning("operation=move-actor actor=%s from=%s to=%s", actor.pk, former, workspace)
         signals.actor_moved.send_robust(
@@ -214,52 +193,6 @@ def _await_actor(actor: ExamplaryActor, client: ExamplaryClient) -> ExamplaryAct
     raise ExamplaryNotReadyError("This user is not provisioned yet; try again in a minute.")
 
 
-def link_actor(
-    user: Any, examplary_id: str, *, client: ExamplaryClient | None = None
-) -> ExamplaryActor:
-    """Let an existing Examplary user represent a Django user.
-
-    For an operator who was told that an address is used already: the API has no documented way to
-    find the id. Three things are checked: the shape of the id, that it is not the owner of the API
-    key, and that it represents no other user here. Raises ExamplaryValidationError for those. Open
-    sessions of a former id are revoked.
-    """
-    if not re.fullmatch(r"user_[A-Za-z0-9_-]{1,250}", examplary_id):
-        raise ExamplaryValidationError("examplary_id", "must be an id that starts with 'user_'")
-    refuse_transaction("link_actor")
-    workspace = workspace_of(user)
-    if examplary_id == (client or get_client(workspace)).get_me().id:
-        raise ExamplaryValidationError(
-            "examplary_id", "is the user who owns the API key, who cannot be an actor"
-        )
-    linked = {
-        "workspace": workspace,
-        "state": State.ACTIVE,
-        "examplary_id": examplary_id,
-        "claim_token": "",
-        "last_error": "",
-        "provisioned_at": timezone.now(),
-    }
-
-    def link() -> ExamplaryActor:
-        former = actor_rows().filter(user=user).exclude(examplary_id=examplary_id).first()
-        changed = {**linked}
-        if former is not None:
-            # The open sessions, and the profile that was sent, belong to another Examplary user.
-            revoke_sessions(former)
-            changed |= {"email": "", "name": "", "role": ""}
-        return actor_rows().update_or_create(user=user, defaults=changed)[0]
-
-    try:
-        actor = commit(link)
-    except IntegrityError:
-        raise ExamplaryValidationError(
-            "examplary_id", "represents another account here already"
-        ) from None
-    signals.actor_provisioned.send_robust(ExamplaryActor, actor=actor)
-    return actor
-
-
 def renew_actor(
     actor: ExamplaryActor, *, role: ActorRole, client: ExamplaryClient
 ) -> ExamplaryActor:
@@ -279,182 +212,3 @@ def renew_actor(
     current.user = actor.user
     known = cast("ActorRole", current.role or role)
     return activate_actor(current, role=known, client=client)
-
-
-def claim_actor(actor: ExamplaryActor) -> bool:
-    """Claim the row for this caller. False: another caller provisions the actor."""
-    token = new_token()
-    now = timezone.now()
-    rows = actor_rows().filter(pk=actor.pk)
-
-    def claim() -> int:
-        # A try whose commit was not acknowledged has the token already.
-        claimed = rows.claimed_with(token) | rows.claimable()
-        return claimed.update(
-            state=State.CLAIMED,
-            claim_token=token,
-            lapses_at=lease(),
-            last_error="",
-            updated_at=now,
-        )
-
-    if not commit(claim):
-        return False
-    # Read after the claim: what was known before may have changed while this caller waited.
-    current = rows.claimed_with(token).first()
-    if current is None:
-        return False
-    _set(actor, {name: getattr(current, name) for name in _CLAIMED})
-    return True
-
-
-_CLAIMED = ("workspace", "examplary_id", "claim_token", "idempotency_key", "role", "state")
-
-
-def release_actor(actor: ExamplaryActor, error: Exception | None = None) -> None:
-    """End a claim with the state that the error leaves, and the role that was tried.
-
-    Another try then does not turn a student into a teacher. None: nothing was sent.
-    """
-    changed: dict[str, Any] = {
-        "state": _state_after(error) if isinstance(error, ExamplaryError) else State.PENDING,
-        "role": actor.role,
-        "last_error": describe_error(error)[:255] if error else "",
-        "updated_at": timezone.now(),
-    }
-    if changed["state"] != State.UNCERTAIN:
-        # The outcome is known, so that another request is not a repeat of this one.
-        changed["idempotency_key"] = uuid.uuid4()
-    held = actor_rows().claimed_with(actor.claim_token).filter(pk=actor.pk)
-    try:
-        commit(lambda: held.update(**changed))
-    except Error as failure:
-        # The claim ends by itself. The error that the caller is about to raise matters more.
-        logger.warning(
-            "operation=release-actor actor=%s error=%s", actor.pk, type(failure).__name__
-        )
-
-
-def disown_actor(actor: ExamplaryActor, error: ExamplaryError) -> None:
-    """Drop an id that cannot represent a user: Examplary returned that of the API key's owner."""
-    owned = actor_rows().filter(pk=actor.pk, examplary_id=actor.examplary_id)
-    commit(
-        lambda: owned.update(
-            state=State.FAILED,
-            examplary_id=None,
-            last_error=describe_error(error)[:255],
-            updated_at=timezone.now(),
-        )
-    )
-
-
-def describe_error(error: Exception) -> str:
-    """Return what went wrong, and what an operator can do about it, for `last_error`."""
-    if isinstance(error, ExamplaryActorIsOwnerError):
-        return (
-            "At Examplary the user's e-mail address belongs to the owner of the API key, who cannot"
-            " be an actor. Give the user another address, or use another person's key."
-        )
-    if isinstance(error, (ExamplaryInvalidRequestError, ExamplaryConflictError)):
-        refusal = str(error)[:180].rstrip(".")
-        return f"{refusal}. If Examplary has this user already, link the id."
-    return str(error)
-
-
-def store_actor(
-    actor: ExamplaryActor, remote: User, profile: ActorProfile, *, client: ExamplaryClient
-) -> None:
-    """Store what the API created, and send the signal.
-
-    Raises ExamplaryNotProvisionedError if that user may not or cannot represent this one,
-    ExamplaryNotReadyError if the claim was lost meanwhile, and ExamplaryDatabaseError.
-    """
-    _refuse_takeover(actor, remote, profile, client)
-    now = timezone.now()
-    stored = {
-        "state": State.ACTIVE,
-        "examplary_id": remote.id,
-        **asdict(profile),
-        "idempotency_key": uuid.uuid4(),
-        "provisioned_at": now,
-        "updated_at": now,
-    }
-    rows = actor_rows().filter(pk=actor.pk, claim_token=actor.claim_token)
-    # A try whose commit was not acknowledged has stored the id already.
-    mine = rows.filter(Q(state=State.CLAIMED) | Q(state=State.ACTIVE, examplary_id=remote.id))
-    failure: ExamplaryError | None = None
-    try:
-        kept = commit(lambda: mine.update(**stored))
-    except Error as error:
-        others = actor_rows().exclude(pk=actor.pk).filter(examplary_id=remote.id)
-        if isinstance(error, IntegrityError) and others.exists():
-            # Two accounts that share an e-mail address must not share an actor.
-            failure = ExamplaryNotProvisionedError(
-                "This Examplary user represents another account here already. Do the two accounts "
-                "share an e-mail address? Give one of them another."
-            )
-        else:
-            _log_lost_id(actor, remote, "not-stored")
-            failure = database_error("The actor", error)
-    if failure is not None:
-        raise failure
-    if not kept:
-        # The user is gone, or this claim ended and another caller holds the row now.
-        _log_lost_id(actor, remote, "claim-lost")
-        raise ExamplaryNotReadyError("The claim on this user was lost; try again in a moment.")
-    _set(actor, stored)
-    signals.actor_provisioned.send_robust(ExamplaryActor, actor=actor)
-
-
-def _refuse_takeover(
-    actor: ExamplaryActor, remote: User, profile: ActorProfile, client: ExamplaryClient
-) -> None:
-    """Refuse an Examplary user who existed before, unless addresses are trusted.
-
-    Anyone can enter the address of another person where a site does not verify addresses, and would
-    get that person's account. A new user has the name and the role that were sent.
-    """
-    sent = {"name": profile.name, "role": profile.role or ""}
-    received = {"name": remote.name, "role": remote.role}
-    differing = [
-        name
-        for name, value in received.items()
-        if value and sent[name] and value.strip().casefold() != sent[name].strip().casefold()
-    ]
-    if not differing:
-        return
-    trusted = conf.EXAMPLARY_EMAILS_ARE_VERIFIED
-    if trusted and remote.role not in _MANAGERS and remote.id != client.get_me().id:
-        return
-    _log_lost_id(actor, remote, "existed-before")
-    advice = (
-        "It manages the workspace or owns the API key: give the user another address."
-        if trusted
-        else "If it is the same person, link the id, or set EXAMPLARY_EMAILS_ARE_VERIFIED."
-    )
-    raise ExamplaryNotProvisionedError(
-        f"Examplary has a user with this address already, with another {differing[0]}. {advice}"
-    )
-
-
-def _log_lost_id(actor: ExamplaryActor, remote: User, outcome: str) -> None:
-    """Log the id, which is stored nowhere else, so that an operator can link it."""
-    logger.error(
-        "operation=provision-actor outcome=%s actor=%s examplary_id=%s",
-        outcome,
-        actor.pk,
-        remote.id,
-    )
-
-
-def _state_after(error: ExamplaryError) -> ExamplaryActor.State:
-    if is_uncertain(error) or isinstance(error, ExamplaryDatabaseError):
-        return State.UNCERTAIN
-    if is_postponed(error) or isinstance(error, _NOT_THE_USERS_FAULT):
-        return State.PENDING
-    return State.FAILED
-
-
-def _set(actor: ExamplaryActor, values: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        setattr(actor, name, value)

@@ -12,13 +12,22 @@ from __future__ import annotations
 
 from asgiref.sync import sync_to_async
 
-from django_examplary.services import access, actors, bulk, erasure, opening, outcomes, sweep
+from django_examplary.services import (
+    access,
+    actors,
+    bulk,
+    erasure,
+    linking,
+    opening,
+    outcomes,
+    sweep,
+)
 
 acheck_access = sync_to_async(access.check_access)
 aclose_session = sync_to_async(outcomes.close_session)
 aerase_user = sync_to_async(erasure.erase_user)
 agrant_access = sync_to_async(access.grant_access)
-alink_actor = sync_to_async(actors.link_actor)
+alink_actor = sync_to_async(linking.link_actor)
 aopen_session = sync_to_async(opening.open_session)
 aprovision_actor = sync_to_async(actors.provision_actor)
 aprovision_actors = sync_to_async(bulk.provision_actors)

@@ -22,11 +22,10 @@ from django_examplary.exceptions import (
     ExamplaryPermissionError,
 )
 from django_examplary.models import ExamplaryActor
-from django_examplary.services.actors import (
+from django_examplary.services.actors import create_user, prepare_actors
+from django_examplary.services.claims import (
     claim_actor,
-    create_user,
     describe_error,
-    prepare_actors,
     release_actor,
     store_actor,
 )
@@ -198,9 +197,7 @@ class _Run:
         return bool(self._calls.stopped_lanes) and conf.EXAMPLARY_WORKSPACE is None
 
     def _create_user(self, claim: _Claim) -> User:
-        return create_user(
-            claim.actor, claim.profile, claim.client.within(conf.EXAMPLARY_DEADLINE)
-        )
+        return create_user(claim.actor, claim.profile, claim.client.within(conf.EXAMPLARY_DEADLINE))
 
     def _record(self, outcome: Outcome[_Claim, User]) -> bool:
         """Store the outcome. False: nothing came of the call, so the user waits again."""

@@ -135,6 +135,4 @@ def database_error(what: str, error: Exception) -> ExamplaryDatabaseError:
         )
         constraint = next(filter(None, found.groups()), "") if found else ""
     detail = f" ({constraint})" if constraint else ""
-    return ExamplaryDatabaseError(
-        f"{what} could not be stored: {type(error).__name__}{detail}."
-    )
+    return ExamplaryDatabaseError(f"{what} could not be stored: {type(error).__name__}{detail}.")

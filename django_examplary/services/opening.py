@@ -22,14 +22,12 @@ from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
 from django_examplary.data import EmbedSession, Theme
 from django_examplary.exceptions import (
-    ExamplaryAccessError,
     ExamplaryActorIsOwnerError,
     ExamplaryActorNotFoundError,
     ExamplaryBusyError,
     ExamplaryEmbedURLError,
     ExamplaryError,
     ExamplaryNotReadyError,
-    ExamplaryPermissionError,
     ExamplarySessionEndedError,
     ExamplaryValidationError,
 )
@@ -37,15 +35,15 @@ from django_examplary.flows import Flow
 from django_examplary.launch import Launch, Mode, sign_return
 from django_examplary.models import LIFETIME, ExamplaryActor, ExamplarySession
 from django_examplary.origins import PRODUCTION_URL, embed_origin, origin_of
-from django_examplary.services.access import give_access, may_have_access
+from django_examplary.services.access import ensure_access
 from django_examplary.services.actors import (
     activate_actor,
-    disown_actor,
     prepare_actor,
     refresh_user,
     refuse_inactive,
     renew_actor,
 )
+from django_examplary.services.claims import disown_actor
 from django_examplary.services.clients import get_client
 from django_examplary.services.database import (
     PAUSES,
@@ -315,8 +313,8 @@ class _Opening:
         return self._request(session)
 
     def _request(self, session: ExamplarySession) -> EmbedSession:
-        self._ensure_access()
         launch = self.launch
+        ensure_access(self.actor, self.flow, self.client, grant=launch.grant_access)
         report_to = {"allowed_origin": launch.origin}
         if launch.mode == "window":
             path = reverse("django_examplary:return", args=[sign_return(str(session.pk))])
@@ -332,31 +330,6 @@ class _Opening:
             idempotency_key=str(uuid.uuid5(session.pk, examplary_id)),
             **report_to,
         )
-
-    def _ensure_access(self) -> None:
-        """Check that the actor may use the flow's exam or space, or grant it.
-
-        The API opens a session without access, and the user would only see that in the frame.
-        """
-        needs = self.flow.needs
-        if needs is None:
-            return
-        if not self.flow.resource:
-            if self.launch.grant_access:
-                raise ExamplaryValidationError(
-                    "grant_access", f"needs to know the {needs.preset} to grant access to"
-                )
-            return
-        if self.launch.grant_access:
-            give_access(self.actor, self.flow.resource, needs.role, self.client)
-            return
-        try:
-            if may_have_access(self.actor, self.flow.resource, needs.role, self.client):
-                return
-        except ExamplaryPermissionError:
-            # The API key may not read permissions, and need not.
-            return
-        raise ExamplaryAccessError(self.flow.resource, needs.role)
 
     @sensitive_variables("remote", "facts", "value")
     def _store(self, session: ExamplarySession, remote: EmbedSession) -> None:

@@ -26,8 +26,8 @@ from django.utils import timezone
 
 from django_examplary import signals
 from django_examplary.client import ExamplaryClient
-from django_examplary.data import EmbedSession
 from django_examplary.conf import conf
+from django_examplary.data import EmbedSession
 from django_examplary.exceptions import (
     ExamplaryAPIError,
     ExamplaryError,
@@ -317,9 +317,7 @@ def announce_end(session: ExamplarySession) -> None:
         sent = session_rows().filter(pk=session.pk)
         commit(lambda: sent.update(announced_at=timezone.now()))
     except Error as error:
-        logger.warning(
-            "operation=announce session=%s error=%s", session.pk, type(error).__name__
-        )
+        logger.warning("operation=announce session=%s error=%s", session.pk, type(error).__name__)
 
 
 def revoke_remote(session: ExamplarySession, client: ExamplaryClient) -> None:

@@ -133,4 +133,3 @@ def _describe(result: Provisioning) -> str:
     if result.failed:
         lines.append("Who they are, the list of Examplary actors in the admin says.")
     return "\n".join(lines)
-

@@ -33,9 +33,7 @@ examples:
             "next run continues with the others",
         )
         add_pace(parser, rate=0.0)
-        parser.add_argument(
-            "--dry-run", action="store_true", help="only count, and call nothing"
-        )
+        parser.add_argument("--dry-run", action="store_true", help="only count, and call nothing")
 
     def handle(self, **options: Any) -> None:
         def report(sweep: Sweep) -> None:
@@ -50,9 +48,7 @@ examples:
                 should_stop=self.should_stop,
                 progress=report,
             )
-        failed = sweep.stopped or (
-            "Some sessions could not be checked." if sweep.failed else ""
-        )
+        failed = sweep.stopped or ("Some sessions could not be checked." if sweep.failed else "")
         self.finish(sweep, _describe(sweep, options), as_json=options["json"], failed=failed)
 
 

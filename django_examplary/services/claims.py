@@ -1,0 +1,230 @@
+"""Claims on actors: taking one, and ending it with what the API answered."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from django.db import Error, IntegrityError
+from django.db.models import Q
+from django.utils import timezone
+
+from django_examplary import signals
+from django_examplary.client import ExamplaryClient
+from django_examplary.client.retries import is_postponed, is_uncertain
+from django_examplary.conf import conf
+from django_examplary.data import ActorProfile, User
+from django_examplary.exceptions import (
+    ExamplaryActorIsOwnerError,
+    ExamplaryAuthenticationError,
+    ExamplaryConflictError,
+    ExamplaryConnectionError,
+    ExamplaryDatabaseError,
+    ExamplaryError,
+    ExamplaryInvalidRequestError,
+    ExamplaryNotProvisionedError,
+    ExamplaryNotReadyError,
+    ExamplaryPermissionError,
+    ExamplaryServerError,
+    ExamplaryUnavailableError,
+)
+from django_examplary.models import ExamplaryActor, new_token
+from django_examplary.services.database import actor_rows, commit, database_error, lease
+
+logger = logging.getLogger("django_examplary")
+
+State = ExamplaryActor.State
+
+# Workspace roles of people who manage the workspace. An end user never gets their account.
+_MANAGERS = ("owner", "admin")
+
+# The API has not acted on the request, and nothing about the user needs to change.
+_NOT_THE_USERS_FAULT = (
+    ExamplaryAuthenticationError,
+    ExamplaryConnectionError,
+    ExamplaryPermissionError,
+    ExamplaryServerError,
+    ExamplaryUnavailableError,
+)
+
+
+def claim_actor(actor: ExamplaryActor) -> bool:
+    """Claim the row for this caller. False: another caller provisions the actor."""
+    token = new_token()
+    now = timezone.now()
+    rows = actor_rows().filter(pk=actor.pk)
+
+    def claim() -> int:
+        # A try whose commit was not acknowledged has the token already.
+        claimed = rows.claimed_with(token) | rows.claimable()
+        return claimed.update(
+            state=State.CLAIMED,
+            claim_token=token,
+            lapses_at=lease(),
+            last_error="",
+            updated_at=now,
+        )
+
+    if not commit(claim):
+        return False
+    # Read after the claim: what was known before may have changed while this caller waited.
+    current = rows.claimed_with(token).first()
+    if current is None:
+        return False
+    set_values(actor, {name: getattr(current, name) for name in _CLAIMED})
+    return True
+
+
+_CLAIMED = ("workspace", "examplary_id", "claim_token", "idempotency_key", "role", "state")
+
+
+def release_actor(actor: ExamplaryActor, error: Exception | None = None) -> None:
+    """End a claim with the state that the error leaves, and the role that was tried.
+
+    Another try then does not turn a student into a teacher. None: nothing was sent.
+    """
+    changed: dict[str, Any] = {
+        "state": _state_after(error) if isinstance(error, ExamplaryError) else State.PENDING,
+        "role": actor.role,
+        "last_error": describe_error(error)[:255] if error else "",
+        "updated_at": timezone.now(),
+    }
+    if changed["state"] != State.UNCERTAIN:
+        # The outcome is known, so that another request is not a repeat of this one.
+        changed["idempotency_key"] = uuid.uuid4()
+    held = actor_rows().claimed_with(actor.claim_token).filter(pk=actor.pk)
+    try:
+        commit(lambda: held.update(**changed))
+    except Error as failure:
+        # The claim ends by itself. The error that the caller is about to raise matters more.
+        logger.warning(
+            "operation=release-actor actor=%s error=%s", actor.pk, type(failure).__name__
+        )
+
+
+def disown_actor(actor: ExamplaryActor, error: ExamplaryError) -> None:
+    """Drop an id that cannot represent a user: Examplary returned that of the API key's owner."""
+    owned = actor_rows().filter(pk=actor.pk, examplary_id=actor.examplary_id)
+    commit(
+        lambda: owned.update(
+            state=State.FAILED,
+            examplary_id=None,
+            last_error=describe_error(error)[:255],
+            updated_at=timezone.now(),
+        )
+    )
+
+
+def describe_error(error: Exception) -> str:
+    """Return what went wrong, and what an operator can do about it, for `last_error`."""
+    if isinstance(error, ExamplaryActorIsOwnerError):
+        return (
+            "At Examplary the user's e-mail address belongs to the owner of the API key, who cannot"
+            " be an actor. Give the user another address, or use another person's key."
+        )
+    if isinstance(error, (ExamplaryInvalidRequestError, ExamplaryConflictError)):
+        refusal = str(error)[:180].rstrip(".")
+        return f"{refusal}. If Examplary has this user already, link the id."
+    return str(error)
+
+
+def store_actor(
+    actor: ExamplaryActor, remote: User, profile: ActorProfile, *, client: ExamplaryClient
+) -> None:
+    """Store what the API created, and send the signal.
+
+    Raises ExamplaryNotProvisionedError if that user may not or cannot represent this one,
+    ExamplaryNotReadyError if the claim was lost meanwhile, and ExamplaryDatabaseError.
+    """
+    _refuse_takeover(actor, remote, profile, client)
+    now = timezone.now()
+    stored = {
+        "state": State.ACTIVE,
+        "examplary_id": remote.id,
+        **asdict(profile),
+        "idempotency_key": uuid.uuid4(),
+        "provisioned_at": now,
+        "updated_at": now,
+    }
+    rows = actor_rows().filter(pk=actor.pk, claim_token=actor.claim_token)
+    # A try whose commit was not acknowledged has stored the id already.
+    mine = rows.filter(Q(state=State.CLAIMED) | Q(state=State.ACTIVE, examplary_id=remote.id))
+    failure: ExamplaryError | None = None
+    try:
+        kept = commit(lambda: mine.update(**stored))
+    except Error as error:
+        others = actor_rows().exclude(pk=actor.pk).filter(examplary_id=remote.id)
+        if isinstance(error, IntegrityError) and others.exists():
+            # Two accounts that share an e-mail address must not share an actor.
+            failure = ExamplaryNotProvisionedError(
+                "This Examplary user represents another account here already. Do the two accounts "
+                "share an e-mail address? Give one of them another."
+            )
+        else:
+            _log_lost_id(actor, remote, "not-stored")
+            failure = database_error("The actor", error)
+    if failure is not None:
+        raise failure
+    if not kept:
+        # The user is gone, or this claim ended and another caller holds the row now.
+        _log_lost_id(actor, remote, "claim-lost")
+        raise ExamplaryNotReadyError("The claim on this user was lost; try again in a moment.")
+    set_values(actor, stored)
+    signals.actor_provisioned.send_robust(ExamplaryActor, actor=actor)
+
+
+def _refuse_takeover(
+    actor: ExamplaryActor, remote: User, profile: ActorProfile, client: ExamplaryClient
+) -> None:
+    """Refuse an Examplary user who existed before, unless addresses are trusted.
+
+    Anyone can enter the address of another person where a site does not verify addresses, and would
+    get that person's account. A new user has the name and the role that were sent.
+    """
+    sent = {"name": profile.name, "role": profile.role or ""}
+    received = {"name": remote.name, "role": remote.role}
+    differing = [
+        name
+        for name, value in received.items()
+        if value and sent[name] and value.strip().casefold() != sent[name].strip().casefold()
+    ]
+    if not differing:
+        return
+    trusted = conf.EXAMPLARY_EMAILS_ARE_VERIFIED
+    if trusted and remote.role not in _MANAGERS and remote.id != client.get_me().id:
+        return
+    _log_lost_id(actor, remote, "existed-before")
+    advice = (
+        "It manages the workspace or owns the API key: give the user another address."
+        if trusted
+        else "If it is the same person, link the id, or set EXAMPLARY_EMAILS_ARE_VERIFIED."
+    )
+    raise ExamplaryNotProvisionedError(
+        f"Examplary has a user with this address already, with another {differing[0]}. {advice}"
+    )
+
+
+def _log_lost_id(actor: ExamplaryActor, remote: User, outcome: str) -> None:
+    """Log the id, which is stored nowhere else, so that an operator can link it."""
+    logger.error(
+        "operation=provision-actor outcome=%s actor=%s examplary_id=%s",
+        outcome,
+        actor.pk,
+        remote.id,
+    )
+
+
+def _state_after(error: ExamplaryError) -> ExamplaryActor.State:
+    if is_uncertain(error) or isinstance(error, ExamplaryDatabaseError):
+        return State.UNCERTAIN
+    if is_postponed(error) or isinstance(error, _NOT_THE_USERS_FAULT):
+        return State.PENDING
+    return State.FAILED
+
+
+def set_values(actor: ExamplaryActor, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(actor, name, value)
