@@ -19,13 +19,27 @@ PATIENCE = 120
 ADDRESS = re.compile(r"(?:on|at:?) (http://[\w.]+:\d+)\b")
 
 
-def wait_for(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
-    """Return the first true value of the condition, which may raise an error to end the wait."""
+def wait_for(
+    condition: Callable[[], Any], *children: subprocess.Popen[str], patience: float = PATIENCE
+) -> Any:
+    """Return the first true value of the condition.
+
+    The wait ends early when a child exits, and the error then has the output of every child. The
+    condition may raise an error to end the wait too.
+    """
     deadline = time.monotonic() + patience
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"It took longer than {patience} seconds."
+    while True:
+        exited = [child.returncode for child in children if child.poll() is not None]
+        if value := condition():
+            return value
+        try:
+            assert not exited, f"A child process exited with {exited}."
+            assert time.monotonic() < deadline, f"It took longer than {patience} seconds."
+        except AssertionError as error:
+            for child in children:
+                _kill(child, error)
+            raise
         time.sleep(0.05)
-    return value
 
 
 def finish(process: subprocess.Popen[str], patience: float = PATIENCE) -> str:
@@ -36,12 +50,17 @@ def finish(process: subprocess.Popen[str], patience: float = PATIENCE) -> str:
     try:
         output, errors = process.communicate(timeout=patience)
     except subprocess.TimeoutExpired as error:
-        process.kill()
-        for stream in process.communicate():
-            error.add_note(stream or "")
+        _kill(process, error)
         raise
     sys.stderr.write(errors or "")
     return output
+
+
+def _kill(process: subprocess.Popen[str], error: BaseException) -> None:
+    """Kill a process, and add its output to an error."""
+    process.kill()
+    for stream in process.communicate():
+        error.add_note(stream or "")
 
 
 @contextlib.contextmanager
@@ -75,7 +94,7 @@ def serve(
 
         try:
             try:
-                yield wait_for(address, patience)[1]
+                yield wait_for(address, patience=patience)[1]
             finally:
                 process.terminate()
                 process.wait(PATIENCE)

@@ -50,6 +50,15 @@ def test_server_must_exit_as_expected():
         assert address == "http://127.0.0.1:1"
 
 
+def test_wait_ends_with_the_child_and_is_reported_with_its_output():
+    command = [sys.executable, "-c", "exit('no luck')"]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    with pytest.raises(AssertionError, match=r"exited with \[1\]") as error:
+        processes.wait_for(lambda: False, child)
+
+    assert "no luck" in notes(error)
+
+
 def test_process_that_does_not_end_is_killed_and_reported_with_its_output(tmp_path):
     ready = tmp_path / "ready"
     script = (
