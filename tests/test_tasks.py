@@ -102,12 +102,12 @@ def test_app_needs_no_queue(module):
 
 
 @pytest.fixture
-def celery(transactional_db, fake):
+def celery(transactional_db, fake):  # pragma: no cover  # for machines with Redis
     """A queue, and the worker whose four processes take from it."""
     library = pytest.importorskip("celery")
     try:
         socket.create_connection(REDIS, timeout=60).close()
-    except OSError as error:  # pragma: no cover
+    except OSError as error:
         pytest.skip(f"There is no Redis: {error}")
     broker = f"redis://{REDIS[0]}:{REDIS[1]}/15"
     queue = f"django_examplary-{uuid.uuid4().hex}"
@@ -134,7 +134,9 @@ def celery(transactional_db, fake):
     app.close()
 
 
-def test_celery_workers_make_each_user_once(celery, fake):
+def test_celery_workers_make_each_user_once(
+    celery, fake
+):  # pragma: no cover  # for machines with Redis
     app, worker = celery
     fake.duplicates = "create"  # So that a second one would show.
     users = make_users(100)
