@@ -146,7 +146,7 @@ def test_ping_as_json(fake, settings):
     assert result["key_owner"] == "user_owner"
     assert result["embed_origins"] == [fake.base_url]
     assert result["site_origin"] == "https://school.example"
-    assert abs(result["clock_difference"]) < 2
+    assert abs(result["clock_difference"]) < 60
 
 
 @pytest.mark.parametrize(
