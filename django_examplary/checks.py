@@ -25,7 +25,7 @@ from django.urls import NoReverseMatch, reverse
 
 from django_examplary.client import PRODUCTION_URL, checked_key, checked_url
 from django_examplary.conf import PRODUCTION_ORIGINS, Settings, conf
-from django_examplary.embeds import csp_directives
+from django_examplary.csp import csp_directives
 from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryEmbedURLError
 from django_examplary.services.sessions import EMBED_URL, embed_origin
 

@@ -1,14 +1,14 @@
-"""From a flow, or an open session, to HTML. Nothing here calls the API or the database.
+"""Turn a flow or an open session into HTML. Nothing here calls the API or the database.
 
-The template tags are thin covers of these functions; they also serve Jinja2.
+The template tags and the functions for Jinja2 are thin wrappers around these functions.
 """
 
 from __future__ import annotations
 
-import functools
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,14 +16,13 @@ from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest
 from django.middleware.csrf import get_token
-from django.template.loader import get_template, render_to_string
-from django.templatetags.static import static
-from django.urls import get_script_prefix, get_urlconf, reverse
+from django.shortcuts import resolve_url
+from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils.crypto import get_random_string
 from django.utils.functional import Promise
-from django.utils.html import format_html
-from django.utils.safestring import SafeString, mark_safe
-from django.utils.translation import get_language, gettext_lazy
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy
 
 from django_examplary.conf import conf
 from django_examplary.data import Theme
@@ -33,7 +32,7 @@ from django_examplary.launch import LaunchRequest
 from django_examplary.models import ExamplarySession
 from django_examplary.services.themes import complete_theme
 
-#: What a screen reader announces the frame as.
+#: The accessible name of the iframe, by flow.
 TITLES = {
     "generate-exam": gettext_lazy("Generate an exam"),
     "edit-rubric": gettext_lazy("Edit a rubric"),
@@ -47,15 +46,16 @@ TITLES = {
 DISPLAYS = ("inline", "modal")
 LOADING = ("lazy", "eager", "click")
 
-#: What an embed needs in a sandbox: all that it may do without one, but for taking the whole window
-#: elsewhere. Without `allow-same-origin` its messages would come from nowhere, and be ignored.
+#: The permissions of a sandboxed embed: everything that an iframe may do without a sandbox, except
+#: navigating the whole window. Without `allow-same-origin` its messages would have no origin, and
+#: the script would ignore them.
 SANDBOX = (
     "allow-downloads allow-forms allow-modals allow-popups allow-popups-to-escape-sandbox "
     "allow-same-origin allow-scripts allow-storage-access-by-user-activation"
 )
 
 
-def render_embed(
+def embed_context(
     request: HttpRequest,
     flow: str | Flow | ExamplarySession,
     /,
@@ -74,26 +74,26 @@ def render_embed(
     css_class: str = "",
     grant_access: bool = False,
     reuse: bool = True,
-    csrf_token: str = "",
     **more_presets: Any,
-) -> SafeString:
-    """Return the HTML of an embed: a frame that opens the session when the browser loads it.
+) -> dict[str, Any]:
+    """Return an embed as plain data that can be sent as JSON.
+
+    `render_embed` fills a template with it, and `create()` in `embed.js` builds the element from
+    it. For visitors who aren't signed in it is `{"login_url": ...}`.
 
     `flow` is a flow's name, with its presets as keywords in snake_case or as a mapping; or a flow
-    instance; or an open session. `theme` is laid over EXAMPLARY_THEME. `next` is the path to go on
-    to when the user has finished. With `grant_access` the user is given the role that the flow
-    needs on its exam or space. With `reuse=False` the embed does not share its session with
-    other pages, nor with the next copy of its own.
+    instance; or an open session. `theme` is laid over EXAMPLARY_THEME. `next` is the path that the
+    page continues to when the user has finished. With `grant_access` the user is given the role
+    that the flow needs on its exam or space. With `reuse=False` the embed does not share its
+    session with other pages, nor with a reload of its own page.
 
-    `display="modal"` makes it a button that opens a dialog, which asks before it closes on
+    `display="modal"` renders a button that opens a dialog, which asks before it closes on
     unfinished work unless `confirm_close` is false. `load` is "lazy" (when in view), "eager", or
-    "click" (nothing is requested before the user asks for it). A frame that has given no sign of
-    life `grace` seconds after it came into view gets a line beside it with ways out. `sandbox` puts
-    the frame into a sandbox with the permissions of `SANDBOX`. `csrf_token` is the page's own, to
-    save making another one.
+    "click" (no request before the user asks for it). An iframe that has sent no message `grace`
+    seconds after it came into view gets a line of help beside it. `sandbox` puts the iframe into a
+    sandbox with the permissions of `SANDBOX`.
 
-    Raises ExamplaryValidationError naming the argument. A visitor who is not signed in gets an
-    invitation to sign in instead.
+    Raises ExamplaryValidationError naming the argument.
     """
     _refuse_unknown("display", display, DISPLAYS)
     _refuse_unknown("load", load, LOADING)
@@ -101,12 +101,12 @@ def render_embed(
     session, flow = _resolve(flow, presets, more_presets)
     if session is not None:
         _refuse_decided(next=next, theme=theme, metadata=metadata, grant_access=grant_access)
-    if not request.user.is_authenticated:
-        return render_to_string("django_examplary/sign_in.html", {"login_url": _login_url(request)})
+    if not is_signed_in(request):
+        return {"login_url": login_url(request)}
     if session is not None:
-        token = LaunchRequest(user_id=str(request.user.pk), session_id=str(session.pk)).sign()
+        launch = LaunchRequest(user_id=str(request.user.pk), session_id=str(session.pk))
     else:
-        token = _sign(
+        launch = _launch(
             request,
             flow,
             theme,
@@ -115,104 +115,59 @@ def render_embed(
             grant_access=grant_access,
             nonce=_nonce(reuse),
         )
+    token = launch.sign()
+    origin = site_origin(request)
     origins = conf.EXAMPLARY_EMBED_ORIGINS
-    backend: Any = get_template("django_examplary/embed.html")
-    parts = _render(
-        backend.template,
-        get_language(),
-        get_urlconf() or settings.ROOT_URLCONF,
-        get_script_prefix(),
-        slug=flow.slug,
-        completes=flow.completes,
-        origins=" ".join(origins),
-        title=_unsafe(title),
-        display=display,
-        load=load,
-        # Not as the language of the page writes numbers.
-        grace=str(grace),
-        confirm_close=confirm_close,
-        allow=_allow(flow, origins) if allow is None else _unsafe(allow),
-        sandbox=SANDBOX if sandbox else "",
-        css_class=_unsafe(css_class),
-    )
-    # The token holds no character that means anything in HTML or in a path.
-    markup = token.join(parts)
-    markup = markup.replace(_CSRF_TOKEN, escape(str(csrf_token or get_token(request))))
-    return mark_safe(markup)  # noqa: S308  # rendered by a template that escapes
+    # The iframe waits for its opener, which works without the script too.
+    waits = display == "modal" or load == "click"
+    # Without the script the opener gives the flow the whole window, in a session of its own.
+    unscripted = replace(launch, mode="redirect") if waits else launch
+    return {
+        "flow": flow.slug,
+        "key": _key(launch, origin),
+        "csrf_token": get_token(request),
+        "origins": " ".join(origins),
+        "title": str(title or TITLES.get(flow.slug, flow.slug)),
+        "modal": display == "modal",
+        "load": load,
+        "waits": waits,
+        # A string, so that templates do not localize the number.
+        "grace": str(grace),
+        "confirm_close": bool(confirm_close),
+        "completes": flow.completes,
+        "launch_url": reverse("django_examplary:launch", args=[token]),
+        "window_url": reverse("django_examplary:window", args=[token]),
+        "finish_url": reverse("django_examplary:finish", args=[_key(unscripted, origin)]),
+        # Browsers that go back restore a frame's last address by its name. This name belongs to
+        # one launch, so nobody is shown the frame of an earlier user of the browser.
+        "frame_name": hashlib.sha256(token.encode()).hexdigest()[:16],
+        "allow": _allow(flow, origins) if allow is None else str(allow),
+        "sandbox": SANDBOX if sandbox else "",
+        "css_class": str(css_class),
+    }
 
 
-# What stands in the markup for what is different on every page. Nobody can guess it, so no title
-# can hold it.
-_TOKEN, _CSRF_TOKEN = get_random_string(22), get_random_string(22)
+def render_embed(
+    request: HttpRequest, flow: str | Flow | ExamplarySession, /, **options: Any
+) -> SafeString:
+    """Return the HTML of an embed: an iframe that opens the session when the browser loads it.
 
-
-@functools.lru_cache(maxsize=128)
-def _render(
-    template: object, language: str | None, *urls: object, title: str, **page: Any
-) -> list[str]:
-    """Render the markup of an embed, which is the same on many pages: the parts between tokens.
-
-    The compiled template is part of the key: when templates are loaded anew it is another one. So
-    are the language, and what the addresses of our views depend on.
+    The options are those of `embed_context`. Visitors who aren't signed in get a link to sign in
+    instead.
     """
-    views = ("launch", "sync", "close")
-    context = {f"{view}_url": reverse(f"django_examplary:{view}", args=[_TOKEN]) for view in views}
-    slug = page["slug"]
-    context |= {"title": title or TITLES.get(slug, slug), "csrf_token": _CSRF_TOKEN}
-    return render_to_string("django_examplary/embed.html", {**page, **context}).split(_TOKEN)
+    data = embed_context(request, flow, **options)
+    template = "sign_in" if "login_url" in data else "embed"
+    return render_to_string(f"django_examplary/{template}.html", data)
 
 
-def _unsafe(text: object) -> str:
-    """Return the text without a mark that it is HTML, as every literal in a template has: in an
-    attribute it is escaped all the same."""
-    return str(text) + ""
+def render_panels(nonce: str = "") -> str:
+    """Return the HTML that every embed of a page builds its panels from, in the active language."""
+    return render_to_string("django_examplary/panels.html", {"nonce": nonce})
 
 
 def render_script(nonce: str = "") -> SafeString:
-    """Return the stylesheet and the script of the embeds; once on a page."""
-    attribute = format_html(' nonce="{}"', nonce) if nonce else ""
-    return format_html(
-        '<link rel="stylesheet" href="{}"{}><script type="module" src="{}"{}></script>',
-        static("django_examplary/embed.css"),
-        attribute,
-        static("django_examplary/embed.js"),
-        attribute,
-    )
-
-
-def csp_nonce(request: HttpRequest) -> str:
-    """Return the nonce of this response's Content-Security-Policy, if it is to have one.
-
-    Django's middleware for it, from 6.0 on, and that of django-csp are known.
-    """
-    for name in ("_csp_nonce", "csp_nonce"):
-        # Either is false until somebody has asked for it, as we do here.
-        if (nonce := getattr(request, name, None)) is not None:
-            return str(nonce)
-    return ""
-
-
-def csp_directives() -> dict[str, list[str]]:
-    """Return what a Content-Security-Policy must allow for the embeds, by directive.
-
-    The frame starts at this site, goes on to one of EXAMPLARY_EMBED_ORIGINS, and shows a page of
-    this site where it cannot; the script asks this site for the result.
-    """
-    try:
-        address = static("django_examplary/embed.js")
-    except ValueError:
-        # A storage that names files by their content knows none before they are collected.
-        address = settings.STATIC_URL
-    static_url = urlsplit(address)
-    assets = f"{static_url.scheme}://{static_url.netloc}" if static_url.netloc else "'self'"
-    return {
-        "script-src": [assets],
-        "style-src": [assets],
-        "connect-src": ["'self'"],
-        "form-action": ["'self'"],
-        "frame-src": ["'self'", *conf.EXAMPLARY_EMBED_ORIGINS],
-        "frame-ancestors": ["'self'"],
-    }
+    """Return stylesheet, panels and script of the embeds. A page needs them once."""
+    return render_to_string("django_examplary/script.html", {"nonce": nonce})
 
 
 def launch_url(
@@ -228,15 +183,15 @@ def launch_url(
     reuse: bool = True,
     **more_presets: Any,
 ) -> str:
-    """Return a link that opens the flow in the whole window and comes back to `next`.
+    """Return a URL that opens the flow in the whole window and comes back to `next`.
 
-    The arguments are those of `render_embed`. A visitor who is not signed in gets a link to sign
-    in, and comes back to this page.
+    The arguments are those of `embed_context`. Visitors who aren't signed in get a URL to sign in
+    that comes back to this page.
     """
     _, flow = _resolve(flow, presets, more_presets)
-    if not request.user.is_authenticated:
-        return _login_url(request)
-    token = _sign(
+    if not is_signed_in(request):
+        return login_url(request)
+    launch = _launch(
         request,
         flow,
         theme,
@@ -246,7 +201,35 @@ def launch_url(
         nonce=_nonce(reuse),
         mode="redirect",
     )
-    return reverse("django_examplary:launch", args=[token])
+    return reverse("django_examplary:window", args=[launch.sign()])
+
+
+def is_signed_in(request: HttpRequest) -> bool:
+    """Return whether the request has a signed-in user. Error pages may have no user at all."""
+    user = getattr(request, "user", None)
+    return user is not None and user.is_authenticated
+
+
+def login_url(request: HttpRequest) -> str:
+    """Return a URL to sign in that comes back to this page.
+
+    Like Django's `login_required`: on another host than LOGIN_URL's the page is named in full.
+    """
+    address = resolve_url(settings.LOGIN_URL)
+    page = urlsplit(request.build_absolute_uri())
+    login = urlsplit(address)
+    same_host = login.netloc in ("", page.netloc) and login.scheme in ("", page.scheme)
+    return redirect_to_login(request.get_full_path() if same_host else page.geturl(), address).url
+
+
+def site_origin(request: HttpRequest) -> str:
+    """Return the origin that embeds report to: EXAMPLARY_SITE_ORIGIN, else the request's."""
+    return conf.EXAMPLARY_SITE_ORIGIN or f"{request.scheme}://{request.get_host()}"
+
+
+def _key(launch: LaunchRequest, origin: str) -> str:
+    """Return the name by which a user's own session for this launch is found."""
+    return launch.session_id or launch.fingerprint(origin)
 
 
 def _resolve(
@@ -273,14 +256,14 @@ def _resolve(
     return None, flow
 
 
-def _sign(
+def _launch(
     request: HttpRequest,
     flow: Flow,
     theme: Mapping[str, Any] | Theme | None,
     metadata: Mapping[str, str] | None,
     next_: Any,
     **options: Any,
-) -> str:
+) -> LaunchRequest:
     return LaunchRequest(
         user_id=str(request.user.pk),
         flow=flow.slug,
@@ -290,7 +273,7 @@ def _sign(
         # `reverse_lazy()` gives a lazy text, and a parameter that is not there None.
         next_url=str(next_ or ""),
         **options,
-    ).sign()
+    )
 
 
 def _refuse_unknown(name: str, value: Any, known: tuple[str, ...]) -> None:
@@ -311,10 +294,6 @@ def _refuse_decided(**options: Any) -> None:
 
 def _nonce(reuse: bool) -> str:
     return "" if reuse else get_random_string(12)
-
-
-def _login_url(request: HttpRequest) -> str:
-    return redirect_to_login(request.get_full_path()).url
 
 
 def _allow(flow: Flow, origins: Sequence[str]) -> str:

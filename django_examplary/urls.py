@@ -9,7 +9,9 @@ from django_examplary import views
 app_name = "django_examplary"
 urlpatterns = [
     path("launch/<str:token>/", views.launch, name="launch"),
-    path("sync/<str:token>/", views.sync, name="sync"),
-    path("close/<str:token>/", views.close, name="close"),
+    path("window/<str:token>/", views.launch, name="window"),
+    path("sync/<slug:key>/", views.sync, name="sync"),
+    path("close/<slug:key>/", views.close, name="close"),
+    path("finish/<slug:key>/", views.finish, name="finish"),
     path("return/<str:reference>/", views.return_, name="return"),
 ]

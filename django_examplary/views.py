@@ -1,8 +1,10 @@
-"""The four places where a browser meets a session.
+"""The six places where a browser meets a session.
 
-`launch` is what the frame loads; `sync` and `close` are what the page posts to; `return` is where
-the browser comes back to in redirect mode. Each finds a session among those of the signed-in user
-only. A browser says *when* to ask the API, never what became of a session.
+`launch` is the address of an iframe, and `window` that of a flow that gets the whole window; `sync`
+and `close` are what a page posts to, and `finish` is a page with such a form for browsers without
+the script; `return` is where the browser comes back to from the whole window. Each finds a session
+among those of the signed-in user only. A browser decides *when* the API is called, never what the
+outcome of a session is.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ImproperlyConfigured
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
@@ -30,7 +31,8 @@ from django.views.decorators.http import require_GET, require_POST
 
 from django_examplary import services
 from django_examplary.conf import conf
-from django_examplary.embeds import csp_nonce
+from django_examplary.csp import csp_nonce
+from django_examplary.embeds import is_signed_in, login_url, site_origin
 from django_examplary.exceptions import (
     ExamplaryAccessError,
     ExamplaryActorIsOwnerError,
@@ -48,10 +50,11 @@ from django_examplary.exceptions import (
     ExamplaryValidationError,
     InvalidLaunchToken,
 )
+from django_examplary.flows import get_flow
 from django_examplary.launch import LaunchRequest, unsign_return
 from django_examplary.models import ExamplarySession
 from django_examplary.services.connections import non_atomic, session_rows
-from django_examplary.services.sessions import LIFETIME, find_session, launch_session
+from django_examplary.services.sessions import launch_session
 
 logger = logging.getLogger("django_examplary")
 
@@ -62,7 +65,7 @@ View = Callable[..., HttpResponse]
 
 
 def _endpoint(view: View) -> View:
-    """What all four share: they judge for themselves who is signed in, their answers are for one
+    """What all of them share: they judge for themselves who is signed in, their answers are for one
     user and no cache, no transaction is open while they ask the API, and what is not set up right
     is told in a page of ours."""
     view = _explain_failures(view)
@@ -86,22 +89,22 @@ def _explain_failures(view: View) -> View:
 @require_GET
 @_endpoint
 def launch(request: HttpRequest, token: str) -> HttpResponse:
-    """Open the session that the token asks for, and send the frame on to it."""
+    """Open the session that the token asks for, and redirect the iframe or the window to it."""
     try:
         wanted = _unsign(request, token, timedelta(seconds=conf.EXAMPLARY_LAUNCH_MAX_AGE))
     except InvalidLaunchToken:
         return _problem(request, "stale", status=400)
     if wanted is None:
-        if not request.user.is_authenticated and request.headers.get("Sec-Fetch-Dest") != "iframe":
-            return redirect_to_login(request.get_full_path())
+        if _is_window(request) and not request.user.is_authenticated:
+            return HttpResponseRedirect(login_url(request))
         return _problem(request, "signed-out", status=403)
     if "prefetch" in request.headers.get("Sec-Purpose", ""):
         # Nobody is looking yet, and may never.
         return _problem(request, "unavailable", status=503)
-    if request.headers.get("Sec-Fetch-Dest") == "document":
-        # In a window of its own there is no page around it to report to.
+    if _is_window(request):
+        # There is no page around it to report to.
         wanted = replace(wanted, mode="redirect")
-    session = launch_session(request.user, wanted, origin=_site_origin(request))
+    session = launch_session(request.user, wanted, origin=site_origin(request))
     response = HttpResponseRedirect(session.embed_url)
     # Django's default would strip the Referer that embeds may be allowed by.
     response["Referrer-Policy"] = "strict-origin-when-cross-origin"
@@ -111,17 +114,30 @@ def launch(request: HttpRequest, token: str) -> HttpResponse:
 @require_POST
 @csrf_protect
 @_endpoint
-def sync(request: HttpRequest, token: str) -> HttpResponse:
-    """Ask what became of the session, because the embed says that something did."""
-    return _answer_for(request, token, _verify)
+def sync(request: HttpRequest, key: str) -> HttpResponse:
+    """Verify the session, because the embed reported that it has ended."""
+    return _answer_for(request, key, _verify)
 
 
 @require_POST
 @csrf_protect
 @_endpoint
-def close(request: HttpRequest, token: str) -> HttpResponse:
+def close(request: HttpRequest, key: str) -> HttpResponse:
     """End the session, because the user pressed Done."""
-    return _answer_for(request, token, services.close_session)
+    return _answer_for(request, key, services.close_session)
+
+
+@require_GET
+@_endpoint
+def finish(request: HttpRequest, key: str) -> HttpResponse:
+    """Show the form that ends a session where the script of the embed does not run."""
+    if not is_signed_in(request):
+        return HttpResponseRedirect(login_url(request))
+    session = _find(request, key)
+    completes = get_flow(session.flow, session.presets).completes
+    # Relative, so that it does not depend on where the project includes the URLs.
+    action = f"../../{'sync' if completes else 'close'}/{key}/"
+    return _page(request, "finish", {"action": action})
 
 
 @require_GET
@@ -136,7 +152,7 @@ def return_(request: HttpRequest, reference: str) -> HttpResponse:
             # With SESSION_COOKIE_SAMESITE = "Strict" a browser that comes from another site brings
             # no session. It does when our own page sends it here.
             return _page(request, "again", {"url": f"{request.path}?again"})
-        return redirect_to_login(request.path)
+        return HttpResponseRedirect(login_url(request))
     try:
         session_id = unsign_return(reference)
     except InvalidLaunchToken as error:
@@ -159,24 +175,32 @@ def _unsign(request: HttpRequest, token: str, max_age: timedelta) -> LaunchReque
 
 
 def _answer_for(
-    request: HttpRequest, token: str, service: Callable[[ExamplarySession], ExamplarySession]
+    request: HttpRequest, key: str, service: Callable[[ExamplarySession], ExamplarySession]
 ) -> HttpResponse:
-    try:
-        # Whoever launched in time may take as long as the session lives.
-        launchable = timedelta(seconds=conf.EXAMPLARY_LAUNCH_MAX_AGE)
-        wanted = _unsign(request, token, launchable + LIFETIME)
-    except InvalidLaunchToken as error:
-        raise Http404 from error
-    if wanted is None:
+    if not is_signed_in(request):
         return _problem(request, "signed-out", status=403)
-    session = find_session(request.user, wanted, origin=_site_origin(request))
+    return _answer(request, _find(request, key), service)
+
+
+def _find(request: HttpRequest, key: str) -> ExamplarySession:
+    """Return the newest session of the signed-in user that has this id or fingerprint."""
+    try:
+        known_by: dict[str, Any] = {"pk": uuid.UUID(key)}
+    except ValueError:
+        known_by = {"fingerprint": key}
+    found = session_rows().for_user(request.user).filter(**known_by)
+    session = found.select_related("actor").order_by("-created_at").first()
     if session is None:
         raise Http404
-    return _answer(request, session, service)
+    return session
 
 
-def _site_origin(request: HttpRequest) -> str:
-    return conf.EXAMPLARY_SITE_ORIGIN or f"{request.scheme}://{request.get_host()}"
+def _is_window(request: HttpRequest) -> bool:
+    """Return whether the response gets the whole window: by its address, or as browsers report."""
+    match = request.resolver_match
+    return (match is not None and match.url_name == "window") or (
+        request.headers.get("Sec-Fetch-Dest") == "document"
+    )
 
 
 def _answer(
@@ -277,8 +301,8 @@ def _problem(
     request: HttpRequest, reason: str, *, status: int, reference: str = "", detail: str = ""
 ) -> HttpResponse:
     title, text = _explain(reason)
-    if reason in _OF_THE_PAGE and request.headers.get("Sec-Fetch-Dest") == "document":
-        # In a window of its own there is no page around it to reload.
+    if reason in _OF_THE_PAGE and _is_window(request):
+        # There is no page around it to reload.
         text = _("Go back to where you came from, reload that page, and start again.")
     if _wants_json(request):
         facts = {"title": title, "text": text, "detail": detail, "reference": reference}
