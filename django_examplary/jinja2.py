@@ -16,6 +16,7 @@ from jinja2.ext import Extension
 from jinja2.runtime import Context
 
 from django_examplary import embeds
+from django_examplary.csp import csp_nonce
 from django_examplary.exceptions import ExamplaryConfigurationError
 
 # As with the tags, `context` is positional only, because it is also the name of a preset.
@@ -23,7 +24,7 @@ from django_examplary.exceptions import ExamplaryConfigurationError
 
 @pass_context
 def examplary_embed(context: Context, flow: Any, /, **options: Any) -> SafeString:
-    """Embed a flow; the options are those of `embeds.render_embed`."""
+    """Embed a flow; the options are those of `embeds.embed_context`."""
     return embeds.render_embed(_request(context), flow, **options)
 
 
@@ -36,7 +37,7 @@ def examplary_url(context: Context, flow: Any, /, **options: Any) -> str:
 @pass_context
 def examplary_script(context: Context, /) -> SafeString:
     """Return stylesheet and script of the embeds, with the CSP nonce if the response has one."""
-    return embeds.render_script(nonce=embeds.csp_nonce(_request(context)))
+    return embeds.render_script(nonce=csp_nonce(_request(context)))
 
 
 class ExamplaryExtension(Extension):

@@ -17,7 +17,7 @@ from django_examplary.checks import (
     check_settings,
     check_urls,
 )
-from django_examplary.embeds import csp_directives
+from django_examplary.csp import csp_directives
 from django_examplary.exceptions import ExamplaryEmbedURLError
 from django_examplary.services.sessions import embed_origin
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,15 +30,16 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 from pytest_django.asserts import assertHTMLEqual
 
+import django_examplary
 from django_examplary.data import Theme
 from django_examplary.embeds import (
     DISPLAYS,
     LOADING,
     TITLES,
-    csp_directives,
-    csp_nonce,
+    embed_context,
     launch_url,
     render_embed,
+    render_panels,
     render_script,
 )
 from django_examplary.exceptions import ExamplaryValidationError, ExamplaryWarning
@@ -90,11 +95,16 @@ def visit(rf) -> HttpRequest:
     return request
 
 
-def launched(url: str) -> LaunchRequest:
+def launched(url: str, view: str = "launch") -> LaunchRequest:
     """What a launch URL asks for."""
     match = resolve(url)
-    assert match.view_name == "django_examplary:launch"
+    assert match.view_name == f"django_examplary:{view}"
     return LaunchRequest.unsign(match.kwargs["token"], max_age=60)
+
+
+def opened(url: str) -> LaunchRequest:
+    """What the URL of a whole window asks for."""
+    return launched(url, "window")
 
 
 def asked(html: str) -> LaunchRequest:
@@ -109,28 +119,32 @@ def test_embed(page):
     html = render_embed(page, "generate-exam", subject="Mathematics", next="/exams/")
 
     token = resolve(find(html, "iframe")["src"]).kwargs["token"]
+    key = asked(html).fingerprint("http://testserver")
     assert find(html, "examplary-embed") == {
         "class": "examplary-embed",
         "data-flow": "generate-exam",
-        "data-launch-url": f"/examplary/launch/{token}/",
-        "data-sync-url": f"/examplary/sync/{token}/",
-        "data-close-url": f"/examplary/close/{token}/",
+        "data-key": key,
+        "data-csrf-token": find(html, "examplary-embed")["data-csrf-token"],
         "data-origins": "https://app.examplary.ai",
         "data-grace": "10",
         "data-confirm-close": "",
+        "hx-boost": "false",
+        "data-turbo": "false",
     }
     assert find(html, "iframe") == {
         "class": "examplary-embed__frame",
+        "slot": "frame",
+        "name": hashlib.sha256(token.encode()).hexdigest()[:16],
         "src": f"/examplary/launch/{token}/",
         "title": "Generate an exam",
         "loading": "lazy",
         "referrerpolicy": "strict-origin-when-cross-origin",
     }
-    assert find(html, "form") == {
-        "class": "examplary-embed__bar",
-        "method": "post",
-        "action": f"/examplary/sync/{token}/",
+    assert find(html, "a") == {
+        "class": "examplary-embed__finish",
+        "href": f"/examplary/finish/{key}/",
     }
+    assert [tag for tag, _ in elements(html)] == ["examplary-embed", "iframe", "a"]
     assert asked(html) == LaunchRequest(
         user_id="7",
         flow="generate-exam",
@@ -165,7 +179,7 @@ def test_access_is_granted_only_if_asked_for(page, grant_access):
     html = render_embed(page, flow, grant_access=grant_access)
     url = launch_url(page, flow, grant_access=grant_access)
 
-    assert asked(html).grant_access is launched(url).grant_access is grant_access
+    assert asked(html).grant_access is opened(url).grant_access is grant_access
     assert not asked(render_embed(page, flow)).grant_access
 
 
@@ -175,29 +189,86 @@ def test_loading_is_left_to_the_browser(page, load):
 
     assert find(html, "iframe")["loading"] == load
     assert "src" in find(html, "iframe")
-    assert "data-state" not in find(html, "examplary-embed")
+    assert not find_all(html, "a")[0].get("data-examplary-opener")
 
 
-@pytest.mark.parametrize("display", DISPLAYS)
-def test_nothing_is_requested_before_the_click(page, display):
-    html = render_embed(page, "generate-exam", load="click", display=display)
+@pytest.mark.parametrize("options", [{"load": "click"}, {"display": "modal"}])
+def test_frame_waits_for_its_opener(page, options):
+    html = render_embed(page, "generate-exam", **options)
 
     assert "src" not in find(html, "iframe")
     # Without JavaScript it is a link to the whole window.
-    link = next(link for link in find_all(html, "a") if link.get("data-examplary-do") == "open")
-    assert launched(link["href"]).flow == "generate-exam"
-    assert link["href"] == find(html, "examplary-embed")["data-launch-url"]
-    assert "data-examplary-unscripted" not in html
+    assert opened(find(html, "a")["href"]).flow == "generate-exam"
+    assert "data-examplary-opener" in find(html, "a")
+
+
+def test_dialog_may_load_before_it_opens(page):
+    def is_eager(**options):
+        html = render_embed(page, "generate-exam", **options)
+        return "data-eager" in find(html, "examplary-embed")
+
+    assert is_eager(display="modal", load="eager")
+    assert not is_eager(display="modal")
+    assert not is_eager(load="eager")
 
 
 def test_modal(page):
     html = render_embed(page, "generate-exam", display="modal", title="A new exam")
 
     assert find(html, "examplary-embed")["class"] == "examplary-embed examplary-embed--modal"
-    assert find(html, "dialog")["aria-label"] == "A new exam"
-    # First in the order of the keyboard.
-    assert find_all(html, "button")[0]["data-examplary-do"] == "dismiss"
-    assert not find_all(render_embed(page, "generate-exam"), "dialog")
+    assert find(html, "iframe")["title"] == "A new exam"
+    assert ">A new exam</a>" in html
+
+
+@pytest.mark.parametrize("display", DISPLAYS)
+@pytest.mark.parametrize("load", LOADING)
+@pytest.mark.parametrize("flow", [GenerateExam(subject="Mathematics"), EditExam(exam_id="exam_a")])
+def test_embed_costs_two_kilobytes_at_most(page, display, load, flow):
+    html = render_embed(page, flow, display=display, load=load, next="/exams/")
+
+    assert len(html.encode()) <= 2048
+    assert not find_all(html, "form")
+    # The token stands in it once.
+    addresses = [*find_all(html, "iframe"), *find_all(html, "a")]
+    tokens = [
+        each
+        for each in addresses
+        if re.search("/(launch|window)/", each.get("src", each.get("href", "")))
+    ]
+    assert len(tokens) == 1
+
+
+def test_addresses_without_javascript_belong_to_one_session(page):
+    """The frame's session is finished; where the opener gives the whole window, that one is."""
+    inline, modal = (
+        render_embed(page, EditExam(exam_id="exam_a"), display=display) for display in DISPLAYS
+    )
+
+    def finished(html):
+        return resolve(find_all(html, "a")[-1]["href"]).kwargs["key"]
+
+    assert finished(inline) == asked(inline).fingerprint("http://testserver")
+    assert finished(inline) == find(inline, "examplary-embed")["data-key"]
+    window = opened(find_all(modal, "a")[0]["href"])
+    whole = dataclasses.replace(window, mode="redirect")
+    assert finished(modal) == whole.fingerprint("http://testserver")
+    assert find(modal, "examplary-embed")["data-key"] == window.fingerprint("http://testserver")
+
+
+def test_data_of_an_embed_is_plain(page):
+    data = embed_context(
+        page, "generate-exam", title=gettext_lazy("Yes"), css_class=SafeString("wide"), grace=2
+    )
+
+    assert json.loads(json.dumps(data)) == data
+    assert data["title"] == "Yes"
+    assert launched(data["launch_url"]) == opened(data["window_url"])
+
+
+def test_data_of_a_visitor_is_where_to_sign_in(visit):
+    data = embed_context(visit, "generate-exam")
+
+    assert data == {"login_url": "/accounts/login/?next=/exams/%3Fpage%3D2%26by%3Dname"}
 
 
 def test_dialog_asks_unless_told_otherwise(page):
@@ -226,12 +297,8 @@ def test_sandbox_is_vetted(page):
     assert not [permission for permission in allowed if "top-navigation" in permission]
 
 
-@pytest.mark.parametrize("display", DISPLAYS)
-@pytest.mark.parametrize("load", LOADING)
-def test_windows_of_their_own_know_nothing_of_the_page(page, display, load):
-    html = render_embed(page, "generate-exam", display=display, load=load)
-
-    links = [link for link in find_all(html, "a") if "target" in link]
+def test_windows_of_their_own_know_nothing_of_the_page():
+    links = [link for link in find_all(render_panels(), "a") if "target" in link]
     assert links
     assert {(link["target"], link["rel"]) for link in links} == {("_blank", "noopener")}
 
@@ -256,22 +323,25 @@ def test_frame_of_an_unknown_flow_is_titled_by_its_name(page):
 
 
 @pytest.mark.parametrize(
-    ("flow", "action", "done"),
+    ("flow", "done"),
     [
-        ("generate-exam", "sync", False),
-        (TakeExam(exam_id="exam_abc"), "sync", False),
-        (EditRubric(show_done_button=False), "close", True),
-        (EditExam(exam_id="exam_abc"), "close", True),
-        ("mark-answer", "close", True),
+        ("generate-exam", False),
+        (TakeExam(exam_id="exam_abc"), False),
+        (EditRubric(show_done_button=False), True),
+        (EditExam(exam_id="exam_abc"), True),
+        ("mark-answer", True),
     ],
 )
-def test_done_button_is_for_what_never_completes(page, flow, action, done):
-    html = render_embed(page, flow)
+def test_done_button_is_for_what_never_completes(page, flow, done):
+    def links(**options):
+        return [
+            "finish" in each["href"] for each in find_all(render_embed(page, flow, **options), "a")
+        ]
 
-    assert resolve(find(html, "form")["action"]).view_name == f"django_examplary:{action}"
-    assert any(button["type"] == "submit" for button in find_all(html, "button"))
-    # Without JavaScript somebody must say when a flow that completes is finished.
-    assert ("data-examplary-unscripted" in html) is not done
+    assert ("data-done" in find(render_embed(page, flow), "examplary-embed")) is done
+    # Without JavaScript somebody must say when it is finished; a whole window comes back.
+    assert links() == [True]
+    assert links(load="click") == links(display="modal") == ([False, True] if done else [False])
 
 
 @pytest.mark.parametrize(
@@ -306,10 +376,13 @@ def test_nothing_can_be_allowed(page):
 
 def test_addresses_are_those_of_this_request(page):
     def addresses():
-        embed = find(render_embed(page, "generate-exam"), "examplary-embed")
-        return [embed[f"data-{view}-url"].rsplit("/", 2)[0] for view in ("launch", "sync", "close")]
+        html = render_embed(page, "generate-exam")
+        return [
+            address.rsplit("/", 2)[0]
+            for address in (find(html, "iframe")["src"], find(html, "a")["href"])
+        ]
 
-    assert addresses() == ["/examplary/launch", "/examplary/sync", "/examplary/close"]
+    assert addresses() == ["/examplary/launch", "/examplary/finish"]
     set_script_prefix("/school/")
     try:
         assert addresses()[0] == "/school/examplary/launch"
@@ -323,26 +396,11 @@ def test_addresses_are_those_of_this_request(page):
     assert addresses()[0] == "/examplary/launch"
 
 
-def test_form_has_the_csrf_token_of_the_page(page):
+def test_csrf_token_is_that_of_the_page(page):
     html = render_embed(page, "generate-exam")
 
-    (field,) = find_all(html, "input")
-    assert (field["type"], field["name"]) == ("hidden", "csrfmiddlewaretoken")
-    assert len(field["value"]) == 64
+    assert len(find(html, "examplary-embed")["data-csrf-token"]) == 64
     assert page.META["CSRF_COOKIE_NEEDS_UPDATE"]
-
-
-def test_template_that_is_loaded_anew_is_used(page, settings):
-    ours = render_embed(page, "generate-exam")
-    loaders = [("django.template.loaders.locmem.Loader", {"django_examplary/embed.html": "Mine"})]
-    settings.TEMPLATES = [
-        {
-            "BACKEND": "django.template.backends.django.DjangoTemplates",
-            "OPTIONS": {"loaders": loaders},
-        }
-    ]
-
-    assert render_embed(page, "generate-exam") == "Mine" != ours
 
 
 @pytest.mark.parametrize("name", ["title", "css_class", "allow"])
@@ -362,6 +420,7 @@ def test_nothing_runs_or_is_styled_inline(page):
     for _, attributes in elements(html):
         assert not [name for name in attributes if name.startswith("on") or name == "style"]
     assert all("src" in script for script in find_all(html, "script"))
+    assert find_all(html, "template")
     assert not find_all(html, "style")
 
 
@@ -375,51 +434,39 @@ def test_texts_are_translated(page):
     assert find(dutch, "iframe")["title"] == "Ja"
 
 
-def test_script():
-    assertHTMLEqual(
-        render_script(),
-        """
-        <link rel="stylesheet" href="/static/django_examplary/embed.css">
-        <script type="module" src="/static/django_examplary/embed.js"></script>
-        """,
-    )
+@pytest.mark.parametrize("nonce", ["", "r4nd0m"])
+def test_script(nonce):
+    html = render_script(nonce=nonce)
+
+    # In the page, and in the panels that are copied into shadow trees.
+    sheets = find_all(html, "link")
+    assert [sheet["href"] for sheet in sheets] == ["/static/django_examplary/embed.css"] * 2
+    script = find(html, "script")
+    assert (script["type"], script["src"]) == ("module", "/static/django_examplary/embed.js")
+    assert [each.get("nonce", "") for each in (*sheets, script)] == [nonce] * 3
+    assert render_panels(nonce) in html
 
 
-def test_script_with_nonce():
-    assertHTMLEqual(
-        render_script(nonce="r4nd0m"),
-        """
-        <link rel="stylesheet" href="/static/django_examplary/embed.css" nonce="r4nd0m">
-        <script type="module" src="/static/django_examplary/embed.js" nonce="r4nd0m"></script>
-        """,
-    )
+def test_panels_are_those_that_the_script_shows():
+    """The states without a panel are those in which the frame is seen."""
+    script = (
+        Path(django_examplary.__file__).parent / "static/django_examplary/embed.js"
+    ).read_text()
+    table = script.partition("const STATES = {")[2].partition("};")[0]
+    states = set(re.findall(r"^    (\w+):", table, re.MULTILINE))
+    panels = [
+        part["data-examplary-state"]
+        for part in find_all(render_panels(), "div")
+        if "data-examplary-state" in part
+    ]
+
+    assert set(panels) == (states - {"loaded", "ready"}) | {"leaving"}
+    assert len(panels) == len(set(panels))
 
 
-@pytest.mark.parametrize("name", ["_csp_nonce", "csp_nonce"])
-def test_nonce_is_that_of_the_response(page, name):
-    assert csp_nonce(page) == ""
-
-    setattr(page, name, gettext_lazy("Yes"))
-
-    assert csp_nonce(page) == "Yes"
-
-
-@override_settings(EXAMPLARY_EMBED_ORIGINS=["https://a.example", "https://b.example"])
-def test_policy():
-    assert csp_directives() == {
-        "script-src": ["'self'"],
-        "style-src": ["'self'"],
-        "connect-src": ["'self'"],
-        "form-action": ["'self'"],
-        "frame-src": ["'self'", "https://a.example", "https://b.example"],
-        "frame-ancestors": ["'self'"],
-    }
-
-
-@override_settings(STATIC_URL="https://static.example/files/")
-def test_policy_names_the_host_of_static_files():
-    assert csp_directives()["script-src"] == ["https://static.example"]
-    assert csp_directives()["style-src"] == ["https://static.example"]
+def test_panels_are_translated():
+    with translation.override("nl"):
+        assert "Het resultaat wordt bewaard" in render_panels()
 
 
 def test_files_can_be_named_by_their_content(tmp_path):
@@ -429,10 +476,8 @@ def test_files_can_be_named_by_their_content(tmp_path):
     with override_settings(STATIC_ROOT=tmp_path, STORAGES={**settings.STORAGES, **storages}):
         call_command("collectstatic", interactive=False, verbosity=0)
         html = render_script()
-        # Such a storage knows files, and no folder.
-        assert csp_directives()["script-src"] == ["'self'"]
 
-    for address in (find(html, "link")["href"], find(html, "script")["src"]):
+    for address in (find_all(html, "link")[0]["href"], find(html, "script")["src"]):
         assert re.fullmatch(r"/static/django_examplary/embed\.\w{12}\.(css|js)", address)
         assert (tmp_path / address.removeprefix("/static/")).is_file()
 
@@ -479,7 +524,7 @@ def test_presets(page, options):
     expected = {"studentLevel": "us_high_school_lower", "name": "Fractions"}
 
     assert asked(render_embed(page, "generate-exam", **options)).presets == expected
-    assert launched(launch_url(page, "generate-exam", **options)).presets == expected
+    assert opened(launch_url(page, "generate-exam", **options)).presets == expected
 
 
 def test_lazy_text_is_a_preset(page):
@@ -510,7 +555,8 @@ def test_session(page):
 
     assert asked(html) == LaunchRequest(user_id="7", session_id=str(session.pk))
     assert find(html, "iframe")["title"] == "Edit an exam"
-    assert resolve(find(html, "form")["action"]).view_name == "django_examplary:close"
+    assert find(html, "examplary-embed")["data-key"] == str(session.pk)
+    assert resolve(find(html, "a")["href"]).kwargs == {"key": str(session.pk)}
     assert "canary" not in html
 
 
@@ -524,7 +570,7 @@ def test_pages_share_a_session(page):
     "render",
     [
         lambda page: asked(render_embed(page, "generate-exam", reuse=False)),
-        lambda page: launched(launch_url(page, "generate-exam", reuse=False)),
+        lambda page: opened(launch_url(page, "generate-exam", reuse=False)),
     ],
     ids=["embed", "link"],
 )
@@ -560,7 +606,7 @@ def test_pages_need_not_share_a_session(page, render):
 def test_theme_is_that_of_the_page_over_the_site_over_the_embed(page, site, own, expected):
     with override_settings(EXAMPLARY_THEME=site), translation.override("nl"):
         assert asked(render_embed(page, "generate-exam", theme=own)).theme == expected
-        assert launched(launch_url(page, "generate-exam", theme=own)).theme == expected
+        assert opened(launch_url(page, "generate-exam", theme=own)).theme == expected
 
 
 @pytest.mark.parametrize(
@@ -586,7 +632,7 @@ def test_launch_url(page):
         page, "generate-exam", subject="Mathematics", next="/exams/", metadata={"course": "1b"}
     )
 
-    assert launched(url) == LaunchRequest(
+    assert opened(url) == LaunchRequest(
         user_id="7",
         flow="generate-exam",
         presets={"subject": "Mathematics"},
@@ -605,7 +651,8 @@ def test_visitor_is_invited_to_sign_in(visit):
     assertHTMLEqual(
         render_embed(visit, "generate-exam"),
         """
-        <div class="examplary-embed examplary-embed--signed-out">
+        <div class="examplary-embed examplary-embed--signed-out"
+             hx-boost="false" data-turbo="false">
           <p class="examplary-embed__title">Sign in to go on</p>
           <p>This part of the page is for people with an account.</p>
           <a class="examplary-embed__button"
@@ -616,15 +663,18 @@ def test_visitor_is_invited_to_sign_in(visit):
 
 
 @pytest.mark.parametrize(
-    ("login_url", "path", "query"),
+    ("login_url", "path", "query", "site"),
     [
-        ("login", "/accounts/login/", {}),
-        ("/sign-in/", "/sign-in/", {}),
-        ("/sign-in/?tenant=north", "/sign-in/", {"tenant": ["north"]}),
-        ("https://id.school.example/", "/", {}),
+        ("login", "/accounts/login/", {}, ""),
+        ("/sign-in/", "/sign-in/", {}, ""),
+        ("/sign-in/?tenant=north", "/sign-in/", {"tenant": ["north"]}, ""),
+        ("http://testserver/sign-in/", "/sign-in/", {}, ""),
+        # From another host, or over another scheme, only a whole address leads back.
+        ("https://testserver/sign-in/", "/sign-in/", {}, "http://testserver"),
+        ("https://id.school.example/", "/", {}, "http://testserver"),
     ],
 )
-def test_visitor_comes_back_to_the_page(visit, login_url, path, query):
+def test_visitor_comes_back_to_the_page(visit, login_url, path, query, site):
     with override_settings(LOGIN_URL=login_url):
         urls = [
             find(render_embed(visit, "generate-exam"), "a")["href"],
@@ -633,7 +683,8 @@ def test_visitor_comes_back_to_the_page(visit, login_url, path, query):
 
     for url in urls:
         assert urlsplit(url).path == path
-        assert parse_qs(urlsplit(url).query) == {**query, "next": ["/exams/?page=2&by=name"]}
+        expected = {**query, "next": [f"{site}/exams/?page=2&by=name"]}
+        assert parse_qs(urlsplit(url).query) == expected
 
 
 def test_visitor_gets_no_token(visit):
@@ -718,14 +769,6 @@ def test_option_stays_in_its_attribute(page, option, tag, attribute, text):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_csrf_token_stays_in_its_attribute(page, text):
-    html = render_embed(page, "generate-exam", csrf_token=text)
-
-    assert skeleton(html) == skeleton(render_embed(page, "generate-exam"))
-    assert find(html, "input")["value"] == text
-
-
-@pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.filterwarnings("ignore::django_examplary.exceptions.ExamplaryWarning")
 def test_name_of_a_flow_stays_in_its_attributes(page, text):
     html = render_embed(page, text)
@@ -760,7 +803,7 @@ def test_next_may_be_lazy_or_nothing(page):
     address = reverse_lazy("django_examplary:launch", args=["token"])
     assert asked(render_embed(page, "generate-exam", next=address)).next_url == str(address)
     assert asked(render_embed(page, "generate-exam", next=None)).next_url == ""
-    assert launched(launch_url(page, "generate-exam", next=address)).next_url == str(address)
+    assert opened(launch_url(page, "generate-exam", next=address)).next_url == str(address)
 
 
 @pytest.mark.parametrize("flow", ["", None, 7])
@@ -784,7 +827,7 @@ def test_nonce_stays_in_its_attribute(text):
     html = render_script(nonce=text)
 
     assert skeleton(html) == skeleton(render_script(nonce="r4nd0m"))
-    assert find(html, "script")["nonce"] == find(html, "link")["nonce"] == text
+    assert find(html, "script")["nonce"] == find_all(html, "link")[0]["nonce"] == text
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -794,7 +837,7 @@ def test_address_of_the_page_stays_in_the_link(rf, text):
     html = render_embed(visit, "generate-exam")
 
     assert skeleton(html) == [
-        ("div", ["class"]),
+        ("div", ["class", "hx-boost", "data-turbo"]),
         ("p", ["class"]),
         ("p", []),
         ("a", ["class", "href"]),

@@ -6,7 +6,6 @@ from csp.constants import NONCE
 from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpRequest
 from django.template import Context, RequestContext, Template, TemplateSyntaxError
-from django.test import Client
 from django.urls import resolve
 from django.utils import translation
 from pytest_django.asserts import assertHTMLEqual
@@ -16,7 +15,7 @@ from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryVa
 from django_examplary.flows import GenerateExam
 from django_examplary.launch import LaunchRequest
 from django_examplary.models import ExamplarySession
-from tests.html import find, find_all
+from tests.html import find
 
 
 class Nonce:
@@ -45,6 +44,7 @@ def render(request: HttpRequest, source: str, **context: object) -> str:
 
 
 def launched(url: str) -> LaunchRequest:
+    """What the URL of a frame or of a whole window asks for."""
     return LaunchRequest.unsign(resolve(url).kwargs["token"], max_age=60)
 
 
@@ -52,14 +52,7 @@ def asked(html: str) -> LaunchRequest:
     return launched(find(html, "iframe")["src"])
 
 
-def test_embed_has_the_token_of_the_other_forms_of_the_page(page):
-    html = render(page, '{% csrf_token %}{% examplary_embed "generate-exam" %}' * 2)
-
-    tokens = {field["value"] for field in find_all(html, "input")}
-    assert len(tokens) == 1
-
-
-def test_visitor_who_gets_no_form_gets_no_csrf_cookie(page):
+def test_visitor_who_gets_no_embed_gets_no_csrf_cookie(page):
     page.user = AnonymousUser()
 
     render(page, '{% examplary_embed "generate-exam" %}')
@@ -237,24 +230,6 @@ def test_error_names_the_argument(page, tag, error):
 def test_flow_is_required(tag):
     with pytest.raises(TemplateSyntaxError, match="'flow'"):
         Template(f"{{% load examplary %}}{{% {tag} %}}")
-
-
-@pytest.mark.parametrize("http_only", [True, False])
-@pytest.mark.parametrize("in_session", [True, False])
-def test_form_passes_the_csrf_protection(teacher, settings, in_session, http_only):
-    settings.CSRF_USE_SESSIONS = in_session
-    settings.CSRF_COOKIE_HTTPONLY = http_only
-    browser = Client(enforce_csrf_checks=True)
-    browser.force_login(teacher)
-
-    html = browser.get("/embed/").content.decode()
-    action, token = find(html, "form")["action"], find(html, "input")["value"]
-
-    # Nothing was launched, so there is nothing to ask about; what matters is who answers.
-    assert browser.post(action, {"csrfmiddlewaretoken": token}).status_code == 404
-    assert browser.post(action, headers={"X-CSRFToken": token}).status_code == 404
-    assert browser.post(action).status_code == 403
-    assert browser.post(action, {"csrfmiddlewaretoken": token[::-1]}).status_code == 403
 
 
 def test_page_costs_no_query_but_those_of_its_user(teacher, client, django_assert_num_queries):

@@ -1,4 +1,4 @@
-"""The four endpoints, through the test client and against the fake."""
+"""The endpoints, through the test client and against the fake."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 from datetime import timedelta
+from urllib.parse import urljoin
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
@@ -21,6 +22,7 @@ from django_examplary.launch import LaunchRequest, sign_return
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.signals import session_closed, session_completed
 from django_examplary.views import launch
+from tests.html import find, find_all
 
 pytestmark = pytest.mark.django_db
 
@@ -55,13 +57,21 @@ def announced():
 
 
 def url(name, user, flow="generate-exam", **facts):
-    token = LaunchRequest(user_id=str(user.pk), flow=flow, **facts).sign()
-    return reverse(f"django_examplary:{name}", args=[token])
+    launch = LaunchRequest(user_id=str(user.pk), flow=flow, **facts)
+    key = launch.session_id or launch.fingerprint("http://testserver")
+    argument = launch.sign() if name in ("launch", "window") else key
+    return reverse(f"django_examplary:{name}", args=[argument])
 
 
 def problem(response):
     """Return the reason that a page of ours gives, for the frame's script to find."""
     return re.search(r'data-examplary-problem="([\w-]+)"', response.content.decode()).group(1)
+
+
+def sync_url(html):
+    """Return the address that the script derives from the markup of an embed."""
+    key = find(html, "examplary-embed")["data-key"]
+    return urljoin(find(html, "iframe")["src"], f"../../sync/{key}/")
 
 
 # launch
@@ -100,6 +110,9 @@ def test_launch_in_a_window_of_its_own_comes_back(fake, signed_in, teacher):
     framed, whole = fake.sessions.values()
     assert (framed.allowed_origin, framed.return_url) == ("http://testserver", None)
     assert whole.allowed_origin is None
+    # Whatever the browser reports, one of the addresses is that of the whole window.
+    signed_in.get(url("window", teacher))
+    assert len(fake.sessions) == 2
     assert whole.return_url.startswith("http://testserver/examplary/return/")
 
 
@@ -139,9 +152,15 @@ def test_signed_out_frame_gets_a_page_and_a_window_the_login(fake, client, teach
     launch = url("launch", teacher)
     response = client.get(launch, headers={"sec-fetch-dest": "iframe"})
     assert (response.status_code, problem(response)) == (403, "signed-out")
-    response = client.get(launch)
-    assert response.status_code == 302
-    assert response["Location"].startswith("/accounts/login/?next=/examplary/launch/")
+    # Not every browser reports where the response goes.
+    assert problem(client.get(launch)) == "signed-out"
+    for address, headers in (
+        (launch, {"sec-fetch-dest": "document"}),
+        (url("window", teacher), {}),
+    ):
+        response = client.get(address, headers=headers)
+        assert response.status_code == 302
+        assert response["Location"].startswith("/accounts/login/?next=/examplary/")
     assert fake.requests == []
 
 
@@ -215,16 +234,21 @@ def test_profile_that_cannot_be_made_is_a_designed_page(signed_in, teacher, sett
     assert "lambda user: 1 / 0" in caplog.text
 
 
-@pytest.mark.parametrize("view", ["launch", "sync", "close"])
 @pytest.mark.parametrize(
-    ("name", "value"), [("EXAMPLARY_LAUNCH_MAX_AGE", "3600"), ("EXAMPLARY_SITE_ORIGIN", 5)]
+    ("view", "name", "value"),
+    [
+        ("launch", "EXAMPLARY_LAUNCH_MAX_AGE", "3600"),
+        ("launch", "EXAMPLARY_SITE_ORIGIN", 5),
+        ("sync", "EXAMPLARY_TIMEOUT", "3"),
+        ("close", "EXAMPLARY_TIMEOUT", "3"),
+    ],
 )
 def test_wrong_setting_is_a_designed_page(
     signed_in, teacher, launched, settings, view, name, value
 ):
     setattr(settings, name, value)
     call = signed_in.get if view == "launch" else signed_in.post
-    response = call(url(view, teacher))
+    response = call(url(view, teacher, next_url="/exams/"))
     assert (response.status_code, problem(response)) == (500, "misconfigured")
 
 
@@ -360,8 +384,56 @@ def test_work_may_take_longer_than_a_page_can_launch(
     address, now = url(name, teacher, next_url="/exams/"), time.time()
     monkeypatch.setattr("time.time", lambda: now + 5 * 24 * 60 * 60)
     assert signed_in.post(address, headers=JSON).json()["status"] == "completed"
-    monkeypatch.setattr("time.time", lambda: now + 8 * 24 * 60 * 60)
-    assert signed_in.post(address, headers=JSON).status_code == 404
+
+
+# finish
+
+
+def finish_form(client, address):
+    """Return the address and the fields of the form on the finish page."""
+    html = client.get(address).content.decode()
+    [form] = find_all(html, "form")
+    fields = {each["name"]: each["value"] for each in find_all(html, "input")}
+    return urljoin(address, form["action"]), fields
+
+
+def test_finish_page_posts_for_the_result(fake, teacher, announced):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(teacher)
+    client.get(url("launch", teacher, next_url="/exams/"))
+    [session] = fake.sessions.values()
+    action, fields = finish_form(client, url("finish", teacher, next_url="/exams/"))
+    assert not fake.calls("GET", "/embed-sessions/{id}")
+    assert "Not finished yet" in client.post(action, fields).content.decode()
+    fake.complete(session.id)
+    response = client.post(action, fields)
+    assert (response.status_code, response["Location"]) == (302, "/exams/")
+    assert len(announced) == 1
+    assert client.post(action).status_code == 403
+
+
+def test_finish_page_closes_what_never_completes(fake, signed_in, teacher, announced):
+    exam = fake.add_exam()["id"]
+    facts = {"flow": "edit-exam", "presets": {"examId": exam}, "grant_access": True}
+    signed_in.get(url("launch", teacher, **facts))
+    action, fields = finish_form(signed_in, url("finish", teacher, **facts))
+    assert "<h1>Done</h1>" in signed_in.post(action, fields).content.decode()
+    assert ExamplarySession.objects.get().status == Status.CLOSED
+
+
+def test_finish_page_of_a_visitor_signs_in_and_comes_back(client, teacher, db):
+    address = url("finish", teacher)
+    assert client.get(address)["Location"] == f"/accounts/login/?next={address}"
+
+
+def test_finish_page_of_another_user_is_not_found(fake, signed_in, teacher, student, launched):
+    other = services.open_session(student, GenerateExam(), origin="http://testserver")
+    for key in (other.pk, other.fingerprint, "unknown"):
+        address = reverse("django_examplary:finish", args=[key])
+        assert signed_in.get(address).status_code == 404
+    mine = reverse("django_examplary:finish", args=[launched.pk])
+    assert signed_in.get(mine).status_code == 200
+    assert signed_in.post(mine).status_code == 405
 
 
 @pytest.mark.parametrize("name", ["_csp_nonce", "csp_nonce"])
@@ -451,18 +523,17 @@ class TestPost:
         client.force_login(teacher)
         assert client.post(url(name, teacher), headers=JSON).status_code == 403
 
-    def test_other_users_tokens_and_sessions_are_not_found(
-        self, fake, signed_in, teacher, student, name
-    ):
+    def test_other_users_sessions_are_not_found(self, fake, signed_in, teacher, student, name):
         other = services.open_session(student, GenerateExam(), origin="http://testserver")
         sent = len(fake.requests)
         for address in (
             url(name, teacher, session_id=str(other.pk)),
             url(name, teacher, flow="edit-rubric"),
             url(name, teacher).replace(f"{name}/", f"{name}/x"),
+            url(name, teacher).replace(f"{name}/", f"{name}/%00"),
+            url(name, student),
         ):
             assert signed_in.post(address, headers=JSON).status_code == 404
-        assert signed_in.post(url(name, student), headers=JSON).status_code == 403
         other.refresh_from_db()
         assert other.is_open
         assert len(fake.requests) == sent
@@ -485,12 +556,11 @@ def test_token_in_the_page_passes_every_csrf_configuration(
     client = Client(enforce_csrf_checks=True)
     client.force_login(teacher)
     html = client.get("/embed/").content.decode()
-    client.get(re.search(r'src="([^"]+)"', html).group(1))
-    response = client.post(
-        re.search(r'data-sync-url="([^"]+)"', html).group(1),
-        headers={**JSON, "x-csrftoken": re.search(r'value="(\w+)"', html).group(1)},
-    )
+    client.get(find(html, "iframe")["src"])
+    token = find(html, "examplary-embed")["data-csrf-token"]
+    response = client.post(sync_url(html), headers={**JSON, "x-csrftoken": token})
     assert response.json()["status"] == "pending"
+    assert client.post(sync_url(html), headers=JSON).status_code == 403
 
 
 # return
@@ -572,12 +642,11 @@ def test_pages_and_endpoints_work_under_atomic_requests(fake, client, teacher, m
     client.force_login(teacher)
     html = client.get("/embed/").content.decode()
     assert client.get(re.search(r'src="([^"]+)"', html).group(1)).status_code == 302
-    sync = re.search(r'data-sync-url="([^"]+)"', html).group(1)
-    assert client.post(sync, headers=JSON).json()["status"] == "pending"
+    assert client.post(sync_url(html), headers=JSON).json()["status"] == "pending"
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("name", ["launch", "sync", "close", "return"])
+@pytest.mark.parametrize("name", ["launch", "window", "sync", "close", "finish", "return"])
 def test_every_endpoint_asks_outside_of_transactions_and_caches(
     fake, client, teacher, settings, monkeypatch, name
 ):
@@ -590,8 +659,10 @@ def test_every_endpoint_asks_outside_of_transactions_and_caches(
     ]
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     client.force_login(teacher)
-    if name == "launch":
+    if name in ("launch", "window"):
         response = client.get(url(name, teacher))
+    elif name == "finish":
+        response = client.get(url(name, teacher, session_id=str(session.pk)))
     elif name == "return":
         response = client.get(return_url(session))
     else:
@@ -672,8 +743,7 @@ def test_cached_page_of_one_user_gives_another_nothing(fake, client, teacher, st
     client.force_login(student)
     response = client.get(re.search(r'src="([^"]+)"', html).group(1))
     assert (response.status_code, problem(response)) == (403, "signed-out")
-    sync = re.search(r'data-sync-url="([^"]+)"', html).group(1)
-    assert client.post(sync, headers=JSON).status_code == 403
+    assert client.post(sync_url(html), headers=JSON).status_code == 404
     assert fake.requests == []
 
 

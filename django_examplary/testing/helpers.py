@@ -11,7 +11,7 @@ from html import unescape
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from unittest import mock
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from django.apps import apps
 from django.test.client import Client
@@ -91,12 +91,12 @@ class Embed:
         client: Client,
         fake: FakeExamplary,
         attributes: dict[str, str],
-        csrf_token: str = "",
+        launch_url: str = "",
     ) -> None:
         self.client = client
         self.fake = fake
         self.attributes = attributes
-        self.csrf_token = csrf_token
+        self.launch_url = launch_url
         self.response: Any = None
         self._session_id = ""
 
@@ -107,9 +107,7 @@ class Embed:
 
     def load(self) -> Embed:
         """Load the frame, and follow it to the session. Fails when the site refuses."""
-        self.response = self.client.get(
-            self.attributes["data-launch-url"], headers={"Sec-Fetch-Dest": "iframe"}
-        )
+        self.response = self.client.get(self.launch_url, headers={"Sec-Fetch-Dest": "iframe"})
         self._session_id = _session_at(self.fake, self.response)
         return self
 
@@ -133,7 +131,7 @@ class Embed:
 
     def close(self) -> Json:
         """Press the Done button beside the embed, as flows that never complete have one."""
-        return self._post(self.attributes["data-close-url"])
+        return self._post("close")
 
     def report(self) -> Json:
         """Tell the site that something happened, as the page's script does.
@@ -141,12 +139,13 @@ class Embed:
         Returns what the script is told: `status`, `outputs` and `redirect`; or, when the site
         could not find out, `reason`, `title`, `text` and `reference`.
         """
-        return self._post(self.attributes["data-sync-url"])
+        return self._post("sync")
 
-    def _post(self, url: str) -> Json:
+    def _post(self, view: str) -> Json:
+        url = urljoin(self.launch_url, f"../../{view}/{self.attributes['data-key']}/")
         self.response = self.client.post(
             url,
-            {"csrfmiddlewaretoken": self.csrf_token},
+            {"csrfmiddlewaretoken": self.attributes["data-csrf-token"]},
             headers={"Accept": "application/json"},
         )
         try:
@@ -192,8 +191,8 @@ def find_embeds(client: Client, fake: FakeExamplary, response: Any) -> list[Embe
     reader.feed(response.content.decode(response.charset))
     reader.close()
     return [
-        Embed(client, fake, attributes, csrf_token)
-        for attributes, csrf_token in zip(reader.found, reader.csrf_tokens, strict=True)
+        Embed(client, fake, attributes, launch_url)
+        for attributes, launch_url in zip(reader.found, reader.launch_urls, strict=True)
     ]
 
 
@@ -270,16 +269,22 @@ def _session_at(fake: FakeExamplary, response: Any) -> str:
 
 
 class _Reader(HTMLParser):
+    """Collects the attributes of each embed, and the address that its script launches."""
+
     def __init__(self) -> None:
         super().__init__()
         self.found: list[dict[str, str]] = []
-        self.csrf_tokens: list[str] = []
+        self.launch_urls: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = {name: value or "" for name, value in attrs}
         if tag == "examplary-embed":
             self.found.append(attributes)
-            self.csrf_tokens.append("")
-        elif attributes.get("name") == "csrfmiddlewaretoken" and self.csrf_tokens:
-            # That of the embed's own form comes first; forms of the page may follow.
-            self.csrf_tokens[-1] = self.csrf_tokens[-1] or attributes.get("value", "")
+            self.launch_urls.append("")
+        elif tag == "iframe" and "slot" in attributes and "src" in attributes:
+            self.launch_urls[-1] = attributes["src"]
+        elif "data-examplary-opener" in attributes and "href" in attributes:
+            # Without a frame that loads by itself, the script opens what the link would.
+            window = attributes["href"]
+            token = window.rstrip("/").rpartition("/")[2]
+            self.launch_urls[-1] = urljoin(window, f"../../launch/{token}/")

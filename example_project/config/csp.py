@@ -10,7 +10,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from django_examplary.embeds import csp_directives
+from django_examplary.csp import csp_directives
 
 # Nothing is allowed but what this site has itself, and then what the embeds need.
 POLICY = {

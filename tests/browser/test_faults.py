@@ -25,7 +25,7 @@ def teacher(visit, settings):
 
     def launch(**options):
         embed = teacher.open_embeds({"load": "click", "grace": GRACE, **options})
-        embed.get_by_role("link").first.click()
+        embed.get_by_role("button").first.click()
         return embed
 
     teacher.launch = launch
@@ -224,7 +224,7 @@ def test_result_is_late(teacher, examplary, announced):
 def test_browser_is_offline_at_launch(teacher):
     embed = teacher.open_embeds({"load": "click"})
     teacher.page.context.set_offline(True)
-    embed.get_by_role("link").first.click()
+    embed.get_by_role("button").first.click()
 
     expect(embed.get_by_text("You are offline", exact=True)).to_be_visible()
     teacher.page.context.set_offline(False)
@@ -250,11 +250,11 @@ def test_browser_is_offline_at_the_end(teacher, announced):
 def test_nobody_is_signed_in_any_more(teacher, when):
     embed = teacher.open_embeds({"load": "click"})
     if when == "end":
-        embed.get_by_role("link").first.click()
+        embed.get_by_role("button").first.click()
         expect(teacher.embed.get_by_role("heading", name="Generate an exam")).to_be_visible()
     teacher.page.context.clear_cookies(name="sessionid")
     if when == "launch":
-        embed.get_by_role("link").first.click()
+        embed.get_by_role("button").first.click()
     else:
         teacher.press("complete")
 

@@ -172,13 +172,16 @@ def test_generated_exam_where_the_script_does_not_come(visit, examplary, announc
     teacher.forgiven = True
     teacher.page.route("**/embed.js", lambda route: route.abort())
     teacher.follow(*NEW_EXAM)
-    button = teacher.page.get_by_role("button", name="I have finished")
-    expect(button).to_be_visible()
+    link = teacher.page.get_by_role("link", name="I have finished")
+    expect(link).to_be_visible()
     expect(teacher.embed.get_by_role("button", name="Create exam")).to_be_visible()
     # The fake's own embeds need JavaScript.
     [session_id] = examplary.sessions
     examplary.complete(session_id)
-    button.click()
+    link.click()
+    expect(teacher.page.get_by_role("heading", name="Have you finished?")).to_be_visible()
+    assert announced == []
+    teacher.follow("I have finished")
 
     expect(teacher.page.get_by_role("heading", name="Mathematics 9")).to_be_visible()
     assert announced == ["session_completed"]
@@ -188,7 +191,8 @@ def test_without_javascript(visit, announced):
     teacher = visit("teacher", java_script_enabled=False)
     teacher.follow("Mathematics 9", "Fractions and ratios", "Edit the exam")
     expect(teacher.embed.get_by_role("heading", name="Edit the exam")).to_be_visible()
-    teacher.follow("Done")
+    # One leads to a page, and the other posts.
+    teacher.follow("I have finished", "I have finished")
 
     expect(teacher.page.get_by_role("heading", name="Fractions and ratios")).to_be_visible()
     assert announced == ["session_closed"]

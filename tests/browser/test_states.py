@@ -18,17 +18,18 @@ DISPLAYS = ["inline", "modal"]
 # Returns which of the controls has the focus, if it is in sight and nothing is over it.
 FOCUSED = """
 (controls) => {
-  const focused = document.activeElement;
+  let focused = document.activeElement;
+  while (focused.shadowRoot?.activeElement) focused = focused.shadowRoot.activeElement;
   const { left, right, top, bottom } = focused.getBoundingClientRect();
   const isWhole = left >= 0 && top >= 0 && right <= innerWidth && bottom <= innerHeight;
-  const seen = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+  const seen = focused.getRootNode().elementFromPoint((left + right) / 2, (top + bottom) / 2);
   return isWhole && focused.contains(seen) ? controls.indexOf(focused) : -1;
 }
 """
 
 # Returns the parts that hold more than they show, and cannot be scrolled.
 CLIPPED = """
-(embed) => [...embed.querySelectorAll(":not(.examplary-embed__unseen, iframe)"), embed]
+(embed) => [...embed.shadowRoot.querySelectorAll(":not(.examplary-embed__unseen, slot)"), embed]
   .filter((part) => part.checkVisibility() && getComputedStyle(part).overflowY === "hidden")
   .filter((part) => part.scrollHeight > part.clientHeight || part.scrollWidth > part.clientWidth)
   .map((part) => part.className)
@@ -57,7 +58,7 @@ class Stage:
     def launch(self, **options: Any) -> None:
         self.begin(**options)
         if self.display == "modal":
-            self.embed.get_by_role("link").first.click()
+            self.embed.get_by_role("button").first.click()
 
     def work(self, **options: Any) -> None:
         self.launch(**options)
@@ -69,7 +70,7 @@ class Stage:
     def loading(self) -> None:
         self.begin(load="click")
         self.page.route("**/launch/**", lambda route: None)
-        self.embed.get_by_role("link").first.click()
+        self.embed.get_by_role("button").first.click()
 
     def loaded(self) -> None:
         self.work()
@@ -101,7 +102,7 @@ class Stage:
 
     def closed(self) -> None:
         self.edit()
-        self.embed.locator("form button[type=submit]").click()
+        self.embed.locator("[data-examplary-do=close]").click()
         if self.display == "modal":
             # The dialog closes with the work.
             expect(self.embed.locator("dialog")).to_be_hidden()
@@ -116,7 +117,7 @@ class Stage:
     def failed(self) -> None:
         self.begin(load="click")
         self.fake.fail("POST", "/embed-sessions", status=429)
-        self.embed.get_by_role("link").first.click()
+        self.embed.get_by_role("button").first.click()
 
     def unverified(self) -> None:
         self.work()
@@ -126,17 +127,17 @@ class Stage:
     def stale(self) -> None:
         self.begin(load="click")
         self.page.context.clear_cookies(name="sessionid")
-        self.embed.get_by_role("link").first.click()
+        self.embed.get_by_role("button").first.click()
 
     def offline(self) -> None:
         self.begin(load="click")
         self.page.context.set_offline(True)
-        self.embed.get_by_role("link").first.click()
+        self.embed.get_by_role("button").first.click()
 
     def leaving(self) -> None:
         self.work()
         self.embed.locator("[data-examplary-do=dismiss]").click()
-        expect(self.embed.locator("[data-examplary-leaving]")).to_be_visible()
+        expect(self.embed.locator("[data-examplary-state=leaving]")).to_be_visible()
 
 
 STATES = {
@@ -278,7 +279,8 @@ def test_pages_in_the_whole_window(open_stage, pictures, language):
     stage = open_stage("inline", language)
     page, fake, visitor = stage.page, stage.fake, stage.visitor
     stage.idle()
-    launch_url = visitor.site + stage.embed.get_attribute("data-launch-url")
+    opener = stage.embed.locator("[data-examplary-opener]").first
+    launch_url = visitor.site + opener.get_attribute("href")
     problems = {}
 
     def look(name, text):

@@ -23,8 +23,12 @@ PAGE = Template("""{% load examplary i18n %}{% get_current_language as language 
 <main>
 <h1>A page</h1>
 <p><button type="button">Before</button></p>
+{% if in_form %}<form method="post">{% csrf_token %}
+<p><label>Title <input name="title"></label></p>
+{% endif %}
 {% for embed in embeds %}{{ embed }}
 {% endfor %}
+{% if in_form %}<p><button>Save</button></p></form>{% endif %}
 <p><button type="button">After</button></p>
 </main>
 </body>
@@ -33,12 +37,15 @@ PAGE = Template("""{% load examplary i18n %}{% get_current_language as language 
 
 
 def embeds(request: HttpRequest) -> HttpResponse:
-    """A page with the embeds that its query describes."""
+    """A page with the embeds that its query describes, in a form of its own if it asks for one."""
+    if request.method == "POST":
+        return HttpResponse(f"Saved {request.POST['title']}")
     embeds = []
     for described in request.GET.getlist("embed"):
         options = {"flow": "generate-exam", "load": "eager", **json.loads(described)}
         embeds.append(render_embed(request, options.pop("flow"), **options))
-    return HttpResponse(PAGE.render(RequestContext(request, {"embeds": embeds})))
+    context = {"embeds": embeds, "in_form": "form" in request.GET}
+    return HttpResponse(PAGE.render(RequestContext(request, context)))
 
 
 urlpatterns = [

@@ -124,12 +124,14 @@ def test_site_that_checks_csrf(fake, teacher):
     assert open_embed(client, fake, "/embed/").complete()["status"] == "completed"
 
 
-def test_token_is_that_of_the_embed(client, fake):
-    form = '<form><input name="csrfmiddlewaretoken" value="{}"></form>'.format
-    embeds = [f"<examplary-embed>{form(name)}</examplary-embed>" for name in ("one", "two")]
-    page = HttpResponse("".join([form("before"), *embeds, form("after")]))
+def test_addresses_are_those_of_each_embed(client, fake):
+    frame = '<examplary-embed><iframe slot="frame" src="/a/launch/one/"></iframe></examplary-embed>'
+    opener = '<a data-examplary-opener href="/b/window/two/">Open</a>'
+    waiting = f'<examplary-embed>{opener}<iframe slot="frame"></iframe></examplary-embed>'
+    page = HttpResponse(f'<iframe src="/"></iframe>{frame}{waiting}<a href="/">After</a>')
 
-    assert [embed.csrf_token for embed in find_embeds(client, fake, page)] == ["one", "two"]
+    addresses = [embed.launch_url for embed in find_embeds(client, fake, page)]
+    assert addresses == ["/a/launch/one/", "/b/launch/two/"]
 
 
 def test_site_that_refuses(client, fake):
@@ -178,7 +180,7 @@ def launch(user: User) -> str:
     wanted = LaunchRequest(
         user_id=str(user.pk), flow="generate-exam", mode="redirect", next_url="/"
     )
-    return reverse("django_examplary:launch", args=[wanted.sign()])
+    return reverse("django_examplary:window", args=[wanted.sign()])
 
 
 def test_window_complete(client, fake, teacher):

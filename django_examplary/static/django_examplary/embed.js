@@ -1,491 +1,889 @@
 /**
- * <examplary-embed>: a frame that tells its page what became of the flow inside.
+ * <examplary-embed>: an iframe that reports to its page how the flow inside has ended.
  *
- * A message from the frame only makes this ask the site's own server, which asks Examplary. What
- * the events below report is the server's answer; what the message said is never used.
+ * A message from the iframe only makes this script post to the site's own server, which asks
+ * Examplary. The events below carry the server's answer; the content of the message is never used.
  *
  * Events, all bubbling: examplary:completed, examplary:cancelled, examplary:closed,
  * examplary:error, with detail {status, outputs, redirect} or {reason, title, text, detail,
- * reference}. Unless the first three are prevented, the page goes on to `redirect`, if there is
- * one.
+ * reference}. Unless a handler prevents one of the first three, the page continues to `redirect`
+ * if there is one.
  *
- * `data-state` is idle, loading, loaded, ready, verifying, completed, cancelled, closed, ended,
- * failed, unverified, stale or offline. A frame that has loaded may show the browser's own error
- * page, and nobody can tell; it is ready when it has said something.
+ * `data-state` is a key of STATES. A frame in the state "loaded" may show the browser's own error
+ * page, which no script can detect; "ready" means that it has sent a message.
+ *
+ * Markup that the server rendered stays as it is: everything that this script adds is in a shadow
+ * tree, out of reach of libraries that compare or boost the page's HTML. The iframe is never moved
+ * once it has an address, because that would reload it.
+ *
+ * This file runs as a module and as a classic script, in the head or at the end of the page.
+ * Supported are the browsers of Baseline "widely available". From Safari 15.4, Chrome 108 and
+ * Firefox 115 on everything works, in light colours; older ones get what is there without
+ * JavaScript. A feature that any of these lacks is used behind a check.
  */
+(() => {
+  "use strict";
 
-const MESSAGE_TYPE = "examplary:embed-status-update";
-const CLAIMS = new Set(["completed", "cancelled"]);
-const FINAL = new Set(["completed", "cancelled", "closed"]);
-const OVER = new Set(["expired", "revoked"]);
-// The states in which the frame is there to be seen, and loads by itself.
-const OPEN = new Set(["loading", "loaded", "ready"]);
-// Those in which it has not said anything.
-const WAITING = new Set(["loading", "loaded"]);
-// Those in which there may be work in it.
-const AT_WORK = new Set(["loaded", "ready"]);
-// Those in which there is a session to end.
-const ENDABLE = new Set(["loaded", "ready", "verifying", "unverified"]);
-const BUSY = new Set(["loading", "verifying"]);
-// What another launch does not mend, but another copy of the page does.
-const STALE = new Set(["stale", "signed-out", "ended"]);
-// The API may answer "pending" for a moment after the embed has said otherwise.
-const PAUSES = [0, 500, 1000, 2000, 4000];
+  const MESSAGE_TYPE = "examplary:embed-status-update";
+  const CLAIMS = ["completed", "cancelled"];
+  // What another launch does not mend, but another copy of the page does.
+  const STALE = ["stale", "signed-out", "ended"];
+  // The API may answer "pending" for a moment after the embed has reported an end.
+  const PAUSES = [0, 500, 1000, 2000, 4000];
 
-class ExamplaryEmbed extends HTMLElement {
-  #frame;
-  #stage;
-  #form;
-  #dialog;
-  #help;
-  #leaving;
-  #status;
-  // Ends what this element has going on in the page, when it is removed from it.
-  #life;
-  #patience;
-  #visibility;
-  #checking = null;
-  // Whether the browser may yet put back the blank that was left of an embed that had finished.
-  #isBack = false;
-  #retry = () => this.reload();
+  // listens: messages and loads of the frame count. silent: it has sent no message yet.
+  // work: there may be unsaved work in it. session: there is a session to end.
+  // bar: the line below the frame is in place. final: the session has ended.
+  const STATES = {
+    idle: {},
+    loading: { listens: true, silent: true, bar: true },
+    loaded: { listens: true, silent: true, work: true, session: true, bar: true },
+    ready: { listens: true, work: true, session: true, bar: true },
+    verifying: { session: true, bar: true },
+    completed: { final: true },
+    cancelled: { final: true },
+    closed: { final: true },
+    ended: {},
+    failed: {},
+    unverified: { session: true },
+    stale: {},
+    offline: {},
+  };
 
-  connectedCallback() {
-    this.#frame = this.querySelector("iframe");
-    this.#stage = this.querySelector("[data-examplary-stage]");
-    this.#form = this.querySelector("form");
-    this.#dialog = this.querySelector("dialog");
-    this.#help = this.querySelector("[data-examplary-help]");
-    this.#leaving = this.querySelector("[data-examplary-leaving]");
-    this.#status = this.querySelector("[role=status]");
-    this.querySelector("[data-examplary-unscripted]")?.remove();
-    this.#life = new AbortController();
-    this.#listen(this.#frame, "load", () => this.#onLoad());
-    this.#listen(this, "submit", (event) => this.#onSubmit(event));
-    this.#listen(this, "click", (event) => this.#onClick(event));
-    this.#listen(window, "message", (event) => this.#onMessage(event));
-    this.#listen(window, "offline", () => this.#onOffline());
-    this.#listen(window, "online", () => this.#onOnline());
-    if (this.#dialog) {
-      this.#listen(this.#dialog, "cancel", (event) => this.#onEscape(event));
-      this.#listen(this.#dialog, "keydown", (event) => this.#onEscape(event));
-      this.#listen(this.#dialog, "close", () => this.#stay());
-      // A copy that was kept of the page may have it open, and not as a modal.
-      this.#dialog.close();
-    }
-    // A frame that nobody has scrolled to is not late.
-    this.#visibility = new IntersectionObserver(
-      (entries) => entries.at(-1).isIntersecting && this.#beginGrace(),
-    );
-    this.#begin();
-  }
+  // Whether the browser went back to this page, and may still restore the frames in it.
+  let isRestoring = performance.getEntriesByType?.("navigation")[0]?.type === "back_forward";
 
-  disconnectedCallback() {
-    this.#life.abort();
-    this.#visibility.disconnect();
-    clearTimeout(this.#patience);
-    this.#checking = null;
-    this.#dialog?.close();
-  }
+  class ExamplaryEmbed extends HTMLElement {
+    static observedAttributes = ["data-state"];
 
-  /** A move that keeps the frame as it is (`moveBefore`) changes nothing here either. */
-  connectedMoveCallback() {}
+    #state;
+    // The frame's address as the newest copy of the page has it.
+    #src;
+    // The address `launch/<token>/` or `window/<token>/`, from which the others are derived.
+    #base;
+    // The session of the last launch. The attribute may belong to a newer copy of the page.
+    #key;
+    #template;
+    #frame;
+    #slot;
+    #stage;
+    #bar;
+    #help;
+    #done;
+    #status;
+    #dialog;
+    #panel = null;
+    #isLeaving = false;
+    #isTyping = false;
+    #isRestored = false;
+    // Ends everything that this element has registered in the page, when it is removed from it.
+    #life;
+    #patience;
+    #observer;
+    #checking = null;
+    #retry = () => this.reload();
 
-  /** Open the dialog, if there is one, and launch, if that is yet to be done. */
-  open() {
-    if (this.#dialog && !this.#dialog.open) {
-      this.#dialog.showModal();
-    }
-    if (this.dataset.state === "idle" || FINAL.has(this.dataset.state)) {
-      this.reload();
-    }
-  }
-
-  /** Launch again in the same frame. */
-  reload() {
-    this.#retry = () => this.reload();
-    if (!navigator.onLine) {
-      this.#goOffline();
-      return;
-    }
-    this.#show("loading");
-    // Unlike a new `src` this leaves no step in the history, for Back to undo.
-    this.#frame.contentWindow.location.replace(this.dataset.launchUrl);
-  }
-
-  /** End the session, if there is one, as the Done button does. */
-  async close() {
-    // A result that is being checked comes first.
-    await this.#checking;
-    if (ENDABLE.has(this.dataset.state)) {
-      await this.#ask(this.dataset.closeUrl, [0]);
-    }
-  }
-
-  #begin() {
-    if (FINAL.has(this.dataset.state)) {
-      // Put back as it was taken away.
-      this.#show(this.dataset.state);
-    } else if (!this.#frame.hasAttribute("src")) {
-      this.#show("idle");
-    } else {
-      this.#show("loading");
-      // Nobody looked at the page so far, so nothing was launched.
-      this.#listen(document, "prerenderingchange", () => this.reload());
-      // The frame is older than this script: it may have loaded already, or in part.
-      if (!this.#isBlank()) {
-        if (this.#frameDocument()?.readyState !== "loading") {
-          this.#onLoad();
+    /** Build an element from the data of `embeds.embed_context()`, to be put into a page. */
+    static create(data) {
+      if (data.login_url) {
+        throw new Error("The visitor is not signed in: send them to data.login_url.");
+      }
+      if (data.panels && !findTemplate()) {
+        const template = document.createElement("template");
+        template.setAttribute("data-examplary-panels", "");
+        template.innerHTML = data.panels;
+        document.head.append(template);
+      }
+      const element = document.createElement("examplary-embed");
+      element.className = `examplary-embed ${data.css_class}`.trim();
+      element.classList.toggle("examplary-embed--modal", data.modal);
+      const flags = {
+        "data-confirm-close": data.confirm_close,
+        "data-done": !data.completes,
+        "data-eager": data.waits && data.load === "eager",
+      };
+      const names = ["flow", "key", "csrf_token", "origins", "grace"];
+      for (const name of names) {
+        element.setAttribute(`data-${name.replace("_", "-")}`, data[name]);
+      }
+      for (const [name, isSet] of Object.entries(flags)) {
+        element.toggleAttribute(name, isSet);
+      }
+      const frame = document.createElement("iframe");
+      frame.className = "examplary-embed__frame";
+      frame.slot = "frame";
+      frame.name = data.frame_name;
+      frame.title = data.title;
+      frame.referrerPolicy = "strict-origin-when-cross-origin";
+      for (const name of ["allow", "sandbox"]) {
+        if (data[name]) {
+          frame.setAttribute(name, data[name]);
         }
-      } else if (performance.getEntriesByType("navigation")[0]?.type === "back_forward") {
-        // It may have done so already, or be about to when the page has loaded.
-        this.#isBack = true;
-        this.#listen(window, "load", () => this.#isBack && this.#leaveBlank());
+      }
+      if (data.waits) {
+        const opener = document.createElement("a");
+        opener.href = data.window_url;
+        opener.setAttribute("data-examplary-opener", "");
+        element.append(opener);
+      } else {
+        frame.setAttribute("loading", data.load);
+        frame.src = data.launch_url;
+      }
+      element.append(frame);
+      return element;
+    }
+
+    connectedCallback() {
+      this.#life = new AbortController();
+      const isParsed = this.querySelector("iframe") && findTemplate();
+      if (isParsed || document.readyState !== "loading") {
+        this.#start();
+      } else {
+        // The script ran in the head of a page whose rest is still to come.
+        this.#listen(document, "DOMContentLoaded", () => this.#start());
       }
     }
-  }
 
-  #listen(target, type, listener) {
-    target.addEventListener(type, listener, { signal: this.#life.signal });
-  }
+    disconnectedCallback() {
+      this.#life.abort();
+      this.#observer?.disconnect();
+      clearTimeout(this.#patience);
+      this.#checking = null;
+      this.#isLeaving = false;
+      this.#closeDialog();
+    }
 
-  #onLoad() {
-    if (FINAL.has(this.dataset.state)) {
-      // So that an element that is moved does not launch again. Not before it is blank: browsers
-      // would make a step in the history of it.
-      this.#frame.removeAttribute("src");
-    }
-    if (!OPEN.has(this.dataset.state) || document.prerendering) {
-      return;
-    }
-    const page = this.#frameDocument();
-    const problem = page?.querySelector("[data-examplary-problem]");
-    if (problem) {
-      this.#fail(problem);
-    } else if (page && !this.#isBlank()) {
-      // The frame has come back to this site.
-      this.#ask(this.dataset.syncUrl, PAUSES);
-    } else if (page && this.#isBack) {
-      this.#isBack = false;
-      this.#leaveBlank();
-    } else if (!page && !navigator.onLine) {
-      this.#goOffline();
-    } else if (!page && this.dataset.state === "loading") {
-      this.#show("loaded");
-    }
-  }
+    /** A move that keeps the frame as it is (`moveBefore`) changes nothing here either. */
+    connectedMoveCallback() {}
 
-  /** Put something into a frame that the browser has left blank; in a dialog when it opens. */
-  #leaveBlank() {
-    if (this.dataset.state !== "loading" || !this.#isBlank()) {
-      return;
+    /** Put back a state that was removed by a newer copy of the page, which does not have it. */
+    attributeChangedCallback(name, before, after) {
+      if (this.#state && after !== this.#state) {
+        this.dataset.state = this.#state;
+      }
     }
-    if (this.#dialog && !this.#dialog.open) {
-      this.#show("idle");
-    } else {
-      this.reload();
-    }
-  }
 
-  /** The page in the frame, if it is this site's; of others nothing can be known. */
-  #frameDocument() {
-    try {
-      return this.#frame.contentDocument;
-    } catch {
-      return null;
+    /** Open the dialog if there is one, and launch unless that was done before. */
+    open() {
+      if (this.#dialog && !this.#dialog.hasAttribute("open")) {
+        present(() => this.#openDialog());
+      }
+      if (this.#state === "idle" || STATES[this.#state].final) {
+        this.reload();
+      }
     }
-  }
 
-  #isBlank() {
-    return this.#frameDocument()?.URL === "about:blank";
-  }
-
-  #onMessage(event) {
-    if (
-      event.source !== this.#frame.contentWindow ||
-      !this.dataset.origins.split(" ").includes(event.origin) ||
-      !OPEN.has(this.dataset.state)
-    ) {
-      return;
+    /** Launch again in the same frame. */
+    reload() {
+      this.#retry = () => this.reload();
+      if (!navigator.onLine) {
+        this.#goOffline();
+        return;
+      }
+      this.#isRestored = false;
+      this.#readAddress();
+      this.#show("loading");
+      this.#navigate(this.#launchAddress("launch"));
     }
-    if (event.data?.type === MESSAGE_TYPE && CLAIMS.has(event.data.status)) {
-      this.#ask(this.dataset.syncUrl, PAUSES);
-    } else if (this.dataset.state !== "ready") {
-      this.#show("ready");
-    }
-  }
 
-  #onSubmit(event) {
-    event.preventDefault();
-    this.close();
-  }
-
-  #onClick(event) {
-    const pressed = event.target.closest("[data-examplary-do]");
-    // A link that is opened in another tab on purpose goes there.
-    if (!pressed || event.ctrlKey || event.metaKey || event.shiftKey) {
-      return;
+    /** End the session if there is one, as the Done button does. */
+    async close() {
+      // A result that is being checked comes first.
+      await this.#checking;
+      if (STATES[this.#state].session) {
+        await this.#ask("close", [0]);
+      }
     }
-    event.preventDefault();
-    switch (pressed.dataset.examplaryDo) {
-      case "open":
-        return this.open();
-      case "reload":
-        return this.reload();
-      case "retry":
-        return this.#retry();
-      case "reload-page":
-        return window.location.reload();
-      case "hide-help":
-        return this.#offerHelp(false);
-      case "dismiss":
-        return this.#dismiss();
-      case "stay":
-        return this.#stay();
-      case "leave":
-        return this.#dialog.close();
-    }
-  }
 
-  #onOffline() {
-    if (this.dataset.state === "loading") {
-      this.#goOffline();
-    }
-  }
+    // Setting up
 
-  #onOnline() {
-    if (this.dataset.state === "offline") {
-      this.#retry();
+    #start() {
+      const frame = this.querySelector("iframe");
+      const template = findTemplate();
+      if (!frame || !template) {
+        console.error("<examplary-embed> needs its <iframe>, and {% examplary_script %} once.");
+        return;
+      }
+      if (frame !== this.#frame) {
+        this.#adopt(frame);
+      }
+      this.#readAddress();
+      if (!this.shadowRoot) {
+        this.#build(template);
+      }
+      this.#listen(this.#frame, "load", () => this.#onLoad());
+      this.#listen(this.#slot, "slotchange", () => this.#onSlotChange());
+      this.#listen(this.shadowRoot, "click", (event) => this.#onClick(event));
+      this.#listen(window, "message", (event) => this.#onMessage(event));
+      this.#listen(window, "offline", () => this.#onOffline());
+      this.#listen(window, "online", () => this.#onOnline());
+      this.#listen(window, "pageshow", (event) => event.persisted && this.#resume(this.#state));
+      this.#listen(window, "blur", () => this.#onBlur());
+      this.#listen(window, "focus", () => this.#onFocus());
+      if (this.#dialog) {
+        this.#listen(this.#dialog, "cancel", (event) => this.#onEscape(event));
+        this.#listen(this.#dialog, "keydown", (event) => this.#onEscape(event));
+        this.#listen(this.#dialog, "close", () => this.#stay());
+      }
+      this.#begin();
     }
-  }
 
-  #onEscape(event) {
-    // Browsers also ask to close by other means than the key, but only once if they are refused.
-    const asked = event.type === "cancel" ? event.target === this.#dialog : event.key === "Escape";
-    if (!asked) {
-      return;
+    #begin() {
+      const state = this.getAttribute("data-state");
+      if (STATES[state]?.final) {
+        // Put back as it was taken away.
+        this.#show(state);
+      } else if (!this.#frame.hasAttribute("src")) {
+        this.#show("idle");
+        if ("eager" in this.dataset) {
+          this.reload();
+        }
+      } else {
+        this.#show("loading");
+        // A prerendered page launches nothing before it is shown.
+        this.#listen(document, "prerenderingchange", () => this.reload());
+        if (isRestoring) {
+          // A launch has to wait: the browser would put the restored page over it.
+          this.#isRestored = true;
+          this.#listen(window, "load", () => this.#onPageLoad());
+        } else if (!this.#isBlank() && this.#frameDocument()?.readyState !== "loading") {
+          // The frame is older than this script, and has loaded already.
+          this.#onLoad();
+        }
+      }
     }
-    event.preventDefault();
-    if (this.#leaving.hidden) {
-      this.#dismiss();
-    } else {
-      this.#stay();
+
+    /**
+     * Keep the frame's address and name when a library copies the attributes of a newer page over
+     * them: a new token would reload the frame, and the work in it would be lost.
+     */
+    #adopt(frame) {
+      this.#frame = frame;
+      this.#src = frame.getAttribute("src") ?? frame.dataset.examplarySrc;
+      const { setAttribute, removeAttribute } = Element.prototype;
+      frame.setAttribute = (name, value) => {
+        if (name === "src") {
+          this.#src = value;
+        } else if (name !== "name") {
+          setAttribute.call(frame, name, value);
+        }
+      };
+      frame.removeAttribute = (name) => {
+        if (name !== "src" && name !== "name") {
+          removeAttribute.call(frame, name);
+        }
+      };
+      Object.defineProperty(frame, "src", {
+        configurable: true,
+        get: () => this.#src,
+        set: (value) => frame.setAttribute("src", value),
+      });
     }
-  }
 
-  /** Close the dialog, unless there may be work in it that its user has to decide about. */
-  #dismiss() {
-    if ("confirmClose" in this.dataset && AT_WORK.has(this.dataset.state)) {
-      this.#leaving.hidden = false;
-      this.#leaving.querySelector("button").focus();
-    } else {
-      this.#dialog.close();
+    /** Take address and key of the next launch from the page as it is now. */
+    #readAddress() {
+      const opener = this.querySelector("a[data-examplary-opener]");
+      this.#base = new URL(opener ? opener.href : this.#src, document.baseURI);
+      this.#key = this.dataset.key;
     }
-  }
 
-  #stay() {
-    if (!this.#leaving.hidden) {
-      this.#leaving.hidden = true;
-      this.#frame.focus();
+    #build(template) {
+      this.#template = template.content;
+      const parts = document.importNode(template.content, true);
+      const find = (name) => parts.querySelector(`[data-examplary-${name}]`);
+      this.#slot = parts.querySelector("slot");
+      this.#stage = find("stage");
+      this.#bar = find("bar");
+      this.#help = find("help");
+      this.#done = find("done");
+      this.#status = find("status");
+      this.#dialog = find("dialog");
+      for (const panel of parts.querySelectorAll("[data-examplary-state]")) {
+        panel.remove();
+      }
+      this.#complete(parts);
+      if (!("done" in this.dataset)) {
+        this.#done.remove();
+        this.#done = null;
+      }
+      if (this.classList.contains("examplary-embed--modal")) {
+        this.#dialog.setAttribute("aria-label", this.#frame.title);
+        this.#dialog.append(find("body"));
+      } else {
+        find("opener").remove();
+        this.#dialog.remove();
+        this.#dialog = null;
+      }
+      this.attachShadow({ mode: "open" }).append(parts);
+      present(() => this.#awaitStyle());
     }
-  }
 
-  /** Ask the server once at a time, however many messages come meanwhile. */
-  #ask(url, pauses) {
-    this.#checking ??= this.#askUntilFinal(url, pauses, this.#life.signal);
-    return this.#checking;
-  }
+    /** Hide the parts until their stylesheet has loaded, or has failed to. */
+    #awaitStyle() {
+      const sheet = this.shadowRoot.querySelector("link");
+      if (!sheet || sheet.sheet) {
+        return;
+      }
+      const parts = [...this.shadowRoot.children];
+      const setVisibility = (value) => parts.forEach((part) => (part.style.visibility = value));
+      setVisibility("hidden");
+      sheet.addEventListener("load", () => setVisibility(""));
+      sheet.addEventListener("error", () => setVisibility(""));
+    }
 
-  async #askUntilFinal(url, pauses, signal) {
-    this.#retry = () => this.#ask(url, pauses);
-    this.#show("verifying");
-    let answer;
-    for (const pause of pauses) {
-      await sleep(pause, signal);
-      answer = signal.aborted ? null : await this.#post(url);
+    /** Fill in the name and the address of this embed, and remove what other flows have. */
+    #complete(parts) {
+      const { flow } = this.dataset;
+      const each = (name, action) => {
+        parts.querySelectorAll(`[data-examplary-${name}]`).forEach(action);
+      };
+      each("name", (part) => (part.textContent = this.#frame.title));
+      each("window", (part) => (part.href = this.#launchAddress("window")));
+      each("only", (part) => part.dataset.examplaryOnly.split(" ").includes(flow) || part.remove());
+      each(
+        "except",
+        (part) => part.dataset.examplaryExcept.split(" ").includes(flow) && part.remove(),
+      );
+    }
+
+    #listen(target, type, listener) {
+      target.addEventListener(type, listener, { signal: this.#life.signal });
+    }
+
+    // The frame
+
+    #launchAddress(view) {
+      const { pathname } = this.#base;
+      const token = pathname.slice(pathname.lastIndexOf("/", pathname.length - 2) + 1, -1);
+      return this.#address(view, token);
+    }
+
+    #address(view, name) {
+      return new URL(`../../${view}/${name}/`, this.#base).href;
+    }
+
+    /** Unlike a new `src` this leaves no step in the history, for Back to undo. */
+    #navigate(address) {
+      this.#frame.contentWindow.location.replace(address);
+    }
+
+    #onLoad() {
+      const state = STATES[this.#state];
+      if (state.final) {
+        // An element that is moved must not launch again. Not before the frame is blank: browsers
+        // would make a step in the history of it.
+        this.#removeSource();
+      }
+      if (this.#state === "idle" && !this.#isBlank()) {
+        // The browser has restored what was here before.
+        this.#navigate("about:blank");
+      }
+      if (!state.listens || document.prerendering) {
+        return;
+      }
+      if (this.#isRestored) {
+        this.reload();
+        return;
+      }
+      const page = this.#frameDocument();
+      const problem = page?.querySelector("[data-examplary-problem]");
+      if (problem) {
+        this.#fail(problem);
+      } else if (page && !this.#isBlank()) {
+        // The frame has come back to this site.
+        this.#ask("sync", PAUSES);
+      } else if (!page && !navigator.onLine) {
+        this.#goOffline();
+      } else if (!page && this.#state === "loading") {
+        this.#show("loaded");
+      }
+    }
+
+    /** Launch in a frame that the browser has left blank; in a lazy one when it is in view. */
+    #onPageLoad() {
+      if (!this.#isRestored) {
+        return;
+      }
+      const launch = () => this.#isRestored && this.reload();
+      if (this.#frame.loading === "lazy") {
+        this.#whenSeen(launch);
+      } else {
+        launch();
+      }
+    }
+
+    /** A library may have replaced the frame by a new one, which has an address of its own. */
+    #onSlotChange() {
+      const frame = this.querySelector("iframe");
+      if (frame && frame !== this.#frame) {
+        this.disconnectedCallback();
+        this.removeAttribute("data-state");
+        this.connectedCallback();
+      }
+    }
+
+    #removeSource() {
+      const { getAttribute, setAttribute, removeAttribute } = Element.prototype;
+      const source = getAttribute.call(this.#frame, "src");
+      if (source !== null) {
+        setAttribute.call(this.#frame, "data-examplary-src", source);
+        removeAttribute.call(this.#frame, "src");
+      }
+    }
+
+    /** The page in the frame, if it is this site's; of others nothing can be known. */
+    #frameDocument() {
+      try {
+        return this.#frame.contentDocument;
+      } catch {
+        return null;
+      }
+    }
+
+    #isBlank() {
+      return this.#frameDocument()?.URL === "about:blank";
+    }
+
+    #onMessage(event) {
+      if (
+        event.source !== this.#frame.contentWindow ||
+        !this.dataset.origins.split(" ").includes(event.origin) ||
+        !STATES[this.#state].listens
+      ) {
+        return;
+      }
+      if (event.data?.type === MESSAGE_TYPE && CLAIMS.includes(event.data.status)) {
+        this.#ask("sync", PAUSES);
+      } else if (this.#state !== "ready") {
+        this.#show("ready");
+      }
+    }
+
+    /**
+     * Go on with a page from the browser's page cache. Another user may be signed in by now, so
+     * the frame stays covered until the server has found the session among those of this user.
+     */
+    async #resume(state) {
+      if (state === "loading") {
+        this.reload();
+        return;
+      }
+      if (!STATES[state].work) {
+        return;
+      }
+      const { signal } = this.#life;
+      this.#show("loading");
+      const answer = await this.#post("sync");
+      if (signal.aborted || this.#state !== "loading") {
+        return;
+      }
+      const isRefused = STALE.includes(answer.reason) || answer.reason === "offline";
+      if (answer.status === "pending" || (answer.reason && !isRefused)) {
+        this.#show(state);
+      } else {
+        this.#take(answer);
+        this.#retry = () => this.#resume(state);
+      }
+    }
+
+    // What the user does
+
+    #onClick(event) {
+      switch (event.target.closest("[data-examplary-do]")?.dataset.examplaryDo) {
+        case "open":
+          return this.open();
+        case "reload":
+          return this.reload();
+        case "retry":
+          return this.#retry();
+        case "reload-page":
+          return window.location.reload();
+        case "close":
+          return this.close();
+        case "hide-help":
+          return this.#offerHelp(false);
+        case "dismiss":
+          return this.#dismiss();
+        case "stay":
+          return this.#stay();
+        case "leave":
+          return this.#closeDialog();
+      }
+    }
+
+    #onOffline() {
+      if (this.#state === "loading") {
+        this.#goOffline();
+      }
+    }
+
+    #onOnline() {
+      if (this.#state === "offline") {
+        this.#retry();
+      }
+    }
+
+    /** WebKit leaves `activeElement` as it was when the user clicks into a frame. */
+    #onBlur() {
+      this.#isTyping = document.hasFocus() && this.#frame.matches(":hover");
+    }
+
+    #onFocus() {
+      this.#isTyping = false;
+    }
+
+    #onEscape(event) {
+      // Browsers also ask to close by other means than the key, but only once if they are refused.
+      const isAsked =
+        event.type === "cancel" ? event.target === this.#dialog : event.key === "Escape";
+      if (!isAsked) {
+        return;
+      }
+      event.preventDefault();
+      if (this.#isLeaving) {
+        this.#stay();
+      } else {
+        this.#dismiss();
+      }
+    }
+
+    #openDialog() {
+      if (this.#dialog.showModal) {
+        this.#dialog.showModal();
+      } else {
+        this.#dialog.setAttribute("open", "");
+      }
+    }
+
+    #closeDialog() {
+      if (this.#dialog?.close) {
+        this.#dialog.close();
+      } else if (this.#dialog) {
+        this.#dialog.removeAttribute("open");
+        this.#stay();
+      }
+    }
+
+    /** Close the dialog, unless there may be work in it that its user has to decide about. */
+    #dismiss() {
+      if ("confirmClose" in this.dataset && STATES[this.#state].work) {
+        this.#isLeaving = true;
+        this.#setPanel("leaving").querySelector("button").focus();
+        this.#showBar();
+      } else {
+        this.#closeDialog();
+      }
+    }
+
+    #stay() {
+      if (this.#isLeaving) {
+        this.#isLeaving = false;
+        this.#setPanel(this.#state);
+        this.#showBar();
+        if (this.#dialog.hasAttribute("open")) {
+          this.#focusFrame();
+        }
+      }
+    }
+
+    /** Firefox ignores this while it handles a key, so it waits for the key to be done. */
+    #focusFrame() {
+      setTimeout(() => {
+        this.#frame.focus();
+        this.#frame.contentWindow?.focus();
+      });
+    }
+
+    // The result
+
+    /** Ask the server once at a time, however many messages come meanwhile. */
+    #ask(view, pauses) {
+      this.#checking ??= this.#askUntilFinal(view, pauses, this.#life.signal);
+      return this.#checking;
+    }
+
+    async #askUntilFinal(view, pauses, signal) {
+      this.#retry = () => this.#ask(view, pauses);
+      this.#show("verifying");
+      let answer;
+      for (const pause of pauses) {
+        await sleep(pause, signal);
+        answer = signal.aborted ? null : await this.#post(view);
+        if (signal.aborted) {
+          return;
+        }
+        if (answer.status !== "pending") {
+          break;
+        }
+      }
+      this.#checking = null;
+      this.#take(answer);
+    }
+
+    async #post(view) {
+      try {
+        const response = await fetch(this.#address(view, this.#key), {
+          method: "POST",
+          headers: { Accept: "application/json" },
+          // As a field, because a site may give the header of the token another name.
+          body: new URLSearchParams({ csrfmiddlewaretoken: this.dataset.csrfToken }),
+        });
+        // Django's own refusals are pages: of a CSRF token, or of a session that is not the user's.
+        const isRefused = [403, 404].includes(response.status);
+        const isJson = response.headers.get("Content-Type")?.startsWith("application/json");
+        return isRefused && !isJson ? { reason: "stale" } : await response.json();
+      } catch {
+        return { reason: navigator.onLine ? "unavailable" : "offline" };
+      }
+    }
+
+    /** Show what the server reports of the session. */
+    #take(answer) {
+      if (STATES[answer.status]?.final) {
+        this.#finish(answer);
+      } else if (["expired", "revoked"].includes(answer.status) || answer.reason === "ended") {
+        this.#show("ended");
+        this.#dispatch("error", { reason: "ended" });
+      } else if (answer.status) {
+        // Examplary has not confirmed what the frame reported, and the frame will not repeat it.
+        this.#take({ reason: "pending" });
+      } else if (answer.reason === "offline") {
+        this.#goOffline();
+      } else if (STALE.includes(answer.reason)) {
+        // The frame may be another user's.
+        this.#navigate("about:blank");
+        this.#show("stale", answer);
+        this.#dispatch("error", answer);
+      } else {
+        const { detail, reference } = answer;
+        this.#show("unverified", { detail, reference });
+        this.#dispatch("error", answer);
+      }
+    }
+
+    #finish(answer) {
+      this.#navigate("about:blank");
+      this.#show(answer.status);
+      if (this.#dispatch(answer.status, answer) && answer.redirect) {
+        continueTo(answer.redirect);
+      } else if (answer.status === "closed") {
+        this.#closeDialog();
+      }
+    }
+
+    /** Show a problem that the launch had, from the page of ours that the frame shows. */
+    #fail(problem) {
+      const find = (part) => problem.querySelector(`[data-examplary-${part}]`);
+      const text = (part) => find(part)?.textContent ?? "";
+      const facts = {
+        reason: problem.dataset.examplaryProblem,
+        title: text("title"),
+        text: text("text"),
+        detail: text("detail"),
+        reference: find("reference")?.dataset.examplaryReference ?? "",
+      };
+      this.#show(STALE.includes(facts.reason) ? "stale" : "failed", facts);
+      this.#dispatch("error", facts);
+    }
+
+    #goOffline() {
+      this.#show("offline");
+      this.#dispatch("error", { reason: "offline" });
+    }
+
+    #dispatch(name, detail) {
+      return this.dispatchEvent(
+        new CustomEvent(`examplary:${name}`, { bubbles: true, cancelable: true, detail }),
+      );
+    }
+
+    // What is seen
+
+    #show(state, facts = {}) {
+      this.#state = state;
+      this.dataset.state = state;
+      present(() => this.#present(state, facts));
+    }
+
+    #present(state, facts) {
+      const focused = this.#focused();
+      this.#isLeaving &&= STATES[state].listens;
+      const panel = this.#isLeaving ? this.#panel : this.#setPanel(state, facts);
+      this.#status.textContent = panel ? textOf(panel) : "";
+      this.#offerHelp(false);
+      this.#awaitSign();
+      if (focused && isGone(focused)) {
+        // What had the focus has gone from view, so what came instead gets it.
+        (panel ?? this.#stage).focus();
+      }
+    }
+
+    /** What has the focus in this element; null if it is elsewhere. */
+    #focused() {
+      if (this.#isTyping || document.activeElement === this.#frame) {
+        return this.#frame;
+      }
+      return this.shadowRoot.activeElement;
+    }
+
+    /** Cover the frame with the panel of a state; uncover it for a state that has none. */
+    #setPanel(name, facts = {}) {
+      this.#panel?.remove();
+      const source = this.#template.querySelector(`[data-examplary-state="${name}"]`);
+      this.#panel = source && document.importNode(source, true);
+      if (this.#panel) {
+        this.#complete(this.#panel);
+        this.#fill(this.#panel, facts);
+        this.#panel.tabIndex = -1;
+        this.#stage.append(this.#panel);
+      }
+      // Beneath a panel the frame can be reached neither by eye nor by key.
+      this.#slot.style.visibility = this.#panel ? "hidden" : "";
+      return this.#panel;
+    }
+
+    /** Put texts into a panel; one that has no text of its own is hidden when there is none. */
+    #fill(panel, facts) {
+      for (const name of ["title", "text", "detail", "reference"]) {
+        const place = panel.querySelector(`[data-examplary-${name}]`);
+        if (place && facts[name]) {
+          place.textContent = facts[name];
+        }
+        if (place) {
+          place.closest("p").hidden = !place.textContent;
+        }
+      }
+    }
+
+    /** Show the line below the frame if there is something in it, and something to use it for. */
+    #showBar() {
+      const isUsed = STATES[this.#state].bar && !this.#isLeaving;
+      this.#bar.hidden = !isUsed || (this.#help.hidden && !this.#done);
+      if (this.#done) {
+        // Its place is kept, so that the frame stays as it is.
+        this.#done.style.visibility = this.#state === "loading" ? "hidden" : "";
+      }
+    }
+
+    /** Count the grace time from when the frame comes into view. */
+    #awaitSign() {
+      clearTimeout(this.#patience);
+      this.#observer?.disconnect();
+      if (STATES[this.#state].silent && !this.#isRestored) {
+        this.#whenSeen(() => this.#beginGrace());
+      }
+    }
+
+    #whenSeen(action) {
+      if (!window.IntersectionObserver) {
+        action();
+        return;
+      }
+      this.#observer?.disconnect();
+      this.#observer = new IntersectionObserver((entries, observer) => {
+        if (entries[entries.length - 1].isIntersecting) {
+          observer.disconnect();
+          action();
+        }
+      });
+      this.#observer.observe(this.#frame);
+    }
+
+    #beginGrace() {
+      this.#patience = setTimeout(() => {
+        if (this.#focused() === this.#frame) {
+          // A user who is at work in there sees that all is well.
+          this.#beginGrace();
+        } else {
+          this.#offerHelp(true);
+        }
+      }, Number(this.dataset.grace) * 1000);
+    }
+
+    /** Offer a way out, beside a frame that may or may not be all right. */
+    #offerHelp(isNeeded) {
+      const isLate = isNeeded && this.#help.hidden;
+      this.#help.hidden = !isNeeded;
+      this.#showBar();
+      if (isLate) {
+        this.#status.textContent = textOf(this.#help);
+        this.#retry = () => this.#startOver();
+      }
+    }
+
+    /** Launch again; but if the session is over show that, or the launch would resume it. */
+    async #startOver() {
+      const { signal } = this.#life;
+      const isLoaded = this.#state === "loaded";
+      this.#show("loading");
+      const answer = isLoaded ? await this.#post("sync") : {};
       if (signal.aborted) {
         return;
       }
-      if (answer.status !== "pending") {
-        break;
+      if (STATES[answer.status]?.final) {
+        this.#finish(answer);
+      } else {
+        this.reload();
       }
     }
-    this.#checking = null;
-    this.#take(answer);
   }
 
-  /** Show what the server says of the session. */
-  #take(answer) {
-    if (FINAL.has(answer.status)) {
-      this.#finish(answer);
-    } else if (OVER.has(answer.status) || answer.reason === "ended") {
-      this.#show("ended");
-      this.#dispatch("error", { reason: "ended" });
-    } else if (answer.status) {
-      // Examplary does not say, even by now, what the frame said. The frame will not say it again.
-      this.#take({ reason: "pending" });
-    } else if (answer.reason === "offline") {
-      this.#goOffline();
-    } else {
-      const state = STALE.has(answer.reason) ? "stale" : "unverified";
-      const { detail, reference } = answer;
-      this.#fill(state, state === "stale" ? answer : { detail, reference });
-      this.#show(state);
-      this.#dispatch("error", answer);
-    }
-  }
-
-  async #post(url) {
+  /** Do what can be seen; an error there is reported, and never stops asking for a result. */
+  function present(action) {
     try {
-      const response = await fetch(url, {
-        method: "POST",
-        headers: { Accept: "application/json" },
-        // Has the CSRF token; sites may give its header another name.
-        body: new FormData(this.#form),
+      action();
+    } catch (error) {
+      setTimeout(() => {
+        throw error;
       });
-      // Django's own refusals are pages: of another user's CSRF token, or of what there is no more.
-      const refused = [403, 404].includes(response.status);
-      const json = response.headers.get("Content-Type")?.startsWith("application/json");
-      return refused && !json ? { reason: "stale" } : await response.json();
-    } catch {
-      return { reason: navigator.onLine ? "unavailable" : "offline" };
     }
   }
 
-  #finish(answer) {
-    this.#frame.contentWindow.location.replace("about:blank");
-    this.#show(answer.status);
-    if (this.#dispatch(answer.status, answer) && answer.redirect) {
-      window.location.assign(answer.redirect);
-    } else if (answer.status === "closed") {
-      this.#dialog?.close();
+  function findTemplate() {
+    return document.querySelector("template[data-examplary-panels]");
+  }
+
+  /** Continue to a page of this site; the server gives no other, and none would be followed. */
+  function continueTo(address) {
+    const url = new URL(address, window.location.href);
+    if (url.origin === window.location.origin) {
+      window.location.assign(url.href);
+    } else {
+      console.error("<examplary-embed> does not continue to another site.");
     }
   }
 
-  /** Show a problem that the launch had, from the page of ours that says so in the frame. */
-  #fail(problem) {
-    const find = (part) => problem.querySelector(`[data-examplary-${part}]`);
-    const text = (part) => find(part)?.textContent ?? "";
-    const facts = {
-      reason: problem.dataset.examplaryProblem,
-      title: text("title"),
-      text: text("text"),
-      detail: text("detail"),
-      reference: find("reference")?.dataset.examplaryReference ?? "",
-    };
-    const state = STALE.has(facts.reason) ? "stale" : "failed";
-    this.#fill(state, facts);
-    this.#show(state);
-    this.#dispatch("error", facts);
+  function sleep(milliseconds, signal) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      signal.addEventListener("abort", () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
   }
 
-  #goOffline() {
-    this.#show("offline");
-    this.#dispatch("error", { reason: "offline" });
-  }
-
-  /** Put texts into a panel; one that has no text of its own is hidden when there is none. */
-  #fill(state, facts) {
-    const panel = this.#panel(state);
-    for (const [name, value] of Object.entries(facts)) {
-      const place = panel.querySelector(`[data-examplary-${name}]`);
-      if (place) {
-        place.textContent = value ?? "";
-        place.closest("p").hidden = !value;
-      }
-    }
-  }
-
-  #panel(state) {
-    return this.querySelector(`[data-examplary-state="${state}"]`);
-  }
-
-  #dispatch(name, detail) {
-    return this.dispatchEvent(
-      new CustomEvent(`examplary:${name}`, { bubbles: true, cancelable: true, detail }),
+  function isGone(element) {
+    return (
+      !element.isConnected ||
+      !element.getClientRects().length ||
+      getComputedStyle(element).visibility === "hidden"
     );
   }
 
-  #show(state) {
-    const focused = this.contains(document.activeElement) ? document.activeElement : null;
-    this.dataset.state = state;
-    const panel = this.#panel(state);
-    for (const other of this.querySelectorAll("[data-examplary-state]")) {
-      other.hidden = other !== panel;
-    }
-    if (!OPEN.has(state)) {
-      this.#leaving.hidden = true;
-    }
-    this.#stage.setAttribute("aria-busy", BUSY.has(state));
-    this.#status.textContent = panel ? textOf(panel) : "";
-    this.#offerHelp(false);
-    this.#awaitSign();
-    // Whoever was in what has just gone from view goes on in what came instead.
-    if (focused?.checkVisibility({ visibilityProperty: true }) === false) {
-      (panel ?? this.#stage).focus();
-    }
+  function textOf(element) {
+    const parts = [...element.querySelectorAll("p:not([hidden])")];
+    return parts.map((part) => part.textContent.trim()).join(" ");
   }
 
-  /** Count the grace time from when the frame comes into view. */
-  #awaitSign() {
-    clearTimeout(this.#patience);
-    this.#visibility.disconnect();
-    if (WAITING.has(this.dataset.state)) {
-      this.#visibility.observe(this.#frame);
-    }
+  if (!customElements.get("examplary-embed")) {
+    customElements.define("examplary-embed", ExamplaryEmbed);
   }
-
-  #beginGrace() {
-    this.#visibility.disconnect();
-    this.#patience = setTimeout(() => {
-      if (document.activeElement === this.#frame) {
-        // Somebody is at work in there.
-        this.#beginGrace();
-      } else {
-        this.#offerHelp(true);
-      }
-    }, Number(this.dataset.grace) * 1000);
+  // Elements that come later were not there when the browser went back.
+  const settle = () => (isRestoring = false);
+  if (document.readyState === "complete") {
+    settle();
+  } else {
+    window.addEventListener("load", () => setTimeout(settle));
   }
-
-  /** Offer a way out, beside a frame that may or may not be all right. */
-  #offerHelp(needed) {
-    const late = needed && this.#help.hidden;
-    this.#help.hidden = !needed;
-    if (late) {
-      this.#status.textContent = textOf(this.#help);
-      this.#retry = () => this.#startOver();
-    }
-  }
-
-  /** Launch again; but if the session is over, say so, or the launch would resume it. */
-  async #startOver() {
-    const { signal } = this.#life;
-    const loaded = this.dataset.state === "loaded";
-    this.#show("loading");
-    const answer = loaded ? await this.#post(this.dataset.syncUrl) : {};
-    if (signal.aborted) {
-      return;
-    }
-    if (FINAL.has(answer.status)) {
-      this.#finish(answer);
-    } else {
-      this.reload();
-    }
-  }
-}
-
-function sleep(milliseconds, signal) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
-}
-
-function textOf(element) {
-  const parts = [...element.querySelectorAll("p:not([hidden])")];
-  return parts.map((part) => part.textContent.trim()).join(" ");
-}
-
-customElements.define("examplary-embed", ExamplaryEmbed);
+})();

@@ -1,0 +1,51 @@
+"""What a policy must allow, and where the nonce of a response comes from."""
+
+from __future__ import annotations
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.http import HttpRequest
+from django.test import override_settings
+from django.utils.translation import gettext_lazy
+
+from django_examplary.csp import csp_directives, csp_nonce
+
+
+@pytest.mark.parametrize("name", ["_csp_nonce", "csp_nonce"])
+def test_nonce_is_that_of_the_response(name):
+    request = HttpRequest()
+    assert csp_nonce(request) == csp_nonce(None) == ""
+
+    setattr(request, name, gettext_lazy("Yes"))
+
+    assert csp_nonce(request) == "Yes"
+
+
+@override_settings(EXAMPLARY_EMBED_ORIGINS=["https://a.example", "https://b.example"])
+def test_policy():
+    assert csp_directives() == {
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-src": ["'self'", "https://a.example", "https://b.example"],
+        "frame-ancestors": ["'self'"],
+    }
+
+
+@override_settings(STATIC_URL="https://static.example/files/")
+def test_policy_names_the_host_of_static_files():
+    assert csp_directives()["script-src"] == ["https://static.example"]
+    assert csp_directives()["style-src"] == ["https://static.example"]
+
+
+@pytest.mark.parametrize("is_collected", [True, False])
+def test_files_may_be_named_by_their_content(tmp_path, is_collected):
+    storages = {
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}
+    }
+    with override_settings(STATIC_ROOT=tmp_path, STORAGES={**settings.STORAGES, **storages}):
+        if is_collected:
+            call_command("collectstatic", interactive=False, verbosity=0)
+        assert csp_directives()["script-src"] == ["'self'"]
