@@ -23,11 +23,12 @@ from django.template import TemplateDoesNotExist, TemplateSyntaxError
 from django.template.loader import get_template
 from django.urls import NoReverseMatch, reverse
 
-from django_examplary.client import PRODUCTION_URL, checked_key, checked_url
+from django_examplary.client.connections import checked_key
 from django_examplary.conf import PRODUCTION_ORIGINS, Settings, conf
 from django_examplary.embeds import csp_directives
 from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryEmbedURLError
-from django_examplary.services.sessions import EMBED_URL, embed_origin
+from django_examplary.origins import PRODUCTION_URL, checked_url, is_origin
+from django_examplary.services.sessions import checked_embed
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
@@ -166,8 +167,7 @@ def _api_url() -> Iterator[CheckMessage]:
 
 def _origins() -> Iterator[CheckMessage]:
     for origin in conf.EXAMPLARY_EMBED_ORIGINS:
-        match = EMBED_URL.fullmatch(origin)
-        if match is None or match["origin"] != origin:
+        if not is_origin(origin):
             yield _no_origin("EXAMPLARY_EMBED_ORIGINS", origin)
         elif not _is_taken(origin):
             yield Warning(
@@ -222,7 +222,7 @@ def _no_origin(name: str, origin: str) -> Error:
 
 def _is_taken(origin: str) -> bool:
     try:
-        return embed_origin(origin) == origin
+        return checked_embed(origin) == origin
     except ExamplaryEmbedURLError:
         return False
 

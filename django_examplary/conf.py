@@ -61,6 +61,20 @@ class Settings:
         return self._read("EXAMPLARY_MAX_RETRIES", 2, int)
 
     @property
+    def EXAMPLARY_CA_BUNDLE(self) -> str:
+        """A PEM file or a directory with the certificates to trust; empty: those of certifi.
+
+        While it is not set, the environment variables of other programs count.
+        """
+        elsewhere = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
+        return self._read("EXAMPLARY_CA_BUNDLE", elsewhere or "", str)
+
+    @property
+    def EXAMPLARY_PROXY(self) -> str:
+        """The URL of a proxy for calls to Examplary, or "environment" to use HTTPS_PROXY."""
+        return self._read("EXAMPLARY_PROXY", "", str)
+
+    @property
     def EXAMPLARY_ACTOR_PROFILE(self) -> Callable[..., Any] | None:
         """A callable (or its dotted path) from a user to an `ActorProfile`."""
         profile: Callable[..., Any] | None = self._callable("EXAMPLARY_ACTOR_PROFILE")

@@ -1,34 +1,64 @@
-"""What the API takes and gives, as values. The wire's camelCase is translated here, once.
+"""The values that the API accepts and returns. camelCase is translated here, once.
 
-Every class is frozen and takes keywords only. `from_json` raises `ValueError` naming the field when
-an answer lacks what the contract promises. Whatever the contract leaves open is optional, and `raw`
-keeps the answer whole, so that a field added tomorrow can be read today.
+Every class is frozen and takes keywords only. `from_json` raises `ValueError`, naming the field, if
+a response lacks what every caller needs: an id, and the status of a session. Any other field of an
+unexpected shape counts as absent and is logged once by its type. `raw` keeps the whole response, so
+that a field added tomorrow can be read today.
 """
 
 from __future__ import annotations
 
 import functools
+import json
+import logging
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal, Self
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal, Self
 
 from django.utils.dateparse import parse_datetime
 
 from django_examplary.exceptions import ExamplaryValidationError, ExamplaryWarning
 
+logger = logging.getLogger("django_examplary")
+
 WorkspaceRole = Literal["owner", "admin", "teacher", "student", "member"]
-#: The workspace roles of those whom embeds are for; the others manage the workspace.
+#: The workspace roles that an end user may have; the others manage the workspace.
 ActorRole = Literal["teacher", "student", "member"]
 ContentRole = Literal["owner", "manager", "editor", "viewer", "participant"]
 
-#: Content roles, the mightiest first.
+#: Content roles, the most powerful first.
 CONTENT_ROLES: tuple[ContentRole, ...] = ("owner", "manager", "editor", "viewer", "participant")
 
-# An old example of the API's documentation has that name in an answer (contract, section 15).
+#: The documented outputs of all flows (contract, section 8).
+OUTPUT_KEYS = ("examId", "question", "rubric")
+
+#: The problem with a value for which `is_storable` returns False.
+UNSTORABLE = "holds U+0000, a lone surrogate, an infinite number or more than 30 nested levels"
+
+# An old example of the API's documentation returns this name (contract, section 15).
 _FORMER_FLOWS = {"generate-questions": "generate-exam"}
+
+# MariaDB stores 32 levels of JSON.
+_MAX_LEVELS = 30
+
+# The statuses of a session by meaning, in lower case. `pending`, `completed` and `cancelled` are
+# documented; the others are words that an API may use instead (contract, section 14).
+_PENDING = frozenset(
+    {"pending", "created", "new", "open", "opened", "active", "started", "in_progress"}
+)
+_COMPLETED = frozenset({"completed", "complete", "done", "finished", "succeeded", "success"})
+_CANCELLED = frozenset({"cancelled", "canceled"})
+_OVER = frozenset(
+    {
+        *("aborted", "archived", "closed", "deleted", "disabled", "ended", "error", "errored"),
+        *("expired", "failed", "gone", "inactive", "invalid", "rejected", "removed", "revoked"),
+        *("terminated", "timed_out", "timeout"),
+    }
+)
 
 
 @functools.lru_cache(maxsize=512)
@@ -44,29 +74,55 @@ def to_snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
 
 
+def storable(value: Any, *, levels: int = _MAX_LEVELS) -> Any:
+    """Return a copy of a JSON value that every supported database can store.
+
+    PostgreSQL stores no U+0000, no database a lone surrogate, and JSON no infinite number. The
+    first two become U+FFFD, such a number becomes a string, and so does, as JSON, a value nested
+    deeper than `levels`.
+    """
+    if isinstance(value, str):
+        return re.sub(r"[\x00\ud800-\udfff]", "\ufffd", value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    if not levels:
+        return json.dumps(value, default=str)
+    if isinstance(value, Mapping):
+        return {storable(k): storable(v, levels=levels - 1) for k, v in value.items()}
+    items = [storable(item, levels=levels - 1) for item in value]
+    return tuple(items) if isinstance(value, tuple) else items
+
+
+def is_storable(value: Any) -> bool:
+    """Return whether every supported database stores the value unchanged."""
+    return bool(storable(value) == value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ActorProfile:
-    """What `POST /users` is told about a Django user."""
+    """The fields of a Django user that `POST /users` receives."""
 
     email: str = field(repr=False)
     name: str = field(default="", repr=False)
-    #: None: `student` when the actor is first needed for a student flow, else `teacher`.
+    #: None: `student` if the actor is first needed for a student flow, else `teacher`.
     role: WorkspaceRole | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Theme:
-    """Colour and language of an embed. `extra` takes keys that are not documented (yet)."""
+    """Colour and language of an embed. `extra` accepts keys that are not documented."""
 
     primary_color: str = ""
     locale: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what is no text, and warn of what the API is not known to take."""
+        """Refuse values of a wrong type, and warn about values that are not documented."""
         for name in ("primary_color", "locale"):
             if not isinstance(value := getattr(self, name), str):
-                raise ExamplaryValidationError(f"theme.{name}", f"must be a text, not {value!r}")
+                raise ExamplaryValidationError(f"theme.{name}", f"must be a string, not {value!r}")
         if self.primary_color and not re.fullmatch(
             r"#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})", self.primary_color
         ):
@@ -76,7 +132,7 @@ class Theme:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Read a theme in snake_case or camelCase."""
+        """Return the theme of a mapping in snake_case or camelCase."""
         known = {to_snake(key): value for key, value in values.items()}
         return cls(
             primary_color=known.pop("primary_color", ""),
@@ -91,11 +147,15 @@ class Theme:
 
 @dataclass(frozen=True, kw_only=True)
 class User:
-    """An Examplary user. Only `id` is certain to be there (contract, section 5)."""
+    """An Examplary user. Only `id` is certain to be present (contract, section 5)."""
+
+    #: The field that a response must have; without it, an envelope around the object is opened.
+    key: ClassVar[str] = "id"
 
     id: str
     email: str = field(default="", repr=False)
     name: str = field(default="", repr=False)
+    #: Several roles are joined with a comma.
     role: str = ""
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -105,7 +165,7 @@ class User:
             id=_identifier(data, "user_"),
             email=_text(data, "email"),
             name=_text(data, "name"),
-            role=_text(data, "role"),
+            role=_label(data, "role"),
             raw=data,
         )
 
@@ -114,39 +174,66 @@ class User:
 class EmbedSession:
     """An embed session (contract, section 7). `id` and `embed_url` are secrets: both open it."""
 
+    key: ClassVar[str] = "id"
+
     id: str = field(repr=False)
+    #: In lower case; `canceled` and `complete` have become `cancelled` and `completed`.
     status: str
-    flow: str
+    flow: str = ""
     actor: str = ""
     embed_url: str = field(default="", repr=False)
-    #: None when the API sent none, or one without a time zone.
+    #: None if the API sent none. A time without a time zone counts as UTC.
     created_at: datetime | None = None
     expires_at: datetime | None = None
+    #: Includes documented outputs that the API sent beside its `outputs`.
     outputs: Mapping[str, Any] = field(default_factory=dict, repr=False)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        outputs = data.get("outputs") or {}
-        if not isinstance(outputs, dict):
-            raise ValueError("outputs is not an object")
-        flow = _text(data, "flow", required=True)
+        flow = _label(data, "flow").lower().replace("_", "-")
+        status = _label(data, "status")
+        if not status.strip():
+            raise ValueError("status is missing")
         return cls(
             id=_identifier(data, "embed_session_"),
-            status=_text(data, "status", required=True),
+            status=_normal_status(status),
             flow=_FORMER_FLOWS.get(flow, flow),
-            actor=_text(data, "actor"),
+            actor=_label(data, "actor", names=("id",)),
             embed_url=_text(data, "embedUrl"),
             created_at=_timestamp(data, "createdAt"),
             expires_at=_timestamp(data, "expiresAt"),
-            outputs=outputs,
+            outputs=_outputs(data),
             raw=data,
         )
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the user can still work in the embed."""
+        return self.status in _PENDING
+
+    @property
+    def is_completed(self) -> bool:
+        return self.status == "completed"
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.status == "cancelled"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session ended in another way, for example `expired`, `failed` or `deleted`.
+
+        A status for which all four properties are False is unknown.
+        """
+        return self.status in _OVER
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exam:
     """An exam in Examplary's own format, which is not documented: see `raw`."""
+
+    key: ClassVar[str] = "id"
 
     id: str
     name: str = ""
@@ -159,7 +246,9 @@ class Exam:
 
 @dataclass(frozen=True, kw_only=True)
 class Permission:
-    """What one actor may do with one exam or space (contract, section 6)."""
+    """The role of one actor on one exam or space (contract, section 6)."""
+
+    key: ClassVar[str] = "role"
 
     actor: str
     role: str
@@ -167,16 +256,14 @@ class Permission:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        actor = data.get("actor")
-        # Older material shows the id alone where newer has an object.
-        return cls(
-            actor=_text(actor if isinstance(actor, dict) else {"id": actor}, "id", required=True),
-            role=_text(data, "role", required=True),
-            raw=data,
-        )
+        role = _label(data, "role")
+        if not role:
+            raise ValueError("role is missing")
+        # Older material shows a plain id where newer material has an object.
+        return cls(actor=_label(data, "actor", names=("id",)), role=role, raw=data)
 
     def covers(self, role: ContentRole) -> bool:
-        """Whether this role includes the other; one that we do not know includes none."""
+        """Return whether this role includes another; an unknown role includes none."""
         roles: Sequence[str] = CONTENT_ROLES
         return self.role in roles and roles.index(self.role) <= roles.index(role)
 
@@ -184,6 +271,8 @@ class Permission:
 @dataclass(frozen=True, kw_only=True)
 class PracticeSpace:
     """A practice space; only its id is known."""
+
+    key: ClassVar[str] = "id"
 
     id: str
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -197,6 +286,8 @@ class PracticeSpace:
 class SourceMaterial:
     """A source material (contract, section 12)."""
 
+    key: ClassVar[str] = "id"
+
     id: str
     name: str = ""
     external_id: str = ""
@@ -209,39 +300,85 @@ class SourceMaterial:
             id=_identifier(data),
             name=_text(data, "name"),
             external_id=_text(data, "externalId"),
-            processing_status=_text(data, "processingStatus"),
+            processing_status=_text(data, "processingStatus").lower(),
             raw=data,
         )
 
     @property
     def is_processed(self) -> bool:
-        """Whether Examplary is done with it, be it in vain."""
+        """Whether Examplary has finished processing, with or without success."""
         return self.processing_status in ("completed", "failed")
 
 
 def _warn(message: str) -> None:
-    warnings.warn(f"{message}; sent as it is.", ExamplaryWarning, stacklevel=4)
+    warnings.warn(f"{message}; sent unchanged.", ExamplaryWarning, stacklevel=4)
 
 
-def _text(data: Mapping[str, Any], key: str, *, required: bool = False) -> str:
+@functools.lru_cache(maxsize=256)
+def _report_shape(key: str, kind: str) -> None:
+    """Log a field of an unexpected type, once in the life of the process."""
+    logger.warning("operation='read response' outcome=unexpected-shape field=%s type=%s", key, kind)
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
     value = data.get(key)
-    if value is None and not required:
-        return ""
-    if not isinstance(value, str) or (required and not value):
-        raise ValueError(f"{key} is not a text")
-    return value
+    if isinstance(value, str):
+        return value
+    if value is not None:
+        _report_shape(key, type(value).__name__)
+    return ""
+
+
+def _label(
+    data: Mapping[str, Any], key: str, *, names: Sequence[str] = ("id", "slug", "name")
+) -> str:
+    """Return a field that names something: a string, a list of strings, or an object with an id."""
+    value = data.get(key)
+    if isinstance(value, dict):
+        value = next((value[name] for name in names if value.get(name)), value)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ",".join(value)
+    return _text({key: value}, key)
 
 
 def _identifier(data: Mapping[str, Any], prefix: str = "") -> str:
-    value = _text(data, "id", required=True)
+    value = data.get("id")
+    if not isinstance(value, str) or not value:
+        raise ValueError("id is missing" if value in (None, "") else "id is not a string")
     if not re.fullmatch(rf"{prefix}[A-Za-z0-9_-]{{1,{255 - len(prefix)}}}", value):
         raise ValueError(f"id is not an identifier{f' that starts with {prefix}' * bool(prefix)}")
     return value
 
 
+def _normal_status(status: str) -> str:
+    status = re.sub(r"[\s-]+", "_", status.strip().lower())
+    if status in _COMPLETED:
+        return "completed"
+    return "cancelled" if status in _CANCELLED else status
+
+
+def _outputs(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the outputs, wherever the API puts them."""
+    found = {key: data[key] for key in OUTPUT_KEYS if isinstance(data.get(key), str | dict)}
+    for key in ("results", "result", "output", "outputs"):
+        value = data.get(key)
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if isinstance(value, dict):
+            found |= value
+        elif value not in (None, []):
+            _report_shape(key, type(value).__name__)
+    return found
+
+
 def _timestamp(data: Mapping[str, Any], key: str) -> datetime | None:
+    """Return an ISO 8601 time, or one in seconds or milliseconds since 1970."""
+    value = data.get(key)
     try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            # As seconds, this many are the year 5138.
+            return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
         moment = parse_datetime(_text(data, key))
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         return None
-    return moment if moment is not None and moment.tzinfo else None
+    return moment and moment.replace(tzinfo=moment.tzinfo or UTC)

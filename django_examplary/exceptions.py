@@ -1,34 +1,34 @@
-"""What can go wrong, as one tree.
+"""The exceptions of this package, as one tree.
 
 ::
 
-    ExamplaryError                        catch this: everything that can fail at run time
+    ExamplaryError                        catch this: every failure at run time
     ├─ ExamplaryValidationError           a preset, theme or profile that the API would refuse
-    ├─ ExamplaryConnectionError           no usable answer; `sent` says if the request got out
+    ├─ ExamplaryConnectionError           no usable response; `sent`: the request may have arrived
     │  └─ ExamplaryTimeoutError           ... within the deadline
-    ├─ ExamplaryUnavailableError          not asked: the API failed too often a moment ago
-    ├─ ExamplaryResponseError             an answer that cannot be read or trusted
-    │  └─ ExamplaryEmbedURLError          ... for its embed URL, of an unlisted origin, say
-    ├─ ExamplaryAPIError                  an answer that says no: status_code, message, body
+    ├─ ExamplaryUnavailableError          not sent: the API failed several times a moment ago
+    ├─ ExamplaryResponseError             a response that cannot be read or trusted
+    │  └─ ExamplaryEmbedURLError          ... because of its embed URL, e.g. an unlisted origin
+    ├─ ExamplaryAPIError                  the API refused: status_code, message, body
     │  ├─ ExamplaryInvalidRequestError    400, 422
     │  │  ├─ ExamplaryActorIsOwnerError   documented 400: the actor owns the API key
     │  │  └─ ExamplaryActorNotFoundError  documented 400: the actor is not in the workspace
     │  ├─ ExamplaryAuthenticationError    401
-    │  ├─ ExamplaryPermissionError        403
+    │  ├─ ExamplaryPermissionError        402, 403, 405, 415, 451
     │  ├─ ExamplaryNotFoundError          404, 410
     │  ├─ ExamplaryConflictError          409
     │  ├─ ExamplaryRateLimitError         429: retry_after
     │  └─ ExamplaryServerError            5xx
-    ├─ ExamplaryNotProvisionedError       the user has no actor, and cannot get one now
+    ├─ ExamplaryNotProvisionedError       the user has no actor and cannot get one now
     ├─ ExamplaryAccessError               the actor may not use the exam or the space
-    ├─ ExamplaryNotReadyError             another request is preparing the same thing
-    └─ ExamplarySessionEndedError         the session came to its end and cannot be opened again
-    ExamplaryConfigurationError           ours to fix; an ImproperlyConfigured, outside the tree
-    InvalidLaunchToken                    a SuspiciousOperation; our views answer 400 or 404
-    ExamplaryWarning                      a UserWarning: something unknown is sent as it is
+    ├─ ExamplaryNotReadyError             another request is preparing the same actor or session
+    └─ ExamplarySessionEndedError         the session has ended and cannot be opened again
+    ExamplaryConfigurationError           a setting to fix; an ImproperlyConfigured, not in the tree
+    InvalidLaunchToken                    a SuspiciousOperation; the views return 400 or 404
+    ExamplaryWarning                      a UserWarning: an unknown value is sent unchanged
 
-No text of these errors holds an API key, an embed URL, a remote session id or an e-mail address
-of ours; server messages are shortened and cleaned before they get here.
+The text of these errors never holds an API key, an embed URL, a remote session id or an e-mail
+address. Messages of the server are shortened and cleaned first.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ExamplaryError(Exception):
 
 
 class ExamplaryValidationError(ExamplaryError, ValueError):
-    """A value that Examplary would refuse, found before anything was sent."""
+    """A value that Examplary would refuse, found before any request was sent."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(field, problem)
@@ -56,10 +56,10 @@ class ExamplaryValidationError(ExamplaryError, ValueError):
 
 
 class ExamplaryConnectionError(ExamplaryError):
-    """No usable answer came.
+    """No usable response was received.
 
-    `sent` tells whether the request may have reached the API: a call that creates something and
-    was sent may have taken effect.
+    `sent` is whether the request may have reached the API: a POST that was sent may have taken
+    effect.
     """
 
     def __init__(self, message: str, *, sent: bool = False) -> None:
@@ -68,27 +68,39 @@ class ExamplaryConnectionError(ExamplaryError):
 
 
 class ExamplaryTimeoutError(ExamplaryConnectionError):
-    """No answer came within EXAMPLARY_TIMEOUT, or not all of it by the deadline of the call."""
+    """No byte came within EXAMPLARY_TIMEOUT, or no whole response by the deadline of the call."""
 
 
 class ExamplaryUnavailableError(ExamplaryError):
-    """The call was not made, because the API failed several times in a row a moment ago."""
+    """The request was not sent, because several calls failed in a row a moment ago."""
 
 
 class ExamplaryResponseError(ExamplaryError):
-    """A successful answer that cannot be read or trusted: what was asked may have happened."""
+    """A successful response that cannot be read or trusted; the call may have taken effect.
+
+    `examplary_id` is the id of the created user, exam, space or material if the response shows one;
+    an operator can link that user. It is never the id of an embed session.
+    """
+
+    def __init__(self, message: str, *, examplary_id: str = "") -> None:
+        super().__init__(message)
+        self.examplary_id = examplary_id
 
 
 class ExamplaryEmbedURLError(ExamplaryResponseError):
-    """An embed URL that is not safe to put into a frame."""
+    """An embed URL that is not safe to put into a frame. `origin` is its origin, if it has one."""
+
+    def __init__(self, message: str, *, origin: str = "") -> None:
+        super().__init__(message)
+        self.origin = origin
 
 
 class ExamplaryAPIError(ExamplaryError):
     """The API refused.
 
-    `status_code` is the HTTP status, `message` what the API said (cleaned, at most 200
-    characters), `body` the answer's start as text, `request_id` the server's if it sent one,
-    `retry_after` the wait in seconds that a 429 or 503 asked for.
+    `status_code` is the HTTP status. `message` holds the texts of the response (cleaned, at most
+    300 characters), `body` its start, `request_id` the id that the server sent, and `retry_after`
+    the wait in seconds that a 429 or 503 requests.
     """
 
     retry_after: float | None = None
@@ -118,7 +130,7 @@ class ExamplaryAPIError(ExamplaryError):
         return text
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Its keywords are in there too.
+        # The keyword arguments are in `__dict__`.
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # not in typeshed
 
 
@@ -131,7 +143,7 @@ class ExamplaryActorIsOwnerError(ExamplaryInvalidRequestError):
 
 
 class ExamplaryActorNotFoundError(ExamplaryInvalidRequestError):
-    """The actor is not a user of the key's workspace (any more)."""
+    """The actor is not a user of the key's workspace, or no longer one."""
 
 
 class ExamplaryAuthenticationError(ExamplaryAPIError):
@@ -139,7 +151,10 @@ class ExamplaryAuthenticationError(ExamplaryAPIError):
 
 
 class ExamplaryPermissionError(ExamplaryAPIError):
-    """403: the key, its owner or the workspace may not do this."""
+    """402, 403, 405, 415 or 451: the key, its owner or the workspace is not allowed to do this.
+
+    Sending the same request again has the same result.
+    """
 
 
 class ExamplaryNotFoundError(ExamplaryAPIError):
@@ -151,7 +166,7 @@ class ExamplaryConflictError(ExamplaryAPIError):
 
 
 class ExamplaryRateLimitError(ExamplaryAPIError):
-    """429: `retry_after` is the wait in seconds that the API asked for, or None."""
+    """429: `retry_after` is the wait in seconds that the API requests, or None."""
 
 
 class ExamplaryServerError(ExamplaryAPIError):
@@ -159,7 +174,7 @@ class ExamplaryServerError(ExamplaryAPIError):
 
 
 class ExamplaryNotProvisionedError(ExamplaryError):
-    """The user has no Examplary actor and this call could not make one."""
+    """The user has no Examplary actor and this call could not create one."""
 
 
 class ExamplaryAccessError(ExamplaryError):
@@ -172,8 +187,8 @@ class ExamplaryAccessError(ExamplaryError):
 
     def __str__(self) -> str:
         return (
-            f"The user is not {self.role} of {self.resource} or more. Give the permission with "
-            "services.grant_access(), or let the embed do so with grant_access=True."
+            f"The user lacks the role {self.role} on {self.resource}. Grant it with "
+            "services.grant_access(), or pass grant_access=True to the embed."
         )
 
 
@@ -182,11 +197,11 @@ class ExamplaryNotReadyError(ExamplaryError):
 
 
 class ExamplarySessionEndedError(ExamplaryError):
-    """The session came to its end; a new one must be opened."""
+    """The session has ended; a new one must be opened."""
 
 
 class ExamplaryWarning(UserWarning):
-    """A flow, preset or theme that this release does not know; it is sent as it is."""
+    """A flow, preset or theme that this release does not know; it is sent unchanged."""
 
 
 class ExamplaryConfigurationError(ImproperlyConfigured):
@@ -194,8 +209,8 @@ class ExamplaryConfigurationError(ImproperlyConfigured):
 
 
 class InvalidLaunchToken(SuspiciousOperation):
-    """A launch token that we did not sign, or that is too old; or the reference of a return.
+    """A launch token, or the reference of a return, that is not signed by this site or too old.
 
-    Our views catch it: `launch` answers 400, with a page that says to reload, the others 404.
-    Out of a view of your own Django answers it with 400, as every SuspiciousOperation.
+    The views of this package catch it: `launch` returns 400 with a page that offers to reload, the
+    others 404. Raised from your own view, Django returns 400 as for every SuspiciousOperation.
     """

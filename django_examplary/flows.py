@@ -1,7 +1,7 @@
-"""The seven flows: what each takes, needs and gives back.
+"""The seven flows: their presets, the access they need, and their outputs.
 
-A flow is a frozen dataclass whose fields are the documented presets in snake_case; the annotation
-of a field is also the rule that it is checked by, before anything is sent::
+A flow is a frozen dataclass whose fields are the documented presets in snake_case. The annotation
+of a field is also the rule that its value is checked by, before any request is sent::
 
     >>> GenerateExam(subject="Mathematics", intended_duration=40)
     Traceback (most recent call last):
@@ -9,24 +9,27 @@ of a field is also the rule that it is checked by, before anything is sent::
     ExamplaryValidationError: intended_duration: must be a multiple of 15 (minutes), not 40
 
 Presets and flows that Examplary adds after this release pass with a warning: presets as `extra`,
-flows as `UnknownFlow`. Everything here is from sections 8 and 9 of the API contract.
+flows as `UnknownFlow`. A misspelt preset or flow is an error. All facts are from sections 8 and 9
+of the API contract.
 """
 
 from __future__ import annotations
 
+import difflib
+import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_type_hints
 
-from django_examplary.data import ContentRole, to_camel, to_snake
+from django_examplary.data import UNSTORABLE, ContentRole, is_storable, to_camel, to_snake
 from django_examplary.exceptions import (
     ExamplaryResponseError,
     ExamplaryValidationError,
     ExamplaryWarning,
 )
 
-# What presets may hold
+# The values of presets
 
 
 @dataclass(frozen=True)
@@ -37,21 +40,42 @@ class Rule:
     expected: str
 
 
-def _starting_with(prefix: str) -> Rule:
-    return Rule(
-        lambda value: isinstance(value, str) and value.startswith(prefix) and value != prefix,
-        f"an id that starts with {prefix!r}",
+def _is_id(value: Any, prefix: str = "") -> bool:
+    """Return whether a value can be an id of Examplary; some are put into a path."""
+    return (
+        isinstance(value, str)
+        and re.fullmatch(rf"{prefix}[A-Za-z0-9_-]{{1,{255 - len(prefix)}}}", value) is not None
     )
 
 
-Text = Annotated[str, Rule(lambda value: isinstance(value, str), "a text")]
+def _starting_with(prefix: str) -> Rule:
+    return Rule(
+        lambda value: _is_id(value, prefix),
+        f"an id that starts with {prefix!r}, of letters, digits, _ and -",
+    )
+
+
+_ID = Rule(_is_id, "an id, of letters, digits, _ and -")
+
+Text = Annotated[str, Rule(lambda value: isinstance(value, str), "a string")]
 TextList = Annotated[
     Sequence[str],
     Rule(
         lambda value: (
             isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
         ),
-        "a list of texts",
+        "a list of strings",
+    ),
+]
+# An empty string counts as no preset.
+OptionalId = Annotated[
+    str, Rule(lambda value: value == "" or _is_id(value), "an id, of letters, digits, _ and -")
+]
+IdList = Annotated[
+    Sequence[str],
+    Rule(
+        lambda value: isinstance(value, (list, tuple)) and all(map(_is_id, value)),
+        "a list of ids, of letters, digits, _ and -",
     ),
 ]
 YesNo = Annotated[bool, Rule(lambda value: isinstance(value, bool), "True or False")]
@@ -71,51 +95,69 @@ OutputFormat = Annotated[
     ),
 ]
 ExamId = Annotated[str, _starting_with("exam_")]
-# `edit-exam` takes the same ids, but its page does not state the prefix as a rule (section 9.5).
-AnyExamId = Annotated[str, Rule(lambda value: isinstance(value, str) and value != "", "an exam id")]
+# `edit-exam` has the same ids, but its page does not state the prefix as a rule (section 9.5).
+AnyExamId = Annotated[str, _ID]
 PracticeSpaceId = Annotated[str, _starting_with("space_")]
 
 
-# What flows give back
+# The outputs of flows
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the API says came out of a session; `raw` has every key, documented or not."""
+    """The outputs of a session; `raw` has every key, documented or not."""
+
+    #: The documented output, by its name in the API; empty if none is documented.
+    documented: ClassVar[str] = ""
+    _types: ClassVar[tuple[type, ...]] = ()
 
     raw: Mapping[str, Any] = field(default_factory=dict)
 
-    def _required(self, key: str, *types: type) -> Any:
-        value = self.raw.get(key)
-        if not isinstance(value, types):
-            raise ExamplaryResponseError(f"The outputs of the session have no usable {key!r}.")
-        return value
+    @property
+    def is_complete(self) -> bool:
+        """Whether the documented output is present, if there is one."""
+        return not self.documented or isinstance(self.raw.get(self.documented), self._types)
+
+    def _required(self) -> Any:
+        if not self.is_complete:
+            raise ExamplaryResponseError(
+                f"The outputs of the session have no usable {self.documented!r}."
+            )
+        return self.raw[self.documented]
 
 
 class GenerateExamOutputs(Outputs):
+    documented = "examId"
+    _types = (str,)
+
     @property
     def exam_id(self) -> str:
-        """Raises ExamplaryResponseError when the API gave none."""
-        exam_id: str = self._required("examId", str)
-        return exam_id
+        """Raises ExamplaryResponseError if the API sent none."""
+        return str(self._required())
 
 
 class GenerateQuestionOutputs(Outputs):
+    documented = "question"
+    _types = (dict, str)
+
     @property
     def question(self) -> dict[str, Any] | str:
         """A Question object, or QTI XML for the two QTI formats: parse it with a hardened parser.
 
-        Raises ExamplaryResponseError when the API gave none.
+        Raises ExamplaryResponseError if the API sent none.
         """
-        question: dict[str, Any] | str = self._required("question", dict, str)
+        question: dict[str, Any] | str = self._required()
         return question
 
 
 class EditRubricOutputs(Outputs):
+    documented = "rubric"
+    _types = (dict,)
+
     @property
     def rubric(self) -> dict[str, Any]:
-        """Raises ExamplaryResponseError when the API gave none."""
-        rubric: dict[str, Any] = self._required("rubric", dict)
+        """Raises ExamplaryResponseError if the API sent none."""
+        rubric: dict[str, Any] = self._required()
         return rubric
 
 
@@ -124,7 +166,7 @@ class EditRubricOutputs(Outputs):
 
 @dataclass(frozen=True)
 class Access:
-    """The content role that the actor needs on the resource named by one of the presets."""
+    """The content role that the actor needs on the exam or the space of one of the presets."""
 
     preset: str
     role: ContentRole
@@ -141,9 +183,9 @@ class Flow:
     audience: ClassVar[Literal["teacher", "student"]] = "teacher"
     needs: ClassVar[Access | None] = None
     outputs_class: ClassVar[type[Outputs]] = Outputs
-    #: Whether its presets are documented; where they are not, any may be given as `extra`.
+    #: Whether its presets are documented; if not, any preset may be given as `extra`.
     documented: ClassVar[bool] = True
-    #: Only answered by Examplary's staging environment so far.
+    #: Only available in Examplary's staging environment so far.
     prerelease: ClassVar[bool] = False
     #: Whether the API documents that the session ends by itself.
     completes: ClassVar[bool] = True
@@ -173,18 +215,29 @@ class Flow:
             if value is None and name not in self._required:
                 continue
             if not rule.accepts(value):
-                raise ExamplaryValidationError(
-                    name, f"must be {rule.expected}, not {_shortened(value)}"
-                )
+                raise _refusal(name, rule, value)
+        for name, value in self.presets.items():
+            if not is_storable({name: value}):
+                raise ExamplaryValidationError(to_snake(name), UNSTORABLE)
+        # In `extra` it has no rule of its own.
+        if self.resource and not _is_id(self.resource) and self.needs:
+            raise _refusal(self.needs.preset, _ID, self.resource)
 
     @classmethod
     def from_presets(cls, presets: Mapping[str, Any]) -> Self:
-        """Make the flow from presets in snake_case or camelCase, unknown ones included."""
+        """Return the flow with presets in snake_case or camelCase, unknown ones included.
+
+        Raises ExamplaryValidationError, naming the preset, also for one that is misspelt.
+        """
         known: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         for name, value in presets.items():
             if to_snake(name) in cls._rules:
                 known[to_snake(name)] = value
+            elif cls.documented and (close := _close(to_snake(name), cls._rules)):
+                raise ExamplaryValidationError(
+                    name, f"is not a preset of {cls.slug}; did you mean {close!r}?"
+                )
             else:
                 extra[to_camel(name)] = value
         for name in cls._required:
@@ -192,7 +245,7 @@ class Flow:
                 raise ExamplaryValidationError(name, f"is required by {cls.slug}")
         if extra and cls.documented:
             warnings.warn(
-                f"{cls.slug} has no documented preset {', '.join(sorted(extra))}; sent as it is.",
+                f"{cls.slug} has no documented preset {', '.join(sorted(extra))}; sent unchanged.",
                 ExamplaryWarning,
                 stacklevel=2,
             )
@@ -200,7 +253,7 @@ class Flow:
 
     @property
     def presets(self) -> dict[str, Any]:
-        """The presets as the API takes them; None and empty texts are left out."""
+        """The presets by their names in the API, without None and empty strings."""
         given = {name: getattr(self, name) for name in self._rules}
         return {
             **self.extra,
@@ -222,9 +275,9 @@ class GenerateExam(Flow):
     subject: Text | None = None
     student_level: Text | None = None
     intended_duration: Minutes | None = None
-    taxonomy_id: Text | None = None
+    taxonomy_id: OptionalId | None = None
     language: Text | None = None
-    source_material_ids: TextList | None = None
+    source_material_ids: IdList | None = None
     allowed_generation_question_types: TextList | None = None
     context: Text | None = None
 
@@ -252,7 +305,7 @@ class GenerateQuestion(Flow):
     student_level: Text | None = None
     language: Text | None = None
     context: Text | None = None
-    source_material_ids: TextList | None = None
+    source_material_ids: IdList | None = None
     question_type: Text | None = None
     hide_subject: YesNo | None = None
     hide_student_level: YesNo | None = None
@@ -332,20 +385,44 @@ FLOWS: Mapping[str, type[Flow]] = {
 
 
 def get_flow(slug: str, presets: Mapping[str, Any]) -> Flow:
-    """Make the flow called `slug`; an unknown one passes with a warning.
+    """Return the flow named `slug` with its presets; an unknown flow passes with a warning.
 
-    Raises ExamplaryValidationError, naming the preset, or a flow that is only spelt otherwise.
+    Raises ExamplaryValidationError, naming the preset or a misspelt flow.
     """
     if cls := FLOWS.get(slug):
         return cls.from_presets(presets)
-    if (meant := str(slug).lower().replace("_", "-")) in FLOWS:
+    if meant := _close(str(slug).lower().replace("_", "-"), FLOWS):
         raise ExamplaryValidationError("flow", f"must be {meant!r}, not {slug!r}")
     warnings.warn(
-        f"There is no documented flow {slug!r} (known: {', '.join(FLOWS)}); sent as it is.",
+        f"There is no documented flow {slug!r} (known: {', '.join(FLOWS)}); sent unchanged.",
         ExamplaryWarning,
         stacklevel=2,
     )
     return UnknownFlow(name=slug, extra={to_camel(key): value for key, value in presets.items()})
+
+
+def checked_grant(resource: str) -> str:
+    """Return the id of an exam or a space to which this app may grant access.
+
+    Raises ExamplaryValidationError for other resources, such as an organisation: an id that comes
+    from a browser must not open more than an embed needs.
+    """
+    if not (_is_id(resource, "exam_") or _is_id(resource, "space_")):
+        raise ExamplaryValidationError(
+            "grant_access",
+            "needs an exam or a space, whose id starts with 'exam_' or 'space_', not "
+            f"{_shortened(resource)}",
+        )
+    return resource
+
+
+def _close(name: str, names: Iterable[str]) -> str:
+    """Return the known name that a name is probably a misspelling of; empty if there is none."""
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.85)), "")
+
+
+def _refusal(name: str, rule: Rule, value: Any) -> ExamplaryValidationError:
+    return ExamplaryValidationError(name, f"must be {rule.expected}, not {_shortened(value)}")
 
 
 def _shortened(value: Any) -> str:

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from django.core import signing
-from django.utils.http import url_has_allowed_host_and_scheme
 
+from django_examplary.data import UNSTORABLE, is_storable
 from django_examplary.exceptions import ExamplaryValidationError, InvalidLaunchToken
+from django_examplary.origins import is_local_path
 
 Mode = Literal["frame", "redirect"]
 
 #: Servers cap a request line at about 4,000 bytes; this leaves room for the rest of the URL.
 MAX_TOKEN_LENGTH = 3000
-
-_STORABLE = re.compile(r"[^\x00\ud800-\udfff]*")
 
 _LAUNCH_SALT = "django_examplary.launch"
 _RETURN_SALT = "django_examplary.return"
@@ -51,16 +48,13 @@ class LaunchRequest:
     session_id: str = ""
 
     def __post_init__(self) -> None:
-        local = self.next_url.startswith("/") and url_has_allowed_host_and_scheme(
-            self.next_url, allowed_hosts=None
-        )
-        if self.next_url and not local:
+        if self.next_url and not is_local_path(self.next_url):
             raise ExamplaryValidationError("next", "must be a path on this site, such as '/exams/'")
         if not all(isinstance(text, str) for item in self.metadata.items() for text in item):
             raise ExamplaryValidationError("metadata", "must be a flat mapping of texts to texts")
         for name in ("presets", "theme", "metadata", "next_url"):
-            if problem := _unstorable(getattr(self, name)):
-                raise ExamplaryValidationError(name.removesuffix("_url"), problem)
+            if not is_storable(getattr(self, name)):
+                raise ExamplaryValidationError(name.removesuffix("_url"), UNSTORABLE)
 
     def sign(self) -> str:
         """Return the token for the launch URL.
@@ -103,28 +97,6 @@ class LaunchRequest:
         except TypeError as error:
             raise ExamplaryValidationError("presets", f"cannot be sent: {error}") from error
         return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _unstorable(value: Any, levels: int = 30) -> str:
-    """Return why some database would refuse to store the value; empty if none would.
-
-    PostgreSQL holds no U+0000, none of them half a surrogate pair, MariaDB no more than 32 levels
-    of JSON, and JSON no infinite numbers.
-    """
-    if isinstance(value, str):
-        return "" if _STORABLE.fullmatch(value) else "holds U+0000 or a lone surrogate"
-    if isinstance(value, float):
-        return "" if math.isfinite(value) else f"holds {value}, which is not JSON"
-    if isinstance(value, Mapping):
-        value = [*value, *value.values()]
-    if not isinstance(value, list | tuple):
-        return ""
-    if not levels:
-        return "is nested too deeply"
-    for item in value:
-        if problem := _unstorable(item, levels - 1):
-            return problem
-    return ""
 
 
 def sign_return(session_id: str) -> str:

@@ -68,13 +68,11 @@ def _actors(user: Any) -> QuerySet[ExamplaryActor]:
 
 def _revoke(sessions: list[ExamplarySession]) -> None:
     """Tell Examplary. A sweep does so again where that fails or takes too long."""
-    from django_examplary.client import time_limit  # noqa: PLC0415  # slow, and rarely needed
-
     try:
-        with time_limit(_PATIENCE):
-            for session in sessions:
-                # One may have been erased meanwhile.
-                with contextlib.suppress(ExamplarySessionEndedError):
-                    services.revoke_session(session)
+        client = services.get_client().within(_PATIENCE)
+        for session in sessions:
+            # One may have been erased meanwhile.
+            with contextlib.suppress(ExamplarySessionEndedError):
+                services.revoke_session(session, client=client)
     except ImproperlyConfigured as error:
         logger.warning("operation=revoke error=%s", error)

@@ -20,7 +20,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from django_examplary import signals
-from django_examplary.client import ExamplaryClient, latest, time_limit
+from django_examplary.client import ExamplaryClient
+from django_examplary.client.retries import is_postponed, is_uncertain
 from django_examplary.conf import conf
 from django_examplary.data import ActorProfile, ActorRole, User
 from django_examplary.exceptions import (
@@ -39,7 +40,6 @@ from django_examplary.exceptions import (
     ExamplaryValidationError,
 )
 from django_examplary.models import ExamplaryActor, ExamplarySession
-from django_examplary.retries import is_postponed, is_uncertain
 from django_examplary.services.connections import (
     actor_rows,
     announce,
@@ -99,23 +99,21 @@ def provision_actor(
     if actor is not None and actor.is_active:
         return actor
     refuse_transaction("provision_actor")
-    client = client or get_client()
+    client = (client or get_client()).within(conf.EXAMPLARY_DEADLINE)
     try:
         claimed = claim_actors([user])
     except IntegrityError:
         raise ExamplaryNotProvisionedError("The user does not exist any more.") from None
     if not claimed:
-        return _wait_for_actor(user)
+        return _wait_for_actor(user, client.time_left)
     [actor] = claimed
     actor.role = role or actor.role
-    # For as long as this the claim holds, whatever the profile and the client would take.
-    with time_limit(conf.EXAMPLARY_DEADLINE):
-        try:
-            profile = get_profile(actor)
-            remote = client.create_user(**asdict(profile))
-        except (ExamplaryError, ExamplaryConfigurationError) as error:
-            release_actor(actor, error)
-            raise
+    try:
+        profile = get_profile(actor)
+        remote = client.create_user(**asdict(profile))
+    except (ExamplaryError, ExamplaryConfigurationError) as error:
+        release_actor(actor, error)
+        raise
     store_actor(actor, remote, profile)
     return actor
 
@@ -331,8 +329,8 @@ def _state_after(error: ExamplaryError) -> ExamplaryActor.State:
     return State.FAILED
 
 
-def _wait_for_actor(user: Any) -> ExamplaryActor:
-    deadline = latest(conf.EXAMPLARY_DEADLINE)
+def _wait_for_actor(user: Any, patience: float) -> ExamplaryActor:
+    deadline = time.monotonic() + patience
     pause = 0.02
     while time.monotonic() < deadline:
         actor = actor_rows().filter(user=user).first()

@@ -23,7 +23,8 @@ from django.contrib.auth import get_user_model
 from django.db import DatabaseError, IntegrityError
 from django.db.models import Q, QuerySet
 
-from django_examplary.client import ExamplaryClient, time_limit
+from django_examplary.client import ExamplaryClient
+from django_examplary.client.retries import is_outage, is_postponed, is_uncertain
 from django_examplary.conf import conf
 from django_examplary.data import ActorProfile, ActorRole, User
 from django_examplary.exceptions import (
@@ -36,7 +37,6 @@ from django_examplary.exceptions import (
     ExamplaryUnavailableError,
 )
 from django_examplary.models import ExamplaryActor
-from django_examplary.retries import is_outage, is_postponed, is_uncertain
 from django_examplary.services.actors import (
     claim_actors,
     describe_error,
@@ -248,8 +248,8 @@ class _Run:
 
     def _create_user(self, profile: ActorProfile) -> User:
         # For as long as this the claim holds, whatever the client would take.
-        with time_limit(conf.EXAMPLARY_DEADLINE):
-            return self.client.create_user(**asdict(profile))
+        client = self.client.within(conf.EXAMPLARY_DEADLINE)
+        return client.create_user(**asdict(profile))
 
     def _receive(self) -> Iterator[tuple[_Claim, Future[User]]]:
         """Wait a little for the next answer, and take all that are there."""

@@ -50,11 +50,13 @@ def get_client(
         conf.EXAMPLARY_DEADLINE if deadline is None else deadline,
         conf.EXAMPLARY_MAX_RETRIES if max_retries is None else max_retries,
         pool_size,
+        conf.EXAMPLARY_CA_BUNDLE,
+        conf.EXAMPLARY_PROXY,
     )
 
 
 @functools.lru_cache(maxsize=8)
-@sensitive_variables("api_key")
+@sensitive_variables("api_key", "proxy")
 def _client(
     api_key: str,
     base_url: str,
@@ -62,6 +64,8 @@ def _client(
     deadline: float,
     max_retries: int,
     pool_size: int,
+    ca_bundle: str,
+    proxy: str,
 ) -> ExamplaryClient:
     from django_examplary.client import ExamplaryClient  # noqa: PLC0415  # slow; the admin needs none
 
@@ -72,6 +76,8 @@ def _client(
         deadline=deadline,
         max_retries=max_retries,
         pool_size=pool_size,
+        ca_bundle=ca_bundle,
+        proxy=proxy,
     )
 
 
@@ -123,11 +129,8 @@ def update_rows(rows: QuerySet[Any], **values: Any) -> int:
 
 
 def announce(signal: Signal, sender: type[Model], **facts: Any) -> None:
-    """Send a signal. What its receivers ask of the API is not in the time that the caller has."""
-    from django_examplary.client import time_limit  # noqa: PLC0415  # as above
-
-    with time_limit(None):
-        signal.send_robust(sender, **facts)
+    """Send a signal."""
+    signal.send_robust(sender, **facts)
 
 
 def lapsed_before() -> datetime:

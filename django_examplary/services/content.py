@@ -8,6 +8,7 @@ from typing import Any
 from django_examplary.client import ExamplaryClient
 from django_examplary.data import CONTENT_ROLES, ActorRole, ContentRole
 from django_examplary.exceptions import ExamplaryActorNotFoundError
+from django_examplary.flows import checked_grant
 from django_examplary.models import ExamplaryActor
 from django_examplary.services.actors import provision_actor, replace_stale_actor
 from django_examplary.services.connections import actor_rows, get_client, refuse_transaction
@@ -54,7 +55,7 @@ def grant_access(
 def give_access(
     actor: ExamplaryActor, resource: str, role: ContentRole, *, client: ExamplaryClient
 ) -> None:
-    permission = client.get_permission(resource, actor.examplary_id or "")
+    permission = client.get_permission(checked_grant(resource), actor.examplary_id or "")
     if permission is not None and permission.role not in CONTENT_ROLES:
         # It may be more than the one that would take its place.
         logger.warning("operation=grant-access outcome=unknown-role role=%r", permission.role)

@@ -7,9 +7,7 @@ and the winner alone sends the signal.
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -25,13 +23,7 @@ from django.utils.crypto import get_random_string
 from django.views.decorators.debug import sensitive_variables
 
 from django_examplary import signals
-from django_examplary.client import (
-    PRODUCTION_URL,
-    ExamplaryClient,
-    is_loopback,
-    latest,
-    time_limit,
-)
+from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
 from django_examplary.data import EmbedSession, Theme
 from django_examplary.exceptions import (
@@ -56,6 +48,7 @@ from django_examplary.models import (
     ExamplarySession,
     ExamplarySessionQuerySet,
 )
+from django_examplary.origins import PRODUCTION_URL, embed_origin
 from django_examplary.services.actors import disown_actor, provision_actor, replace_stale_actor
 from django_examplary.services.connections import (
     actor_rows,
@@ -79,12 +72,6 @@ Status = ExamplarySession.Status
 MARGIN = timedelta(hours=1)
 #: The documented life of a session, and the longest that we believe the API.
 LIFETIME = timedelta(days=7)
-
-# Stricter than any URL parser: no credentials, no upper case, no backslash, ASCII only.
-EMBED_URL = re.compile(
-    r"(?P<origin>(?P<scheme>https?)://([a-z0-9.-]+|\[::1\])(:\d+)?)"
-    r"([/?#][!-\[\]-~]{0,2000})?"
-)
 
 #: All that a launch looks at in a stored session.
 _LAUNCHED = ("status", "expires_at", "embed_url")
@@ -167,15 +154,14 @@ def _launch(
     if request.session_id:
         raise ExamplarySessionEndedError("This session is over.")
     refuse_transaction("open_session")
-    client = client or get_client()
+    # The leases of the claims are made for one deadline, so all calls of a launch share it.
+    client = (client or get_client()).within(conf.EXAMPLARY_DEADLINE)
     flow = get_flow(request.flow, request.presets)
     _refuse_prerelease(flow, client)
-    # The leases of the claims are made for one deadline, so all calls of a launch share it.
-    with time_limit(conf.EXAMPLARY_DEADLINE):
-        actor = provision_actor(user, role=flow.audience, client=client)
-        session = _claim_or_wait(actor, request, origin)
-        if session.status == Status.CREATING:
-            _fill(session, actor, flow, request, origin, client)
+    actor = provision_actor(user, role=flow.audience, client=client)
+    session = _claim_or_wait(actor, request, origin, client.time_left)
+    if session.status == Status.CREATING:
+        _fill(session, actor, flow, request, origin, client)
     return session
 
 
@@ -191,7 +177,7 @@ def _fill(
     try:
         remote = _create_remote(session, actor, flow, request, origin, client)
         try:
-            embed_origin(remote.embed_url)
+            checked_embed(remote.embed_url)
             _store(session, remote, client)
         except (ExamplaryEmbedURLError, ExamplaryNotReadyError):
             _discard(remote, client)
@@ -319,20 +305,10 @@ def revoke_session(
     return session
 
 
-@sensitive_variables("url", "match")
-def embed_origin(url: str) -> str:
-    """Return the origin of an embed URL that is safe to put into a frame.
-
-    Raises ExamplaryEmbedURLError. Escaping alone would not do: a `javascript:` URL runs in the page
-    that frames it.
-    """
-    problem = "is not an absolute https URL"
-    match = EMBED_URL.fullmatch(url)
-    if match and (match["scheme"] == "https" or (settings.DEBUG and is_loopback(url))):
-        if match["origin"] in conf.EXAMPLARY_EMBED_ORIGINS:
-            return match["origin"]
-        problem = "is not of an origin listed in EXAMPLARY_EMBED_ORIGINS"
-    raise ExamplaryEmbedURLError(f"Examplary gave an embed URL that {problem}.")
+@sensitive_variables("url")
+def checked_embed(url: str) -> str:
+    """Return the origin of an embed URL that is safe to put into a frame of this site."""
+    return embed_origin(url, conf.EXAMPLARY_EMBED_ORIGINS, http_loopback=settings.DEBUG)
 
 
 def _wanted(user: Any, request: LaunchRequest, origin: str) -> dict[str, Any]:
@@ -354,7 +330,7 @@ def _is_usable(session: ExamplarySession) -> bool:
     if not session.lives_for(MARGIN):
         return False
     try:
-        embed_origin(session.embed_url)
+        checked_embed(session.embed_url)
     except ExamplaryEmbedURLError:
         return False
     return True
@@ -398,10 +374,12 @@ def _ensure_access(
     raise ExamplaryAccessError(flow.resource, flow.needs.role)
 
 
-def _claim_or_wait(actor: ExamplaryActor, request: LaunchRequest, origin: str) -> ExamplarySession:
+def _claim_or_wait(
+    actor: ExamplaryActor, request: LaunchRequest, origin: str, patience: float
+) -> ExamplarySession:
     """Return a new row in CREATING that this caller must fill, or the session another one made."""
     fingerprint = request.fingerprint(origin)
-    deadline = latest(conf.EXAMPLARY_DEADLINE)
+    deadline = time.monotonic() + patience
     pause = 0.02
     while True:
         session = _claim(actor, request, fingerprint)
@@ -500,7 +478,6 @@ def _store(session: ExamplarySession, remote: EmbedSession, client: ExamplaryCli
         "status": Status.PENDING,
         "examplary_id": remote.id,
         "embed_url": remote.embed_url,
-        "known_to": client.fingerprint,
         "remote_status": remote.status[:64],
         "expires_at": _expiry(remote),
     }
@@ -515,17 +492,6 @@ def _store(session: ExamplarySession, remote: EmbedSession, client: ExamplaryCli
         raise ExamplaryNotReadyError("The claim on this session was lost; try again in a moment.")
     for field, value in facts.items():
         setattr(session, field, value)
-
-
-def _flattened(value: Any, levels: int = 30) -> Any:
-    """Keep what is nested too deeply for MariaDB's JSON, which has 32 levels, as a text of JSON."""
-    if not isinstance(value, (dict, list)):
-        return value
-    if not levels:
-        return json.dumps(value)
-    if isinstance(value, list):
-        return [_flattened(item, levels - 1) for item in value]
-    return {key: _flattened(item, levels - 1) for key, item in value.items()}
 
 
 def _expiry(remote: EmbedSession) -> datetime | None:
@@ -559,8 +525,7 @@ def _ask(session: ExamplarySession, client: ExamplaryClient) -> EmbedSession:
         same_actor = True
     else:
         same_actor = remote.actor in ("", actor.examplary_id)
-    if remote.flow == session.flow and same_actor:
-        session.known_to = client.fingerprint
+    if remote.flow in ("", session.flow) and same_actor:
         return remote
     logger.error("operation=verify-session outcome=foreign-answer session=%s", session.pk)
     raise ExamplaryResponseError("The API answered with another user's session.")
@@ -569,7 +534,6 @@ def _ask(session: ExamplarySession, client: ExamplaryClient) -> EmbedSession:
 def _facts(session: ExamplarySession, remote: EmbedSession) -> dict[str, Any]:
     now = timezone.now()
     return {
-        "known_to": session.known_to,
         "remote_status": remote.status[:64],
         "verified_at": now,
         "asked_at": now,
@@ -579,9 +543,9 @@ def _facts(session: ExamplarySession, remote: EmbedSession) -> dict[str, Any]:
 def _end_as_told(session: ExamplarySession, remote: EmbedSession) -> bool:
     """End the session if the API says that it has."""
     facts = _facts(session, remote)
-    if remote.status == "completed":
-        end_session(session, Status.COMPLETED, outputs=_flattened(remote.outputs), **facts)
-    elif remote.status == "cancelled":
+    if remote.is_completed:
+        end_session(session, Status.COMPLETED, outputs=remote.outputs, **facts)
+    elif remote.is_cancelled:
         end_session(session, Status.CANCELLED, **facts)
     else:
         return False
@@ -621,15 +585,13 @@ def revoke_remote(session: ExamplarySession, client: ExamplaryClient) -> None:
 def finish_revocation(session: ExamplarySession, client: ExamplaryClient) -> None:
     """Revoke a session at Examplary.
 
-    Raises ExamplaryError; an ExamplaryNotFoundError only if the API or the key is another one than
-    knew the session. It may be there for those.
+    Raises ExamplaryError.
     """
     # A row that came from a fixture has no id, and nothing to revoke.
     if session.examplary_id:
         if session.status == Status.REVOKED and session.actor is not None:
             _save_outcome(session, client)
-        known = session.known_to == client.fingerprint
-        client.delete_embed_session(session.examplary_id, missing_ok=known)
+        client.delete_embed_session(session.examplary_id)
     update_rows(session_rows().filter(pk=session.pk), revoke_pending=False)
     session.revoke_pending = False
 

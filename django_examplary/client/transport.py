@@ -1,8 +1,11 @@
-"""What `requests` does not promise: a deadline over a whole call, and whether anything was sent.
+"""Two things that `requests` lacks: a deadline for a whole call, and whether anything was sent.
 
-`requests` bounds each read of a socket, so an answer that comes a byte at a time never times out;
-and its exceptions cannot tell a reset during the TLS handshake from one after the request. Both are
-only known at the socket, so the connections here are our own.
+`requests` bounds each read of a socket, so a response that comes a byte at a time never times out.
+Its exceptions cannot tell a reset during the TLS handshake from one after the request. Both are
+only known at the socket, so the connections here are subclasses.
+
+The ids in a path are filled in when the request line is encoded. `requests`, urllib3 and whatever
+instruments them only see the template: the id of an embed session opens it.
 
 Imported by the client on its first call, because `requests` is slow to import.
 """
@@ -11,7 +14,8 @@ from __future__ import annotations
 
 import http.client
 import io
-import logging
+import os
+import re
 import socket
 import ssl
 import time
@@ -26,12 +30,17 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-#: More than any documented answer needs, and little enough to hold in memory.
-MAX_BODY_BYTES = 1024 * 1024
+from django_examplary.client.responses import Answer, TransportError
+from django_examplary.exceptions import ExamplaryConfigurationError
+
 CONNECT_TIMEOUT = 3.0
+#: Seconds after which an idle connection is not used again. Devices on the way forget connections,
+#: and a POST into a forgotten one leaves open whether it arrived.
+MAX_IDLE = 15.0
 
 
 @dataclass
@@ -40,7 +49,9 @@ class Exchange:
 
     deadline: float
     timeout: float
-    max_bytes: int = MAX_BODY_BYTES
+    max_bytes: int
+    #: The ids that fill the template of the path.
+    ids: Mapping[str, str] = field(default_factory=dict, repr=False)
     sent: bool = False
 
     def remaining(self) -> float:
@@ -54,32 +65,8 @@ class Exchange:
 _exchange: ContextVar[Exchange] = ContextVar("examplary_exchange")
 
 
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: requests.structures.CaseInsensitiveDict[str]
-    body: bytes = field(repr=False)
-
-
-class TransportError(Exception):
-    """The request failed before a whole answer was there.
-
-    `final`: asking again would come to the same. `answered`: there is an answer, that we do not
-    take. Not chained to its cause: the frames of a transport error hold the Authorization header.
-    """
-
-    def __init__(
-        self, reason: str, *, timeout: bool = False, final: bool = False, answered: bool = False
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.timeout = timeout
-        self.final = final
-        self.answered = answered
-
-
 class _DeadlineReader(io.RawIOBase):
-    """Reads from a socket for as long as the exchange may still take."""
+    """Reads from a socket for as long as the exchange may take."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
         self._raw = raw
@@ -108,10 +95,11 @@ class _Observed(HTTPConnection):
     which is after any TLS handshake."""
 
     response_class = _DeadlineResponse
+    #: When the connection was last put back into the pool (`time.monotonic()`).
+    idle_since = 0.0
 
     def _new_conn(self) -> socket.socket:
-        """Try each address of the host for as long as is left; urllib3 lets each of them take the
-        whole time."""
+        """Try each address of the host within the time left; urllib3 gives each the whole time."""
         name = self._dns_host
         found = socket.getaddrinfo(name, self.port, type=socket.SOCK_STREAM)
         addresses = [str(address[0]) for *_, address in found]
@@ -124,8 +112,20 @@ class _Observed(HTTPConnection):
                 if not addresses:
                     raise
             finally:
-                # It is also what the certificate has to be for.
+                # The certificate is checked for this name.
                 self._dns_host = name
+
+    def _tunnel(self) -> None:
+        try:
+            super()._tunnel()
+        finally:
+            # So far there was a CONNECT to the proxy and nothing to the API.
+            _exchange.get().sent = False
+
+    def _encode_request(self, request: str) -> bytes:
+        for name, value in _exchange.get().ids.items():
+            request = request.replace(f"%7B{name}%7D", value)
+        return request.encode("ascii")
 
     def send(self, data: Any) -> None:
         if self.sock is None:
@@ -138,28 +138,60 @@ class _TLSConnection(_Observed, HTTPSConnection):
     pass
 
 
-class _Pool(HTTPConnectionPool):
+class _FreshPool(HTTPConnectionPool):
+    """Closes a connection that was idle for too long; it opens again for the next request."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)
+        if time.monotonic() - connection.idle_since > MAX_IDLE:  # type: ignore[attr-defined]
+            connection.close()
+        return connection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)
+
+
+class _Pool(_FreshPool):
     ConnectionCls = _Observed
 
 
-class _TLSPool(HTTPSConnectionPool):
+class _TLSPool(_FreshPool, HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 
 class _Adapter(HTTPAdapter):
-    def __init__(self, *, tls: bool, pool_size: int) -> None:
-        self._tls = tls
+    def __init__(self, *, tls: bool, pool_size: int, ca_bundle: str) -> None:
+        # One context for all connections: loading the CA bundle costs more than the handshake.
+        self._context = {"ssl_context": _tls_context(ca_bundle)} if tls else {}
         super().__init__(pool_connections=1, pool_maxsize=pool_size)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        if self._tls:
-            # One context for all connections: loading the CA bundle costs more than the handshake.
-            kwargs["ssl_context"] = ssl.create_default_context(cafile=certifi.where())
+        kwargs |= self._context
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs, **self._context)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+        return manager
+
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Leave verification to the context, which requires certificates and host names."""
+
+
+def _tls_context(ca_bundle: str) -> ssl.SSLContext:
+    try:
+        if os.path.isdir(ca_bundle):
+            return ssl.create_default_context(capath=ca_bundle)
+        return ssl.create_default_context(cafile=ca_bundle or certifi.where())
+    except OSError as error:
+        reason = error.strerror or "it holds no certificate"
+    raise ExamplaryConfigurationError(
+        f"The certificates in {ca_bundle!r} cannot be read: {reason}. Set EXAMPLARY_CA_BUNDLE to a "
+        "PEM file; while it is not set, REQUESTS_CA_BUNDLE and SSL_CERT_FILE count."
+    )
 
 
 class BearerAuth(AuthBase):
@@ -174,23 +206,36 @@ class BearerAuth(AuthBase):
 
 
 class Transport:
-    """A pool of connections to one origin: no cookies, no redirects, nothing from the environment.
+    """A pool of connections to one origin: no cookies, no redirects, nothing of the environment.
 
     An adapter without a `requests.Session`, which would read `.netrc`, keep cookies, and read the
-    whole body of a redirect that it was told not to follow. Safe to share between threads; not
-    across a fork.
+    whole body of a redirect that it does not follow. Threads may share it; processes may not.
+
+    `ca_bundle` is a PEM file or a directory of certificates; empty: those of certifi. `proxy` is
+    the URL of a proxy, or "environment" for that of HTTPS_PROXY and NO_PROXY. Raises
+    ExamplaryConfigurationError for certificates that cannot be read.
     """
 
-    def __init__(self, origin: str, *, user_agent: str, pool_size: int) -> None:
+    def __init__(
+        self,
+        origin: str,
+        *,
+        user_agent: str,
+        pool_size: int,
+        ca_bundle: str = "",
+        proxy: str = "",
+    ) -> None:
         self._origin = origin
+        self._proxies = {"all": proxy} if proxy else {}
+        if proxy == "environment":
+            self._proxies = get_environ_proxies(origin)
         self._headers = {
             "User-Agent": user_agent,
             "Accept": "application/json",
             "Accept-Encoding": "identity",
         }
-        self._adapter = _Adapter(tls=origin.startswith("https:"), pool_size=pool_size)
-        # It logs whole paths at DEBUG, and the ids in ours open sessions.
-        logging.getLogger("urllib3.connectionpool").addFilter(_is_not_ours)
+        tls = origin.startswith("https:")
+        self._adapter = _Adapter(tls=tls, pool_size=pool_size, ca_bundle=ca_bundle)
 
     def send(
         self,
@@ -203,7 +248,7 @@ class Transport:
         params: Mapping[str, str] | None = None,
         data: bytes | None = None,
     ) -> Answer:
-        """Send one request and read its whole answer. Raises TransportError."""
+        """Send one request and read its whole response. Raises TransportError."""
         if not url.startswith(f"{self._origin}/"):
             raise TransportError("the address is of another origin")
         with _during(exchange):
@@ -213,7 +258,9 @@ class Transport:
                     method, url, {**self._headers, **headers}, auth=auth, params=params, data=data
                 ).prepare()
                 timeout = (min(CONNECT_TIMEOUT, exchange.remaining()), exchange.timeout)
-                with self._adapter.send(request, stream=True, timeout=timeout) as response:
+                with self._adapter.send(
+                    request, stream=True, timeout=timeout, proxies=self._proxies
+                ) as response:
                     return _read(response, exchange.max_bytes)
             except TransportError as error:
                 failure = error
@@ -223,10 +270,6 @@ class Transport:
 
     def close(self) -> None:
         self._adapter.close()
-
-
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    return _exchange.get(None) is None
 
 
 @contextmanager
@@ -240,12 +283,14 @@ def _during(exchange: Exchange) -> Iterator[None]:
 
 def _read(response: requests.Response, max_bytes: int) -> Answer:
     if response.status_code < 200:
-        # An interim answer taken for the final one: the real one would be read by the next call.
+        # urllib3 took an interim response for the final one, which the next call would then read.
         response.raw.close()
         raise TransportError(f"an interim answer ({response.status_code}) came as the final one")
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         response.raw.close()
-        raise TransportError("it is compressed, which was not asked for", final=True, answered=True)
+        raise TransportError(
+            "it is compressed although the request forbids it", final=True, answered=True
+        )
     body = response.raw.read(max_bytes + 1, decode_content=False)
     if len(body) > max_bytes:
         response.raw.close()
@@ -258,10 +303,22 @@ def _read(response: requests.Response, max_bytes: int) -> Answer:
 
 
 def _describe(error: Exception) -> TransportError:
-    """Say what happened without quoting the error, whose text can hold the URL and the key."""
+    """Name the failure without quoting the error, whose text can hold the URL and the key."""
     causes = list(_causes(error))
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        return TransportError("the server's certificate is not valid", final=True)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return TransportError(
+                f"the server's certificate is not valid ({cause.verify_message}). If your network "
+                "inspects TLS, set EXAMPLARY_CA_BUNDLE to the certificates of its authority",
+                final=True,
+            )
+    if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in causes):
+        # http.client has no class of its own for this.
+        refused = re.search(r"Tunnel connection failed: (\d{3})", " ".join(map(str, causes)))
+        status = f" with status {refused[1]}" if refused else ""
+        return TransportError(
+            f"the proxy of EXAMPLARY_PROXY did not connect{status}", final=refused is not None
+        )
     for kinds, reason in _REASONS:
         if any(isinstance(cause, kinds) for cause in causes):
             return TransportError(reason, timeout=TimeoutError in kinds)
@@ -269,14 +326,15 @@ def _describe(error: Exception) -> TransportError:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """requests wraps urllib3's errors, which wrap the socket's, as their args or their reason."""
+    """Yield an error and its causes: requests wraps urllib3's errors, which wrap the socket's."""
     yield error
-    for inner in (*error.args, getattr(error, "reason", None)):
-        if isinstance(inner, BaseException):
-            yield from _causes(inner)
+    inner = (*error.args, getattr(error, "reason", None), getattr(error, "original_error", None))
+    for cause in inner:
+        if isinstance(cause, BaseException):
+            yield from _causes(cause)
 
 
-# All that is known to be raised for a bad connection or a bad answer.
+# Every exception known to be raised for a bad connection or a bad response.
 _FAILURES = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,

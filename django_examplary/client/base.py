@@ -1,0 +1,333 @@
+"""How a call is sent: its connections, deadline, attempts and errors. Reads no settings."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json as jsonlib
+import logging
+import math
+import re
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from urllib.parse import quote
+
+from django.views.decorators.debug import sensitive_variables
+
+from django_examplary.client.connections import Connections, checked_key, checked_proxy
+from django_examplary.client.responses import (
+    Readable,
+    TransportError,
+    api_error,
+    connection_error,
+    created_id,
+    read_json,
+    read_list,
+    read_object,
+)
+from django_examplary.client.retries import (
+    Call,
+    Repeat,
+    retry_after,
+    seconds_until,
+)
+from django_examplary.data import storable
+from django_examplary.exceptions import (
+    ExamplaryAPIError,
+    ExamplaryConfigurationError,
+    ExamplaryError,
+    ExamplaryNotFoundError,
+    ExamplaryRateLimitError,
+    ExamplaryResponseError,
+    ExamplaryTimeoutError,
+    ExamplaryValidationError,
+)
+from django_examplary.origins import PRODUCTION_URL, checked_url, origin_of
+
+if TYPE_CHECKING:
+    pass
+
+T = TypeVar("T", bound=Readable)
+
+logger = logging.getLogger("django_examplary")
+
+# A 404 with no more than this, or with a web page, is about the path.
+_NOTHING_THERE = re.compile(r"(404:? ?)?((page |route )?not found|cannot \w+ /|<|$)", re.IGNORECASE)
+
+
+class BaseClient:
+    """The part of `ExamplaryClient` that knows no operation."""
+
+    @sensitive_variables("api_key", "proxy")
+    def __init__(
+        self,
+        api_key: str,
+        *,
+        base_url: str = PRODUCTION_URL,
+        timeout: float = 10.0,
+        deadline: float = 15.0,
+        max_retries: int = 2,
+        pool_size: int = 10,
+        max_answer_bytes: int = 1024 * 1024,
+        ca_bundle: str = "",
+        proxy: str = "",
+    ) -> None:
+        self.base_url = checked_url(base_url)
+        self.timeout = timeout
+        self.deadline = deadline
+        self.max_retries = max_retries
+        self.pool_size = pool_size
+        self.max_answer_bytes = max_answer_bytes
+        self._ends_at = math.inf
+        self._connections = Connections(
+            checked_key(api_key),
+            origin_of(self.base_url),
+            proxy=checked_proxy(proxy),
+            pool_size=pool_size,
+            ca_bundle=ca_bundle,
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.base_url}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections and forget past failures. The next call opens new connections."""
+        self._connections.close()
+
+    def within(self, seconds: float) -> Self:
+        """Return a client whose calls all end within so many seconds from now.
+
+        It shares connections, cool-down and configuration with this one. Of two bounds the earlier
+        one counts. Raises ExamplaryTimeoutError from a call for which no time is left.
+        """
+        bound = copy.copy(self)
+        bound._ends_at = min(self._ends_at, time.monotonic() + seconds)
+        return bound
+
+    @property
+    def time_left(self) -> float:
+        """The seconds until the bound of `within`; `math.inf` without one."""
+        return max(0.0, self._ends_at - time.monotonic())
+
+    @sensitive_variables()
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        ids: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        json: Any = None,
+        repeat: Repeat | None = None,
+        idempotency_key: str = "",
+    ) -> Any:
+        """Call any operation and return the parsed JSON, or None for an empty response.
+
+        `path` is a template such as `/exams/{id}`, filled from `ids`: logs and errors show the
+        template alone. `repeat` is whether the call may be sent again although the API may have
+        acted on it: by default `"always"` for GET and DELETE and `"never"` for the rest. A repeated
+        call has the same `X-Request-Id`, and the same `Idempotency-Key` if one is given.
+        """
+        call = self._prepare(
+            method,
+            path,
+            ids=ids,
+            params=params,
+            json=json,
+            repeat=repeat,
+            idempotency_key=idempotency_key,
+        )
+        # Error reports show the variables of a frame.
+        del ids, params, json
+        call.read = storable
+        return self._run(call)
+
+    @sensitive_variables()
+    def _prepare(
+        self,
+        method: str,
+        path: str,
+        *,
+        ids: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        json: Any = None,
+        repeat: Repeat | None = None,
+        idempotency_key: str = "",
+        creates: str = "",
+    ) -> Call:
+        """Check the request and return its call. Raises ExamplaryValidationError."""
+        if not path.startswith("/"):
+            raise ExamplaryValidationError("path", "must begin with a slash")
+        for name, value in (ids or {}).items():
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,512}", value):
+                raise ExamplaryValidationError(
+                    name, "must be an Examplary id: letters, digits, _ and - only"
+                )
+        if not re.fullmatch(r"[!-~]{0,255}", idempotency_key):
+            raise ExamplaryValidationError(
+                "idempotency_key", "must be at most 255 visible ASCII characters"
+            )
+        call = Call(
+            method=method,
+            path=path,
+            ids=ids or {},
+            params=params,
+            data=_dump(json),
+            repeat=repeat or ("always" if method in ("GET", "DELETE") else "never"),
+            deadline=min(self._ends_at, time.monotonic() + self.deadline),
+            max_attempts=self.max_retries + 1,
+            max_bytes=self.max_answer_bytes,
+            creates=creates,
+            identity=_digest(method, path, ids, params, json),
+        )
+        headers = {
+            "X-Request-Id": call.id,
+            "Content-Type": "application/json" if call.data is not None else "",
+            "Idempotency-Key": idempotency_key,
+        }
+        call.headers |= {name: value for name, value in headers.items() if value}
+        return call
+
+    @sensitive_variables()
+    def _one(self, cls: type[T], call: Call) -> T:
+        """Run a call that returns one object."""
+        call.read = lambda answer: read_object(cls, answer, call.operation)
+        return cast("T", self._run(call))
+
+    @sensitive_variables()
+    def _many(self, cls: type[T], call: Call) -> list[T]:
+        """Run a call that returns a list."""
+        call.read = lambda answer: read_list(cls, answer, call.operation)
+        return cast("list[T]", self._run(call))
+
+    @sensitive_variables()
+    def _run(self, call: Call) -> Any:
+        """Send the call, again if it may be, and return its result."""
+        cooldown = self._connections.cooldown
+        cooldown.check(call)
+        while True:
+            outcome = self._attempt(call)
+            if not isinstance(outcome, ExamplaryError):
+                break
+            pause = call.pause_after(outcome)
+            if isinstance(outcome, ExamplaryRateLimitError):
+                cooldown.count(call, outcome)
+            if pause is None:
+                break
+            time.sleep(pause)
+            # Another call may have received a longer pause meanwhile.
+            while 0 < (pause := cooldown.pause(call)) < call.deadline - time.monotonic():
+                time.sleep(pause)
+        # A call that had much less time than a response may take proves nothing about the API.
+        hurried = self._ends_at - call.started < min(self.timeout, self.deadline) / 2
+        if not (hurried and isinstance(outcome, ExamplaryTimeoutError)):
+            cooldown.count(call, outcome)
+        if isinstance(outcome, ExamplaryError | ExamplaryConfigurationError):
+            # A missing object is a normal answer, often to a question.
+            absent = isinstance(outcome, ExamplaryNotFoundError)
+            call.finish(
+                logging.INFO if absent else logging.WARNING,
+                type(outcome).__name__,
+                getattr(outcome, "message", "") or str(outcome),
+            )
+            # Raised here and not where it was found, so that it is not chained to an exception
+            # whose frames hold the key.
+            raise outcome
+        call.finish(logging.INFO, "ok")
+        return outcome
+
+    @sensitive_variables()
+    def _attempt(self, call: Call) -> Any:
+        """Send the request once. Return the result or the error."""
+        from django_examplary.client.transport import BearerAuth, Exchange  # noqa: PLC0415  # slow
+
+        transport = self._connections.transport()
+        exchange = Exchange(call.deadline, self.timeout, call.max_bytes, call.ids)
+        auth = BearerAuth(self._connections.api_key.value) if call.authorized else None
+        call.attempts += 1
+        call.retry_after = None
+        try:
+            answer = transport.send(
+                exchange,
+                call.method,
+                self.base_url + quote(call.path, safe="/"),
+                headers=call.headers,
+                auth=auth,
+                params=call.params,
+                data=call.data,
+            )
+        except TransportError as error:
+            failure = connection_error(call.operation, error, sent=exchange.sent)
+            call.final = error.final
+            return failure
+        call.status = answer.status
+        call.clock_difference = seconds_until(answer.headers.get("Date"))
+        if not 200 <= answer.status < 300:
+            call.retry_after = retry_after(
+                answer.headers.get("Retry-After"), answer.headers.get("Date")
+            )
+            refusal = api_error(call.operation, answer, api_key=self._connections.api_key.value)
+            if answer.status in (429, 503):
+                refusal.retry_after = call.retry_after
+            return self._wrong_url(call, refusal) or refusal
+        if call.method == "DELETE":
+            return None  # Its response is not documented, except that any 2xx is a success.
+        parsed = read_json(call.operation, answer)
+        if not isinstance(parsed, ExamplaryError):
+            parsed = call.read(parsed)
+            # The API has answered, and would answer the same again.
+            call.final = True
+        if isinstance(parsed, ExamplaryResponseError) and call.creates:
+            parsed.examplary_id = created_id(answer, call.creates)
+        return parsed
+
+    def _wrong_url(
+        self, call: Call, error: ExamplaryAPIError
+    ) -> ExamplaryConfigurationError | None:
+        """Return an error if the base URL is wrong: every API has these operations."""
+        # A 404 to this one may also be about the exam, the space or the actor.
+        vague = call.path == "/embed-sessions" and _NOTHING_THERE.match(error.message)
+        if error.status_code not in (301, 308, 404, 405) or not (
+            vague or call.path in ("/users", "/me")
+        ):
+            return None
+        return ExamplaryConfigurationError(
+            f"{error} EXAMPLARY_API_URL is {self.base_url!r}, which is not the address of the API. "
+            f"Set it to {PRODUCTION_URL!r} or to that of your own installation."
+        )
+
+    def _foreign(self, operation: str) -> ExamplaryResponseError:
+        """Return the error for a response with another object's data, to raise it.
+
+        Responses have been mixed up, so all connections are closed. Accepted, it would show a user
+        another user's session.
+        """
+        self.close()
+        logger.error("operation=%r outcome=foreign-answer", operation)
+        return ExamplaryResponseError(f"{operation} was answered with another object's data.")
+
+
+@sensitive_variables()
+def _digest(method: str, path: str, ids: Any, params: Any, json: Any) -> bytes:
+    """Return a value that is the same for the same request, sent by another launch."""
+    if isinstance(json, Mapping):
+        # Refers to one attempt of a launch.
+        json = {name: value for name, value in json.items() if name != "returnUrl"}
+    request = jsonlib.dumps([method, path, ids, params, json], sort_keys=True, default=str)
+    return hashlib.sha256(request.encode()).digest()
+
+
+def _dump(value: Any) -> bytes | None:
+    if value is None:
+        return None
+    try:
+        return jsonlib.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise ExamplaryValidationError("json", f"cannot be sent: {error}") from None

@@ -1,0 +1,377 @@
+"""The Examplary REST API, one method per documented operation."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from django.views.decorators.debug import sensitive_variables
+
+from django_examplary.client.base import BaseClient
+from django_examplary.client.responses import TransportError, api_error, connection_error
+from django_examplary.data import (
+    ContentRole,
+    EmbedSession,
+    Exam,
+    Permission,
+    PracticeSpace,
+    SourceMaterial,
+    User,
+    WorkspaceRole,
+    to_camel,
+)
+from django_examplary.exceptions import (
+    ExamplaryError,
+    ExamplaryNotFoundError,
+    ExamplaryResponseError,
+    ExamplaryTimeoutError,
+    ExamplaryValidationError,
+)
+from django_examplary.origins import is_https_or_loopback, is_loopback, origin_of
+
+# The OpenAPI document of a large API has several MiB.
+_OPENAPI_BYTES = 32 * 1024 * 1024
+
+
+class ExamplaryClient(BaseClient):
+    """A client of one workspace of Examplary.
+
+    `timeout` bounds the wait for the next byte and `deadline` a whole call, retries and pauses
+    included, both in seconds. Name resolution belongs to the operating system and is not bounded.
+    `max_answer_bytes` is the largest response that is read. `ca_bundle` is a PEM file or a
+    directory of certificates to trust instead of those of certifi. `proxy` is the URL of a proxy,
+    or `"environment"` for that of HTTPS_PROXY and NO_PROXY; by default there is none.
+
+    Raises ExamplaryConfigurationError if an argument cannot be right. Every method raises
+    ExamplaryError: ExamplaryConnectionError without a usable response, ExamplaryAPIError if the API
+    refuses, ExamplaryResponseError if its response cannot be read. An ExamplaryConfigurationError
+    is raised if the response shows that the base URL is wrong.
+
+    Threads may share a client. After a fork it opens new connections.
+    """
+
+    # Users
+
+    @sensitive_variables()
+    def create_user(
+        self,
+        *,
+        email: str,
+        name: str = "",
+        role: WorkspaceRole = "teacher",
+        idempotency_key: str = "",
+    ) -> User:
+        """Create a user in the workspace: `POST /users`.
+
+        Repeated only if nothing was sent, or if the API requests to come back later (425, 429,
+        503 with Retry-After): its behaviour for a known address is not documented.
+        `retries.is_uncertain(error)` returns whether a failed call may have created the user.
+        """
+        body = {"email": email, "role": role, **({"name": name} if name else {})}
+        call = self._prepare(
+            "POST", "/users", json=body, idempotency_key=idempotency_key, creates="user_"
+        )
+        user = self._one(User, call)
+        # A masked address cannot be compared.
+        masked = "*" in user.email or "@" not in user.email
+        if not masked and user.email.lower() != email.lower():
+            raise self._foreign(call.operation)
+        return user
+
+    def get_me(self) -> User:
+        """Read the user who owns the API key: `GET /me`."""
+        return self._one(User, self._prepare("GET", "/me"))
+
+    def update_me(self, *, name: str) -> User:
+        """Rename the user who owns the API key: `PATCH /me`."""
+        call = self._prepare("PATCH", "/me", json={"name": name}, repeat="always")
+        return self._one(User, call)
+
+    # Embed sessions
+
+    @sensitive_variables()
+    def create_embed_session(
+        self,
+        *,
+        flow: str,
+        actor: str,
+        presets: Mapping[str, Any] | None = None,
+        theme: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        return_url: str = "",
+        allowed_origin: str = "",
+        idempotency_key: str = "",
+    ) -> EmbedSession:
+        """Open a session: `POST /embed-sessions`. `presets` and `theme` have the API's names.
+
+        Sent a second time even if the first request may have taken effect: the cost is a session
+        that is never used and expires by itself.
+        """
+        if not actor.startswith("user_"):
+            raise ExamplaryValidationError("actor", "must be an id that starts with 'user_'")
+        optional = {
+            "presets": presets,
+            "theme": theme,
+            "metadata": metadata,
+            "returnUrl": return_url,
+            "allowedOrigin": allowed_origin,
+        }
+        call = self._prepare(
+            "POST",
+            "/embed-sessions",
+            json={"flow": flow, "actor": actor, **{k: v for k, v in optional.items() if v}},
+            repeat="once",
+            idempotency_key=idempotency_key,
+        )
+        session = self._one(EmbedSession, call)
+        same_actor = not session.actor.startswith("user_") or session.actor == actor
+        if not same_actor or session.flow not in ("", flow):
+            raise self._foreign(call.operation)
+        if not session.embed_url:
+            raise ExamplaryResponseError(
+                f"The response to {call.operation} has no embedUrl, only "
+                f"{', '.join(sorted(session.raw))}."
+            )
+        return session
+
+    @sensitive_variables()
+    def get_embed_session(self, session_id: str) -> EmbedSession:
+        """Read status and outputs: `GET /embed-sessions/{id}`."""
+        call = self._prepare("GET", "/embed-sessions/{id}", ids={"id": session_id})
+        # Error reports show the variables of a frame.
+        del session_id
+        session = self._one(EmbedSession, call)
+        if session.id != call.ids["id"]:
+            raise self._foreign(call.operation)
+        return session
+
+    @sensitive_variables()
+    def delete_embed_session(self, session_id: str) -> None:
+        """Make a session's URL stop working: `DELETE /embed-sessions/{id}`.
+
+        A session that is already gone is not an error.
+        """
+        call = self._prepare("DELETE", "/embed-sessions/{id}", ids={"id": session_id})
+        del session_id
+        with contextlib.suppress(ExamplaryNotFoundError):
+            self._run(call)
+
+    # Exams
+
+    def create_exam(
+        self,
+        name: str,
+        *,
+        questions: Sequence[Mapping[str, Any]] = (),
+        permissions: Mapping[str, ContentRole] | None = None,
+        **fields: Any,
+    ) -> Exam:
+        """Create an exam: `POST /exams`. At most 200 a minute.
+
+        `permissions` maps actors to their roles. `fields` are the other fields of the operation in
+        snake_case (`subject`, `student_level`, `intended_duration`, `metadata`, ...).
+        """
+        body = {"name": name, **_sent(fields, permissions)}
+        if questions:
+            body["questions"] = list(questions)
+        return self._one(Exam, self._prepare("POST", "/exams", json=body, creates="exam_"))
+
+    def get_exam(self, exam_id: str) -> Exam:
+        """Read an exam: `GET /exams/{id}`. Its format is not documented, see `Exam.raw`."""
+        exam = self._one(Exam, self._prepare("GET", "/exams/{id}", ids={"id": exam_id}))
+        if exam.id != exam_id:
+            raise self._foreign("GET /exams/{id}")
+        return exam
+
+    def delete_exam(self, exam_id: str) -> None:
+        """Delete an exam: `DELETE /exams/{id}`. An exam that is already gone is not an error."""
+        with contextlib.suppress(ExamplaryNotFoundError):
+            self.request("DELETE", "/exams/{id}", ids={"id": exam_id})
+
+    def export_exam_qti3(self, exam_id: str) -> str:
+        """Export an exam as a QTI 3 package: `POST /exams/{id}/export/qti3-zip`.
+
+        Returns the URL of the package. Its lifetime is not documented: fetch the package at once
+        with `download_exam_qti3`, and do not store the URL.
+        """
+        path = "/exams/{id}/export/qti3-zip"
+        # Repeated freely: an export creates nothing that a user could see twice.
+        answer = self.request("POST", path, ids={"id": exam_id}, repeat="always")
+        url = answer.get("url") if isinstance(answer, dict) else None
+        if not isinstance(url, str):
+            raise ExamplaryResponseError(f"POST {path} was answered without a URL.")
+        return url
+
+    @sensitive_variables()
+    def download_exam_qti3(self, exam_id: str, *, max_bytes: int = 50 * 1024 * 1024) -> bytes:
+        """Export an exam and fetch the ZIP package, without the API key.
+
+        Only over https; http is accepted from localhost if the API is on localhost.
+        """
+        from django_examplary.client.transport import Exchange  # noqa: PLC0415  # slow
+
+        url = self.export_exam_qti3(exam_id)
+        if not is_https_or_loopback(url, http_loopback=is_loopback(self.base_url)):
+            raise ExamplaryResponseError("The export is not at an https URL.")
+        origin, parts = origin_of(url), urlsplit(url)
+        # The URL may need no other permission, so it is filled in like a session's id.
+        target = quote(
+            f"{parts.path}?{parts.query}".lstrip("/").rstrip("?"), safe="%/:=&?~+!$,;'@()*"
+        )
+        deadline = time.monotonic() + min(self.deadline, self.time_left)
+        exchange = Exchange(deadline, self.timeout, max_bytes, {"export": target})
+        del url, parts, target
+        failure: ExamplaryError | None = None
+        transport = self._connections.open_transport(origin)
+        try:
+            answer = transport.send(
+                exchange, "GET", f"{origin}/%7Bexport%7D", headers={"Accept": "*/*"}
+            )
+        except TransportError as error:
+            failure = connection_error("GET the QTI 3 export", error, sent=exchange.sent)
+        finally:
+            transport.close()
+        if failure is not None:
+            raise failure
+        if answer.status != 200:
+            raise api_error("GET the QTI 3 export", answer, api_key=self._connections.api_key.value)
+        return answer.body
+
+    # Permissions
+
+    def list_permissions(self, resource: str) -> list[Permission]:
+        """Read the permissions on an exam or a space: `GET /permissions/{resource}`."""
+        call = self._prepare("GET", "/permissions/{resource}", ids={"resource": resource})
+        return self._many(Permission, call)
+
+    def get_permission(self, resource: str, actor: str) -> Permission | None:
+        """Read one actor's role: `GET /permissions/{resource}/{actor}`. None: no permission."""
+        path = "/permissions/{resource}/{actor}"
+        call = self._prepare("GET", path, ids={"resource": resource, "actor": actor})
+        try:
+            return self._one(Permission, call)
+        except ExamplaryNotFoundError:
+            return None
+
+    def create_permission(self, resource: str, *, actor: str, role: ContentRole) -> Permission:
+        """Set an actor's role on an exam or a space: `POST /permissions/{resource}`.
+
+        Of the two forms of the operation this is the one by id. The form by e-mail creates users
+        whose workspace role is not documented.
+        """
+        call = self._prepare(
+            "POST",
+            "/permissions/{resource}",
+            ids={"resource": resource},
+            json={"actor": actor, "role": role},
+            # Idempotent, so safe to retry.
+            repeat="always",
+        )
+        return self._one(Permission, call)
+
+    # Practice spaces
+
+    def create_practice_space(
+        self, *, permissions: Mapping[str, ContentRole] | None = None, **fields: Any
+    ) -> PracticeSpace:
+        """Create a practice space: `POST /practice-spaces`.
+
+        Its fields are only known from the start of an example: `name`, `student_notes`,
+        `source_material_ids`, `mastery_topics`. That it accepts `permissions` is inferred.
+        """
+        body = _sent(fields, permissions)
+        call = self._prepare("POST", "/practice-spaces", json=body, creates="space_")
+        return self._one(PracticeSpace, call)
+
+    # Source materials
+
+    def create_source_material(self, url: str, **fields: Any) -> SourceMaterial:
+        """Add a material and start processing it: `POST /source-materials`. 10 a minute.
+
+        `fields` in snake_case: `type`, `name`, `size`, `content_type`, `expires`, `external_id`.
+        To add a material only once, look for its `external_id` with `list_source_materials` first.
+        """
+        call = self._prepare("POST", "/source-materials", json={"url": url, **_sent(fields)})
+        return self._one(SourceMaterial, call)
+
+    def list_source_materials(self, *, external_id: str = "") -> list[SourceMaterial]:
+        """Read the materials of the organisation, or those with your own `external_id`."""
+        params = {"externalId": external_id} if external_id else None
+        return self._many(SourceMaterial, self._prepare("GET", "/source-materials", params=params))
+
+    def get_source_material(self, material_id: str) -> SourceMaterial:
+        """Read a material: `GET /source-materials/{id}`."""
+        call = self._prepare("GET", "/source-materials/{id}", ids={"id": material_id})
+        return self._one(SourceMaterial, call)
+
+    def wait_for_source_material(
+        self, material_id: str, *, timeout: float = 300.0, interval: float = 5.0
+    ) -> SourceMaterial:
+        """Read a material until its processing has ended, with or without success.
+
+        Waits `interval` seconds at first, then longer each time, up to a minute. Raises
+        ExamplaryTimeoutError after `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while not (material := self.get_source_material(material_id)).is_processed:
+            if time.monotonic() + interval > deadline:
+                raise ExamplaryTimeoutError(
+                    f"The material is still {material.processing_status or 'unprocessed'}."
+                )
+            time.sleep(interval)
+            interval = min(interval * 1.5, 60.0)
+        return material
+
+    def slice_source_material(
+        self, material_id: str, *, start_page: int, end_page: int, name: str = ""
+    ) -> SourceMaterial:
+        """Create a material from a range of pages, counted from 1, both ends included."""
+        if not 1 <= start_page <= end_page:
+            raise ExamplaryValidationError(
+                "start_page", "must be at least 1, and not come after end_page"
+            )
+        body = {"startPage": start_page, "endPage": end_page, **({"name": name} if name else {})}
+        call = self._prepare(
+            "POST", "/source-materials/{id}/slice", ids={"id": material_id}, json=body
+        )
+        return self._one(SourceMaterial, call)
+
+    # Reference data, whose shape is not documented
+
+    def list_student_levels(self) -> Any:
+        """Read the possible values of the preset `student_level`: `GET /student-levels`."""
+        return self.request("GET", "/student-levels")
+
+    def list_taxonomies(self) -> Any:
+        """Read the possible values of the preset `taxonomy_id`: `GET /taxonomies`."""
+        return self.request("GET", "/taxonomies")
+
+    def list_question_types(self) -> Any:
+        """Read the question types available to the key: `GET /question-types`."""
+        return self.request("GET", "/question-types")
+
+    def list_public_question_types(self) -> Any:
+        """Read the question types available to every workspace: `GET /question-types/public`."""
+        return self.request("GET", "/question-types/public")
+
+    def get_openapi(self) -> Any:
+        """Read the API's description of itself: `GET /openapi`. Sent without the API key."""
+        call = self._prepare("GET", "/openapi")
+        call.authorized = False
+        call.max_bytes = _OPENAPI_BYTES
+        return self._run(call)
+
+
+def _sent(
+    fields: Mapping[str, Any], permissions: Mapping[str, ContentRole] | None = None
+) -> dict[str, Any]:
+    """Return the fields of a request by their names in the API."""
+    body = {to_camel(name): value for name, value in fields.items()}
+    if permissions:
+        body["permissions"] = [
+            {"actor": actor, "role": role} for actor, role in permissions.items()
+        ]
+    return body

@@ -1,0 +1,309 @@
+"""The meaning of a response: a value, or one of this package's exceptions.
+
+Errors are returned, not raised. Raised here, they would be chained to an exception whose frames
+hold the API key, and error reports show frames.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+from urllib.parse import unquote
+
+from django.views.decorators.debug import sensitive_variables
+
+from django_examplary.data import storable
+from django_examplary.exceptions import (
+    ExamplaryActorIsOwnerError,
+    ExamplaryActorNotFoundError,
+    ExamplaryAPIError,
+    ExamplaryAuthenticationError,
+    ExamplaryConflictError,
+    ExamplaryConnectionError,
+    ExamplaryError,
+    ExamplaryInvalidRequestError,
+    ExamplaryNotFoundError,
+    ExamplaryPermissionError,
+    ExamplaryRateLimitError,
+    ExamplaryResponseError,
+    ExamplaryServerError,
+    ExamplaryTimeoutError,
+)
+
+T = TypeVar("T", bound="Readable")
+
+logger = logging.getLogger("django_examplary")
+
+# The two documented refusals of an actor (contract, section 7), in lower case.
+_ACTOR_MESSAGES: tuple[tuple[str, type[ExamplaryInvalidRequestError]], ...] = (
+    ("actor id cannot be the same as the requesting user", ExamplaryActorIsOwnerError),
+    ("actor with the given id does not exist as a user", ExamplaryActorNotFoundError),
+)
+_ERRORS: Mapping[int, type[ExamplaryAPIError]] = {
+    400: ExamplaryInvalidRequestError,
+    401: ExamplaryAuthenticationError,
+    402: ExamplaryPermissionError,
+    403: ExamplaryPermissionError,
+    404: ExamplaryNotFoundError,
+    405: ExamplaryPermissionError,
+    409: ExamplaryConflictError,
+    410: ExamplaryNotFoundError,
+    415: ExamplaryPermissionError,
+    422: ExamplaryInvalidRequestError,
+    429: ExamplaryRateLimitError,
+    451: ExamplaryPermissionError,
+}
+# No shape of an error is documented (contract, section 13). These are the usual fields with texts,
+# and those that name the field of the request that a text is about.
+_TEXTS = (
+    *("message", "error", "errors", "issues", "error_description", "detail", "details"),
+    *("description", "reason", "title"),
+)
+_FIELDS = ("field", "path", "param", "loc")
+# The usual fields that say that a list goes on.
+_NEXT = re.compile(r"next|next_?(cursor|page|token|url|key)|cursor|has_?(more|next)", re.IGNORECASE)
+_REQUEST_IDS = (
+    *("X-Request-Id", "Request-Id", "X-Correlation-Id", "X-Amzn-RequestId", "X-Amz-Request-Id"),
+    *("Apigw-Requestid", "X-Amz-Apigw-Id", "X-Amz-Cf-Id", "CF-Ray"),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response that was read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+class TransportError(Exception):
+    """The request failed before a whole response was received.
+
+    `final`: sending it again would fail in the same way. `answered`: a response was received and
+    refused. Not chained to its cause: the frames of that hold the Authorization header.
+    """
+
+    def __init__(
+        self, reason: str, *, timeout: bool = False, final: bool = False, answered: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.timeout = timeout
+        self.final = final
+        self.answered = answered
+
+
+def connection_error(operation: str, error: TransportError, *, sent: bool) -> ExamplaryError:
+    if error.answered:
+        return ExamplaryResponseError(f"The response to {operation} is refused: {error.reason}.")
+    cls = ExamplaryTimeoutError if error.timeout else ExamplaryConnectionError
+    return cls(f"{operation} got no usable answer: {error.reason}.", sent=sent)
+
+
+@sensitive_variables()
+def api_error(operation: str, answer: Answer, *, api_key: str) -> ExamplaryAPIError:
+    """Return the error for a response that is not a 2xx."""
+    text = answer.body.decode("utf-8-sig", "replace")
+    try:
+        data = _redacted(json.loads(text), api_key)
+    except (ValueError, RecursionError):
+        data, body = None, _redacted(text, api_key)
+    else:
+        body = json.dumps(data, ensure_ascii=False)
+    found = list(dict.fromkeys(_texts(data, top=True))) if isinstance(data, dict | list) else []
+    cls = _ERRORS.get(
+        answer.status, ExamplaryServerError if answer.status >= 500 else ExamplaryAPIError
+    )
+    if answer.status in (400, 403, 404, 422):
+        haystack = " ".join([*found, body]).lower()
+        cls = next((error for words, error in _ACTOR_MESSAGES if words in haystack), cls)
+    request_id = next((answer.headers[name] for name in _REQUEST_IDS if name in answer.headers), "")
+    return cls(
+        operation,
+        status_code=answer.status,
+        message=cleaned("; ".join(found) or body, 300),
+        body=cleaned(body, 2000),
+        request_id=cleaned(_redacted(request_id, api_key), 64),
+    )
+
+
+@sensitive_variables()
+def _redacted(value: Any, api_key: str, levels: int = 30) -> Any:
+    """Return a copy without the key, which a refusal may quote in some escaped form."""
+    if isinstance(value, str):
+        value = value.replace(api_key, "<hidden>")
+        unescaped = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), value)
+        forms = (unescaped, unescaped.replace("\\", ""), unquote(value), html.unescape(value))
+        return "<hidden>" if any(api_key in form for form in forms) else value
+    if not levels and isinstance(value, dict | list):
+        return "…"
+    if isinstance(value, list):
+        return [_redacted(item, api_key, levels - 1) for item in value]
+    if isinstance(value, dict):
+        return {
+            _redacted(key, api_key): _redacted(item, api_key, levels - 1)
+            for key, item in value.items()
+        }
+    return value
+
+
+def _texts(data: Any, label: str = "", *, top: bool = False) -> Iterator[str]:
+    """Yield the texts of an error, with the field of the request that each is about."""
+    if isinstance(data, str) and data.strip():
+        yield f"{label}: {data.strip()}" if label else data.strip()
+    elif isinstance(data, list):
+        for item in data:
+            yield from _texts(item, label)
+    elif isinstance(data, dict):
+        path = next((data[name] for name in _FIELDS if data.get(name)), label)
+        path = ".".join(map(str, path)) if isinstance(path, list) else str(path)
+        texts = [data[name] for name in _TEXTS if data.get(name)]
+        for item in texts:
+            yield from _texts(item, path)
+        if not texts and not top:
+            # From the fields of the request to what is wrong with them.
+            for name, item in data.items():
+                yield from _texts(item, name)
+
+
+def cleaned(text: str, length: int) -> str:
+    """Shorten a text of the server; remove control characters, addresses and session ids."""
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+", " ", text[: length * 4])
+    # In JSON that cannot be parsed a slash may be escaped.
+    text = re.sub(r"https?:(\\?/){2}[^\s\"']+|embed_session_[\w-]+", "<hidden>", text)
+    text = re.sub(r"[^\s@<>\"']+@[^\s@<>\"']+", "<e-mail>", text).strip()
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+@sensitive_variables()
+def read_json(operation: str, answer: Answer) -> Any:
+    """Return the JSON of a 2xx, whatever its media type; None for an empty body; or the error."""
+    if not answer.body.strip():
+        return None
+    if 'rel="next"' in answer.headers.get("Link", ""):
+        logger.warning("operation=%r outcome=incomplete-list fields=Link", operation)
+    try:
+        return json.loads(answer.body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        pass
+    kind = cleaned(answer.headers.get("Content-Type", ""), 60) or "no Content-Type"
+    if answer.body.lstrip()[:1] == b"<":
+        return ExamplaryResponseError(
+            f"The response to {operation} is not JSON but a web page ({kind}). Check whether "
+            "EXAMPLARY_API_URL is the address of the API."
+        )
+    return ExamplaryResponseError(
+        f"The response to {operation} is not valid JSON ({kind}, {len(answer.body)} bytes)."
+    )
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+class Readable(Protocol):
+    key: ClassVar[str]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self: ...
+
+
+@sensitive_variables()
+def read_object(cls: type[T], answer: Any, operation: str) -> T | ExamplaryResponseError:
+    """Return one object, taken out of an envelope if there is one, or the error."""
+    data = _opened(answer, cls.key)
+    if not isinstance(data, dict):
+        return ExamplaryResponseError(
+            f"The response to {operation} is not an object but {_described(answer)}."
+        )
+    try:
+        # One level more than its fields, which are stored, may have.
+        return cls.from_json(storable(data, levels=31))
+    except ValueError as error:
+        return ExamplaryResponseError(
+            f"The response to {operation} is not usable: {error}. It is {_described(answer)}."
+        )
+
+
+@sensitive_variables()
+def read_list(cls: type[T], answer: Any, operation: str) -> list[T] | ExamplaryResponseError:
+    """Return the objects of a list, taken out of an envelope if there is one, or the error.
+
+    A list that goes on elsewhere is logged: how to request the rest is not documented.
+    """
+    items = _opened_list(answer, operation)
+    if not isinstance(items, list):
+        return ExamplaryResponseError(
+            f"The response to {operation} is not a list but {_described(answer)}."
+        )
+    objects = []
+    for item in items:
+        read = read_object(cls, item, operation)
+        if isinstance(read, ExamplaryResponseError):
+            return read
+        objects.append(read)
+    return objects
+
+
+def _opened(answer: Any, key: str) -> Any:
+    """Open envelopes such as `{"user": {…}}` and `{"success": true, "data": {…}}`."""
+    for _ in range(3):
+        if isinstance(answer, list) and len(answer) == 1:
+            answer = answer[0]
+        elif isinstance(answer, dict) and answer.get(key) is None:
+            inner = [each for each in answer.values() if isinstance(each, dict)]
+            inner = [each for each in inner if key in each] or inner
+            if len(inner) != 1:
+                break
+            [answer] = inner
+    return answer
+
+
+def _opened_list(answer: Any, operation: str) -> Any:
+    while isinstance(answer, dict):
+        if going_on := sorted(_goes_on(answer)):
+            logger.warning(
+                "operation=%r outcome=incomplete-list fields=%s", operation, ",".join(going_on)
+            )
+        lists = [each for each in answer.values() if isinstance(each, list)]
+        objects = [each for each in lists if each and all(isinstance(x, dict) for x in each)]
+        inner = [each for each in answer.values() if isinstance(each, dict) and each]
+        if len(objects) == 1 or lists:
+            return objects[0] if len(objects) == 1 else (None if objects else lists[0])
+        answer = inner[0] if len(inner) == 1 else None
+    return answer
+
+
+def _goes_on(envelope: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in envelope.items():
+        if isinstance(value, dict):
+            yield from _goes_on(value)
+        elif value and _NEXT.fullmatch(name):
+            yield cleaned(name, 40)
+
+
+def _described(answer: Any) -> str:
+    """Describe a response by the names and types of its fields, without a value."""
+    if answer is None:
+        return "empty"
+    if isinstance(answer, list):
+        return f"a list of {len(answer)}"
+    if not isinstance(answer, dict):
+        return f"a {type(answer).__name__}"
+    fields = [f"{cleaned(name, 40)} ({type(answer[name]).__name__})" for name in [*answer][:12]]
+    return f"an object with {', '.join(fields) or 'no fields'}"
+
+
+@sensitive_variables()
+def created_id(answer: Answer, prefix: str) -> str:
+    """Return the id that a response shows, if it shows one of this kind."""
+    found = set(
+        re.findall(rf"\b{prefix}[A-Za-z0-9_-]{{1,250}}", answer.body.decode(errors="replace"))
+    )
+    return found.pop() if len(found) == 1 else ""

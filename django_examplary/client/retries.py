@@ -1,0 +1,257 @@
+"""When a call is sent again, and when no call is sent for a while."""
+
+from __future__ import annotations
+
+import email.utils
+import logging
+import random
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import Any, Literal
+
+from django_examplary import signals
+from django_examplary.exceptions import (
+    ExamplaryAPIError,
+    ExamplaryAuthenticationError,
+    ExamplaryConnectionError,
+    ExamplaryError,
+    ExamplaryPermissionError,
+    ExamplaryRateLimitError,
+    ExamplaryResponseError,
+    ExamplaryServerError,
+    ExamplaryUnavailableError,
+)
+
+logger = logging.getLogger("django_examplary")
+
+#: Whether a call may be sent again although the API may already have acted on it.
+Repeat = Literal["always", "once", "never"]
+
+# A longer wait than this is left to the caller, in seconds.
+_MAX_WAIT = 60.0
+
+
+def is_postponed(error: BaseException) -> bool:
+    """Return whether the API has not acted on the request and wants to receive it later."""
+    return isinstance(error, ExamplaryAPIError) and (
+        error.status_code in (425, 429)
+        or (error.status_code == 503 and error.retry_after is not None)
+    )
+
+
+def is_uncertain(error: BaseException) -> bool:
+    """Return whether the call that raised this may have taken effect."""
+    if isinstance(error, ExamplaryConnectionError):
+        return error.sent
+    if isinstance(error, ExamplaryAPIError):
+        return error.status_code == 408 or (error.status_code >= 500 and not is_postponed(error))
+    return isinstance(error, ExamplaryResponseError)
+
+
+def is_outage(outcome: Any) -> bool:
+    """Return whether the API did not respond, or with a server error."""
+    return isinstance(outcome, (ExamplaryConnectionError, ExamplaryServerError))
+
+
+@dataclass(kw_only=True)
+class Call:
+    """One logical call: its request, and how often it was and may be sent.
+
+    `path` is a template. The ids that fill it are not in any repr: that of a session is a secret.
+    """
+
+    method: str
+    path: str
+    repeat: Repeat
+    deadline: float
+    max_attempts: int
+    max_bytes: int = 0
+    ids: Mapping[str, str] = field(default_factory=dict, repr=False)
+    params: Mapping[str, str] | None = field(default=None, repr=False)
+    data: bytes | None = field(default=None, repr=False)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    #: Returns the result, or an error, for the JSON of the response.
+    read: Callable[[Any], Any] = lambda answer: answer
+    #: The prefix of the id that a successful response brings, if it creates an object.
+    creates: str = ""
+    #: Tells the call from others, so that one that always fails is not taken for an outage.
+    identity: bytes = field(default=b"", repr=False)
+    authorized: bool = True
+
+    attempts: int = 0
+    uncertain: int = 0
+    status: int = 0
+    retry_after: float | None = None
+    #: How many seconds the API's clock is ahead of ours, if known.
+    clock_difference: float | None = None
+    #: Sending the request again would have the same outcome.
+    final: bool = False
+
+    def __post_init__(self) -> None:
+        self.id = str(uuid.uuid4())
+        self.started = time.monotonic()
+
+    @property
+    def operation(self) -> str:
+        return f"{self.method} {self.path}"
+
+    def pause_after(self, error: ExamplaryError) -> float | None:
+        """Return the seconds to wait before the next attempt, or None to give up."""
+        if self.final or self.attempts >= self.max_attempts or not self._may_repeat(error):
+            return None
+        pause = min(5.0, 0.5 * 2 ** (self.attempts - 1)) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+        if self.retry_after is not None:
+            if self.retry_after > _MAX_WAIT:
+                return None
+            pause = max(self.retry_after, pause)
+        return pause if time.monotonic() + pause < self.deadline else None
+
+    def _may_repeat(self, error: ExamplaryError) -> bool:
+        if isinstance(error, ExamplaryConnectionError) and not error.sent:
+            return True
+        if is_postponed(error):
+            return True
+        if not is_uncertain(error):
+            return False
+        self.uncertain += 1
+        return self.repeat == "always" or (self.repeat == "once" and self.uncertain == 1)
+
+    def finish(self, level: int, outcome: str, message: str = "") -> None:
+        """Write the log line of the call and send `api_call_finished`."""
+        seconds = time.monotonic() - self.started
+        logger.log(
+            level,
+            "operation=%r outcome=%s status=%s attempts=%d ms=%d id=%s%s",
+            self.operation,
+            outcome,
+            self.status or "-",
+            self.attempts,
+            seconds * 1000,
+            self.id,
+            f" message={message!r}" if message else "",
+        )
+        signals.api_call_finished.send_robust(
+            Call,
+            operation=self.operation,
+            outcome=outcome,
+            status=self.status,
+            attempts=self.attempts,
+            seconds=seconds,
+            clock_difference=self.clock_difference,
+        )
+
+
+class Cooldown:
+    """Keeps workers from piling up behind an API that is down, refuses the key or is busy.
+
+    After three failures in a row, of different calls, nothing is sent for some seconds. Then one
+    call at a time is sent, until one succeeds. A 429 with Retry-After pauses its operation alone.
+    """
+
+    FAILURES = 3
+    SECONDS = 5.0
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failed: list[bytes] = []
+        self._until = 0.0
+        self._paused: dict[str, float] = {}
+
+    def check(self, call: Call) -> None:
+        """Raise ExamplaryUnavailableError or ExamplaryRateLimitError if the call must wait."""
+        now = time.monotonic()
+        with self._lock:
+            paused = self._paused.get(call.operation, 0.0) - now
+            if paused <= 0 and len(self._failed) < self.FAILURES:
+                return
+            if paused <= 0 and now >= self._until:
+                # The call that is sent now has ended by its deadline.
+                self._until = call.deadline
+                return
+        if paused > 0:
+            error = ExamplaryRateLimitError(
+                call.operation,
+                status_code=429,
+                message="not sent, because the API has just requested a pause",
+            )
+            error.retry_after = paused
+            raise error
+        raise ExamplaryUnavailableError(
+            f"{call.operation} was not sent: several calls to Examplary failed in a row just now."
+        )
+
+    def pause(self, call: Call) -> float:
+        """Return the seconds for which the API has requested not to receive this operation."""
+        with self._lock:
+            return self._paused.get(call.operation, 0.0) - time.monotonic()
+
+    def count(self, call: Call, outcome: Any) -> None:
+        """Count the outcome of a call."""
+        now = time.monotonic()
+        with self._lock:
+            if isinstance(outcome, ExamplaryRateLimitError):
+                if outcome.retry_after is not None:
+                    self._paused[call.operation] = now + min(outcome.retry_after, _MAX_WAIT)
+                return
+            if not _is_failure(call, outcome):
+                self._failed.clear()
+                return
+            if _depends_on_request(outcome) and call.identity in self._failed:
+                # It fails whenever it is sent, so it proves nothing about other calls.
+                self._until = min(self._until, now)
+                return
+            # More than enough to recognise the calls that fail again.
+            self._failed = [*self._failed[-63:], call.identity]
+            self._until = now + self.SECONDS
+
+    def clear(self) -> None:
+        """Forget all failures and pauses."""
+        with self._lock:
+            self._failed.clear()
+            self._paused.clear()
+
+
+def _is_failure(call: Call, outcome: Any) -> bool:
+    # The key may lack access to one resource and still be accepted for all others.
+    refused = isinstance(outcome, ExamplaryPermissionError) and not call.ids
+    return is_outage(outcome) or refused or isinstance(outcome, ExamplaryAuthenticationError)
+
+
+def _depends_on_request(outcome: Any) -> bool:
+    if isinstance(outcome, ExamplaryConnectionError):
+        return outcome.sent
+    return not isinstance(outcome, ExamplaryAuthenticationError)
+
+
+def retry_after(header: str | None, date: str | None = None) -> float | None:
+    """Return the seconds of a Retry-After header; None for an invalid one.
+
+    An HTTP date counts from `date`, the Date header of the same response, if there is one.
+    """
+    header = (header or "").strip()
+    if re.fullmatch(r"\d{1,9}", header):
+        return float(header)
+    moment = _timestamp(header)
+    if moment is None:
+        return None
+    return max(0.0, moment - (_timestamp(date) or time.time()))
+
+
+def seconds_until(http_date: str | None) -> float | None:
+    """Return the seconds from now until an HTTP date; None for an invalid one."""
+    moment = _timestamp(http_date)
+    return None if moment is None else moment - time.time()
+
+
+def _timestamp(http_date: str | None) -> float | None:
+    try:
+        moment = email.utils.parsedate_to_datetime(http_date or "")
+        # Without a zone it is GMT, as all dates of HTTP are.
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None
