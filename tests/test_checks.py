@@ -19,7 +19,7 @@ from django_examplary.checks import (
 )
 from django_examplary.csp import csp_directives
 from django_examplary.exceptions import ExamplaryEmbedURLError
-from django_examplary.services.sessions import embed_origin
+from django_examplary.services.sessions import checked_embed
 
 API_KEY = "examp_0123456789abcdefghijklmnopqrstuv"
 DJANGO = "django.template.backends.django.DjangoTemplates"
@@ -200,7 +200,7 @@ def test_origin_is_told_of_where_its_embeds_are_refused(origin, told, debug):
     assert ids(check_settings, **overrides) == told
     with override_settings(**overrides):
         try:
-            refused = embed_origin(f"{origin}/embeds/x") != origin
+            refused = checked_embed(f"{origin}/embeds/x") != origin
         except ExamplaryEmbedURLError:
             refused = True
     assert refused is bool(told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import pickle
 import subprocess
@@ -16,7 +17,8 @@ from io import BytesIO
 
 import pytest
 
-from django_examplary.client import ExamplaryClient, time_limit
+from django_examplary.client import ExamplaryClient
+from django_examplary.client.retries import Call, Cooldown, is_uncertain, retry_after
 from django_examplary.exceptions import (
     ExamplaryActorIsOwnerError,
     ExamplaryActorNotFoundError,
@@ -36,10 +38,8 @@ from django_examplary.exceptions import (
     ExamplaryUnavailableError,
     ExamplaryValidationError,
 )
-from django_examplary.retries import Call, Cooldown, is_uncertain, retry_after
 from django_examplary.signals import api_call_finished
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
-from tests.processes import PATIENCE, wait_for
 
 
 @pytest.fixture
@@ -56,11 +56,11 @@ def fake(server):
 @pytest.fixture
 def make_client(server, monkeypatch):
     """Clients of the fake that do not make a test wait for their pauses."""
-    monkeypatch.setattr("django_examplary.retries.random.uniform", lambda low, high: 0.01)
+    monkeypatch.setattr("django_examplary.client.retries.random.uniform", lambda low, high: 0.01)
     clients = []
 
     def make(**options):
-        options = {"base_url": server.url, "timeout": 30, "deadline": 60, **options}
+        options = {"base_url": server.url, "timeout": 5, "deadline": 20, **options}
         clients.append(ExamplaryClient(options.pop("api_key", DEFAULT_API_KEY), **options))
         return clients[-1]
 
@@ -207,10 +207,11 @@ def test_export_that_is_too_large_or_refused_is_an_error(client, fake):
         client.download_exam_qti3(exam["id"])
 
 
-def test_download_shares_the_time_that_there_is(client, fake, monkeypatch):
+def test_download_keeps_the_bound_of_the_client(client, fake, monkeypatch):
     url = client.export_exam_qti3(fake.add_exam()["id"])
+    client = client.within(0)
     monkeypatch.setattr(client, "export_exam_qti3", lambda exam_id: url)
-    with time_limit(0), pytest.raises(ExamplaryTimeoutError):
+    with pytest.raises(ExamplaryTimeoutError):
         client.download_exam_qti3("exam_1")
     assert fake.calls("GET", "/exports/{file}") == []
 
@@ -222,7 +223,7 @@ def test_connection_of_a_refused_download_is_closed(client, server, fake, monkey
     fake.fail("GET", "/exports/{file}", status=403)
     with pytest.raises(ExamplaryPermissionError) as caught:
         client.download_exam_qti3(fake.add_exam()["id"])
-    assert closed.wait(PATIENCE)
+    assert closed.wait(5)
     # While the error, whose frames hold the transport, is still there.
     assert (caught.value.status_code, len(opened)) == (403, 2)
 
@@ -314,7 +315,7 @@ def test_waiting_for_a_source_material_ends(client, fake):
     material = fake.add_source_material("https://school.example/b.pdf")
     fake.processing_polls = 1000
     with pytest.raises(ExamplaryTimeoutError, match="still pending"):
-        client.wait_for_source_material(material["id"], timeout=1, interval=0.3)
+        client.wait_for_source_material(material["id"], timeout=0.1, interval=0.01)
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 1), (2, 1), (-1, -1)])
@@ -393,14 +394,17 @@ def test_unknown_actor_has_an_error_of_its_own(client, fake):
         (302, ExamplaryAPIError),
         (400, ExamplaryInvalidRequestError),
         (401, ExamplaryAuthenticationError),
-        (402, ExamplaryAPIError),
+        (402, ExamplaryPermissionError),
         (403, ExamplaryPermissionError),
         (404, ExamplaryNotFoundError),
+        (405, ExamplaryPermissionError),
         (409, ExamplaryConflictError),
         (410, ExamplaryNotFoundError),
+        (415, ExamplaryPermissionError),
         (418, ExamplaryAPIError),
         (422, ExamplaryInvalidRequestError),
         (429, ExamplaryRateLimitError),
+        (451, ExamplaryPermissionError),
         (500, ExamplaryServerError),
         (599, ExamplaryServerError),
     ],
@@ -408,7 +412,7 @@ def test_unknown_actor_has_an_error_of_its_own(client, fake):
 def test_each_status_has_its_error(make_client, fake, status, error):
     fake.fail(status=status, headers={"X-Request-Id": "req_1"})
     with pytest.raises(error) as caught:
-        make_client(max_retries=0).get_me()
+        make_client(max_retries=0).list_taxonomies()
     assert type(caught.value) is error
     assert caught.value.status_code == status
     assert caught.value.request_id == "req_1"
@@ -422,13 +426,27 @@ def test_each_status_has_its_error(make_client, fake, status, error):
         ({"message": f"{DEFAULT_API_KEY} is revoked"}, "<hidden> is revoked"),
         ({"message": "embed_session_ab-CD_9 is gone"}, "<hidden> is gone"),
         (b'{"at": "https:\\/\\/app.examplary.ai\\/embeds\\/token", ', '{"at": "<hidden>",'),
-        ({"message": "x" * 1000}, "x" * 199 + "…"),
+        ({"message": "x" * 1000}, "x" * 299 + "…"),
         ({"message": 7, "error": {"message": "inner"}}, "inner"),
-        ({"errors": [{"message": "first"}]}, "first"),
+        ({"errors": [{"message": "first"}, {"message": "second"}]}, "first; second"),
         ({"errors": [7]}, '{"errors": [7]}'),
-        (["list"], '["list"]'),
+        (
+            {"error": "bad", "error_description": "The role is unknown."},
+            "bad; The role is unknown.",
+        ),
+        ({"issues": [{"path": ["email"], "message": "Invalid"}]}, "email: Invalid"),
+        (
+            {"errors": {"email": ["is taken"], "name": ["is long"]}},
+            "email: is taken; name: is long",
+        ),
+        ({"detail": [{"loc": ["body", "role"], "msg": "?", "title": "no"}]}, "body.role: no"),
+        ({"details": {"reason": {"message": "deep"}}}, "deep"),
+        ({"statusCode": 400, "message": "Same", "error": "Same"}, "Same"),
+        (["list"], "list"),
+        ({}, "{}"),
+        ({"message": "\ud800 lone"}, "lone"),
         (b"\xff\xfe", "\ufffd\ufffd"),
-        (b"[" * 100_000, "[" * 199 + "…"),
+        (b"[" * 100_000, "[" * 299 + "…"),
     ],
 )
 def test_servers_text_is_cleaned(client, fake, body, message):
@@ -514,34 +532,38 @@ OUTCOMES = {
 )
 def test_retries(make_client, fake, actor, caplog, call, outcome):
     fault, error, attempts = OUTCOMES[outcome]
-    client = make_client(deadline=20)
+    client = make_client(deadline=5)
     fake.fail(times=None, **fault)
+    started = time.monotonic()
     with caplog.at_level(logging.DEBUG), pytest.raises(error) as caught:
         CALLS[call](client, actor)
     assert len(fake.requests) == attempts[call]
     assert is_uncertain(caught.value) is (attempts is UNANSWERED or attempts is REFUSED)
+    assert time.monotonic() - started < 8
     assert DEFAULT_API_KEY not in caplog.text + repr(caught.value) + str(caught.value)
     assert "ann@school.example" not in caplog.text + str(caught.value)
     # A frame of the transport would carry the key into an error report.
     assert caught.value.__context__ is None
     assert len([line for line in caplog.records if line.name == "django_examplary"]) == 1
-    # Whatever became of the connection, the next call gets its own answer.
+    # Whatever state the connection was left in, the next call gets its own answer.
     fake.heal()
-    assert client.get_me().id == fake.owner_id
+    assert isinstance(client.list_taxonomies(), list)
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_call_succeeds_when_the_wait_was_enough(make_client, fake, actor, call):
     fake.fail(status=429, headers={"Retry-After": "1"})
     started = time.monotonic()
-    CALLS[call](make_client(), actor)
-    assert time.monotonic() - started >= 1
+    CALLS[call](make_client(deadline=5), actor)
+    assert 1 <= time.monotonic() - started < 4
     assert len(fake.requests) == 2
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_refused_connection_is_retried_and_was_not_sent(make_client, finished, call):
-    client = make_client(base_url="http://127.0.0.1:1")
+    with serve() as gone:
+        pass
+    client = make_client(base_url=gone.url)
     with pytest.raises(ExamplaryConnectionError, match="refused") as caught:
         CALLS[call](client, "user_1")
     assert caught.value.sent is False
@@ -549,28 +571,33 @@ def test_refused_connection_is_retried_and_was_not_sent(make_client, finished, c
     assert [each["attempts"] for each in finished] == [3]
 
 
+def make_call(**fields):
+    fields = {"method": "GET", "path": "/me", "deadline": 1030.0, "max_attempts": 1, **fields}
+    return Call(repeat="always", **fields)
+
+
 def test_pauses_grow_and_are_cut_at_random(monkeypatch):
-    monkeypatch.setattr("django_examplary.retries.random.uniform", lambda low, high: (low, high)[1])
-    call = Call(
-        operation="GET /me", repeat="always", deadline=time.monotonic() + 60, max_attempts=9
+    monkeypatch.setattr(
+        "django_examplary.client.retries.random.uniform", lambda low, high: (low, high)[1]
     )
+    call = make_call(deadline=time.monotonic() + 60, max_attempts=9)
     pauses = []
     for attempts in range(1, 7):
         call.attempts = attempts
         pauses.append(call.pause_after(ExamplaryConnectionError("", sent=False)))
     assert pauses == [0.5, 1, 2, 4, 5, 5]
-    monkeypatch.setattr("django_examplary.retries.random.uniform", lambda low, high: (low, high)[0])
+    monkeypatch.setattr(
+        "django_examplary.client.retries.random.uniform", lambda low, high: (low, high)[0]
+    )
     assert call.pause_after(ExamplaryConnectionError("", sent=False)) == 2.5
 
 
-def test_wait_that_one_answer_asked_for_is_not_that_of_the_next(make_client, fake, monkeypatch):
+def test_wait_that_one_answer_asked_for_is_not_that_of_the_next(make_client, fake):
     fake.fail(status=503, headers={"Retry-After": "2"})
     fake.fail(transport="close")
-    pauses = []
-    monkeypatch.setattr("time.sleep", pauses.append)
+    started = time.monotonic()
     assert make_client().get_me().id == fake.owner_id
-    # The fake's own latency is 0.
-    assert [pause for pause in pauses if pause] == [2, 0.01]
+    assert 2 <= time.monotonic() - started < 4
 
 
 def test_longer_wait_than_a_minute_is_left_to_the_caller(make_client, fake):
@@ -579,22 +606,44 @@ def test_longer_wait_than_a_minute_is_left_to_the_caller(make_client, fake):
     with pytest.raises(ExamplaryRateLimitError) as caught:
         make_client(deadline=600).get_me()
     assert caught.value.retry_after == 61
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 5
 
 
-def test_calls_share_the_time_that_there_is(make_client, fake):
+def test_calls_of_a_bound_client_share_its_time(make_client, fake):
     client = make_client(max_retries=0)
     client.get_me()
     fake.latency = 0.5
     started = time.monotonic()
-    # The second cannot make it any longer.
-    with time_limit(1), time_limit(30):
-        outcomes = [attempt(client.get_me) for _ in range(80)]
-    assert outcomes.count(ExamplaryTimeoutError) >= 78
-    # One after the other they would take 40 seconds.
-    assert time.monotonic() - started < 20
-    # That is nothing to hold against the API.
+    bound = client.within(1)
+    outcomes = [attempt(bound.get_me) for _ in range(9)]
+    assert outcomes.count(ExamplaryTimeoutError) >= 7
+    assert time.monotonic() - started < 3
+    # Calls that had too little time do not count as an outage.
     client.get_me()
+
+
+def test_bound_client_keeps_the_earlier_end(make_client):
+    client = make_client()
+    assert client.time_left == math.inf
+    assert client.within(30).within(1).time_left == pytest.approx(1, abs=0.5)
+    assert client.within(1).within(30).time_left == pytest.approx(1, abs=0.5)
+    assert client.within(-1).time_left == 0
+    assert client.time_left == math.inf
+
+
+def test_bound_client_shares_connections_and_cooldown(make_client, server, fake, monkeypatch):
+    opened = []
+    monkeypatch.setattr(server, "opened", opened.append)
+    client = make_client(max_retries=0, base_url=f"{server.url}/")
+    bound = client.within(60)
+    assert (bound.base_url, bound.max_retries) == (client.base_url, 0)
+    client.get_me()
+    bound.get_me()
+    assert len(opened) == 1
+    fake.fail(times=3, transport="close")
+    for call in (client.get_me, client.list_taxonomies, client.list_student_levels):
+        assert attempt(call) is ExamplaryConnectionError
+    assert attempt(bound.get_me) is ExamplaryUnavailableError
 
 
 def test_host_that_does_not_resolve_was_not_sent(make_client):
@@ -632,13 +681,13 @@ def test_interim_answer_does_not_shift_the_next_answers(make_client, fake, embed
 def test_deadline_holds_however_slowly_the_answer_comes(make_client, fake, actor, call, transport):
     fake.fail(transport=transport, times=None)
     fake.drip_interval = 0.1
-    client = make_client(timeout=0.6, deadline=1.5)
+    client = make_client(timeout=0.3, deadline=0.6)
     started = time.monotonic()
     with pytest.raises(ExamplaryTimeoutError) as caught:
         CALLS[call](client, actor)
     assert caught.value.sent is True
-    # The slow answers take at least half a minute.
-    assert time.monotonic() - started < 20
+    # Unguarded it would be half a minute; a busy machine is late by some of this.
+    assert time.monotonic() - started < 3
 
 
 # What an answer must be
@@ -649,6 +698,7 @@ def test_deadline_holds_however_slowly_the_answer_comes(make_client, fake, actor
     [
         b"",
         b"null",
+        b"<!doctype html>",
         b"[]",
         b'"text"',
         b"{",
@@ -661,7 +711,6 @@ def test_deadline_holds_however_slowly_the_answer_comes(make_client, fake, actor
         b'{"id": "exam_1"}',
         b'{"id": "user_../users"}',
         b'{"id": "user_' + b"x" * 10_000 + b'"}',
-        b'{"id": "user_1", "email": 7}',
         b'{"id": "user_1", "email": "someone.else@school.example"}',
     ],
 )
@@ -681,10 +730,10 @@ def test_byte_order_mark_is_tolerated_everywhere(client, fake, ask):
     assert getattr(client, ask)(**options).id == "user_1"
 
 
-def test_number_that_is_too_large_stays_a_text(client, fake):
+def test_infinite_number_becomes_a_string(client, fake):
     headers = {"Content-Type": "application/json"}
     fake.fail(body=b'{"id": "user_1", "n": [1e999, -1E999, 1.5]}', headers=headers)
-    assert client.get_me().raw["n"] == ["1e999", "-1E999", 1.5]
+    assert client.get_me().raw["n"] == ["inf", "-inf", 1.5]
 
 
 def test_another_exam_is_refused_and_its_connection_closed(client, server, fake, monkeypatch):
@@ -791,6 +840,10 @@ def test_key_that_cannot_be_sent_is_refused_without_quoting_it(key):
 @pytest.mark.parametrize(
     "url",
     [
+        "https://api.examplary.ai#fragment",
+        "https://api.examplary.ai/#",
+        "https://app.examplary.ai",
+        "https://examplary.ai/api",
         "http://api.examplary.ai",
         "ftp://api.examplary.ai",
         "file:///etc/passwd",
@@ -821,17 +874,6 @@ def test_client_is_a_context_manager_and_hides_the_key(server):
     assert client.get_me().id == server.fake.owner_id
     client.close()
     client.close()
-
-
-def test_fingerprint_tells_apis_and_keys_apart():
-    def fingerprint(key, url):
-        return ExamplaryClient(key, base_url=url).fingerprint
-
-    urls = ("https://api.examplary.ai", "https://api-staging.examplary.ai")
-    fingerprints = {fingerprint(key, url) for key in ("one", "two") for url in urls}
-    assert len(fingerprints) == 4
-    assert {len(each) for each in fingerprints} == {64}
-    assert fingerprint("one", urls[0]) in fingerprints
 
 
 @pytest.mark.parametrize(
@@ -873,7 +915,7 @@ def test_date_without_a_zone_is_of_greenwich(zone, monkeypatch):
     try:
         in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
         header = f"{in_a_minute:%a, %d %b %Y %H:%M:%S}{zone}"
-        assert retry_after(header) == pytest.approx(60, abs=50)
+        assert retry_after(header) == pytest.approx(60, abs=5)
         assert retry_after(f"Fri, 31 Dec 9999 23:59:59{zone}") > 10**9
     finally:
         monkeypatch.undo()
@@ -883,14 +925,20 @@ def test_date_without_a_zone_is_of_greenwich(zone, monkeypatch):
 # An API that is down
 
 
+DIFFERENT_CALLS = [
+    lambda client: client.get_me(),
+    lambda client: client.list_taxonomies(),
+    lambda client: client.list_student_levels(),
+]
+
+
 def test_outage_fails_fast_and_lets_one_call_at_a_time_try(make_client, fake, monkeypatch):
     clock = [1000.0]
     client = make_client(max_retries=0)
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     fake.fail(times=None, status=500)
-    for _ in range(3):
-        with pytest.raises(ExamplaryServerError):
-            client.get_me()
+    for call in DIFFERENT_CALLS:
+        assert attempt(lambda call=call: call(client)) is ExamplaryServerError
     with pytest.raises(ExamplaryUnavailableError, match="was not sent"):
         client.get_me()
     assert len(fake.requests) == 3
@@ -898,7 +946,12 @@ def test_outage_fails_fast_and_lets_one_call_at_a_time_try(make_client, fake, mo
     fake.fail(delay=0.3)
     outcomes = []
     threads = [
-        threading.Thread(target=lambda: outcomes.append(attempt(client.get_me))) for _ in range(8)
+        threading.Thread(
+            target=lambda number=number: outcomes.append(
+                attempt(lambda: client.get_exam(f"exam_{number}"))
+            )
+        )
+        for number in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -913,22 +966,20 @@ def test_outage_fails_fast_and_lets_one_call_at_a_time_try(make_client, fake, mo
 
 
 def test_outage_is_noticed_also_where_the_deadline_is_the_shortest(make_client, fake):
-    client = make_client(max_retries=0, timeout=5, deadline=0.5)
+    client = make_client(max_retries=0, timeout=5, deadline=0.2)
     fake.fail(times=None, transport="hang")
     # As all calls of a launch are.
-    with time_limit(0.5):
-        assert attempt(client.get_me) is ExamplaryTimeoutError
-    assert attempt(client.get_me) is ExamplaryTimeoutError
-    assert attempt(client.get_me) is ExamplaryTimeoutError
+    assert attempt(client.within(0.2).get_me) is ExamplaryTimeoutError
+    assert attempt(client.list_taxonomies) is ExamplaryTimeoutError
+    assert attempt(client.list_student_levels) is ExamplaryTimeoutError
     assert attempt(client.get_me) is ExamplaryUnavailableError
 
 
 def test_closed_client_knows_of_no_outage(make_client, fake):
     client = make_client(max_retries=0)
     fake.fail(times=3, status=500)
-    for _ in range(3):
-        with pytest.raises(ExamplaryServerError):
-            client.get_me()
+    for call in DIFFERENT_CALLS:
+        assert attempt(lambda call=call: call(client)) is ExamplaryServerError
     client.close()
     client.get_me()
 
@@ -936,10 +987,10 @@ def test_closed_client_knows_of_no_outage(make_client, fake):
 def test_call_that_tries_has_all_its_time(monkeypatch):
     """Longer than the pause between two such calls."""
     clock = [1000.0]
-    monkeypatch.setattr("django_examplary.retries.time.monotonic", lambda: clock[0])
-    cooldown, calls = Cooldown(), [Call("GET /me", "always", 1030.0, 1) for _ in range(3)]
+    monkeypatch.setattr("django_examplary.client.retries.time.monotonic", lambda: clock[0])
+    cooldown, calls = Cooldown(), [make_call() for _ in range(3)]
     for _ in range(3):
-        cooldown.count(failed=True)
+        cooldown.count(calls[0], ExamplaryConnectionError("refused"))
     clock[0] += 6
     cooldown.check(calls[0])
     clock[0] += 6
@@ -960,25 +1011,22 @@ def test_call_that_tries_has_all_its_time(monkeypatch):
 def test_refusals_are_no_outage(make_client, fake, fault, error):
     client = make_client(max_retries=0)
     fake.fail(times=5, **fault)
-    for _ in range(5):
+    for number in range(5):
         with pytest.raises(error):
-            client.get_me()
+            client.get_exam(f"exam_{number}")
     client.get_me()
 
 
 def test_call_that_hangs_holds_up_nobody_else(make_client, fake):
-    client = make_client(pool_size=1, max_retries=0)
-    answer = threading.Event()
-    fake.fail(edit=lambda body: answer.wait(PATIENCE) and body)
-    waiting = threading.Thread(target=client.get_me)
+    client = make_client(pool_size=1, max_retries=0, timeout=2)
+    fake.fail(transport="hang")
+    waiting = threading.Thread(target=lambda: attempt(client.get_me))
     waiting.start()
-    try:
-        wait_for(lambda: fake.requests)
-        client.get_me()
-        assert waiting.is_alive()
-    finally:
-        answer.set()
-        waiting.join()
+    assert any(fake.requests or time.sleep(0.01) for _ in range(1000))
+    started = time.monotonic()
+    client.get_me()
+    assert time.monotonic() - started < 1.5
+    waiting.join()
 
 
 @pytest.mark.parametrize("transport", ["reset", "close"])
@@ -1003,13 +1051,14 @@ def test_success_is_told_in_one_line(client, fake, caplog, finished):
 
 
 @pytest.mark.parametrize(("status", "level"), [(404, logging.INFO), (403, logging.WARNING)])
-def test_absence_is_no_reason_to_warn(client, fake, caplog, status, level):
+def test_missing_object_is_logged_at_info(client, fake, caplog, status, level):
     caplog.set_level(logging.INFO)
-    fake.fail("GET", "/me", status=status)
+    fake.fail("GET", "/exams/{id}", status=status, body={"message": "Look at ann@school.example"})
     with pytest.raises(ExamplaryAPIError):
-        client.get_me()
-    [line] = [each for each in caplog.records if "operation='GET /me'" in each.getMessage()]
+        client.get_exam("exam_1")
+    [line] = [each for each in caplog.records if "operation='GET /exams" in each.getMessage()]
     assert line.levelno == level
+    assert line.getMessage().endswith("message='Look at <e-mail>'")
 
 
 def attempt(call):
@@ -1023,7 +1072,7 @@ def attempt(call):
 
 
 def test_threads_get_their_own_answers(make_client, fake, actor):
-    client = make_client()
+    client = make_client(timeout=10, deadline=30)
     sessions = [fake.add_session("generate-exam", actor).id for _ in range(32)]
     wrong = []
 
@@ -1049,12 +1098,10 @@ def test_calls_share_a_connection(client, server, monkeypatch):
     assert len(opened) == 1
 
 
-def test_connection_that_the_server_closed_is_opened_again(client, server, fake, monkeypatch):
-    closed, close = threading.Event(), server.shutdown_request
-    monkeypatch.setattr(server, "shutdown_request", lambda request: (close(request), closed.set()))
+def test_connection_that_the_server_closed_is_opened_again(client, fake):
     fake.fail(transport="close-after")
     client.get_me()
-    assert closed.wait(PATIENCE)
+    time.sleep(0.05)
     client.create_user(email="ann@school.example")
     assert len(fake.requests) == 2
 
@@ -1063,7 +1110,7 @@ def test_connection_that_the_server_closed_is_opened_again(client, server, fake,
 def test_forked_processes_do_not_read_each_others_answers(server, fake, actor):
     script = """
 import os, sys
-from django_examplary.client import ExamplaryClient, time_limit
+from django_examplary.client import ExamplaryClient
 url, key, *sessions = sys.argv[1:]
 client = ExamplaryClient(key, base_url=url)
 client.get_me()
@@ -1099,5 +1146,5 @@ time.sleep(0.3)
 """
     fake.fail(transport="hang")
     command = [sys.executable, "-W", "error", "-c", script, server.url, DEFAULT_API_KEY]
-    ended = subprocess.run(command, check=False, capture_output=True, timeout=PATIENCE)
+    ended = subprocess.run(command, check=False, capture_output=True, timeout=30)
     assert (ended.returncode, ended.stderr) == (0, b"")

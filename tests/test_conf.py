@@ -35,6 +35,8 @@ TABLE: dict[str, tuple[Any, Any, str, Any]] = {
     "EXAMPLARY_TIMEOUT": (10.0, 2.5, "3.5", 3.5),
     "EXAMPLARY_DEADLINE": (15.0, 20.0, "30", 30.0),
     "EXAMPLARY_MAX_RETRIES": (2, 0, "5", 5),
+    "EXAMPLARY_CA_BUNDLE": ("", "/etc/ssl/school.pem", "/etc/ssl/ca.pem", "/etc/ssl/ca.pem"),
+    "EXAMPLARY_PROXY": ("", "http://proxy.example:3128", "environment", "environment"),
     "EXAMPLARY_ACTOR_PROFILE": (None, repr, DESCRIBE, describe),
     "EXAMPLARY_THEME": ({}, {"locale": "nl"}, DESCRIBE, describe),
     "EXAMPLARY_LOCALES": ({}, {"nb": "no"}, "nb=no,pt-br=pt-BR", {"nb": "no", "pt-br": "pt-BR"}),
@@ -52,7 +54,7 @@ FROM_ENVIRONMENT = [(name, raw, value) for name, (*_, raw, value) in TABLE.items
 @pytest.fixture(autouse=True)
 def unset(settings, monkeypatch):
     """Start every test with neither settings nor environment variables of ours."""
-    for name in TABLE:
+    for name in (*TABLE, "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
         if hasattr(settings, name):
             delattr(settings, name)
@@ -204,3 +206,12 @@ def test_dotted_path_that_leads_nowhere(settings, name):
 
     with pytest.raises(ExamplaryConfigurationError, match=rf"{name} .*tests\.nowhere"):
         getattr(conf, name)
+
+
+def test_certificates_of_other_programs_count_while_the_setting_is_not_set(settings, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/ssl/openssl.pem")
+    assert conf.EXAMPLARY_CA_BUNDLE == "/etc/ssl/openssl.pem"
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/requests.pem")
+    assert conf.EXAMPLARY_CA_BUNDLE == "/etc/ssl/requests.pem"
+    settings.EXAMPLARY_CA_BUNDLE = "/etc/ssl/own.pem"
+    assert conf.EXAMPLARY_CA_BUNDLE == "/etc/ssl/own.pem"

@@ -702,7 +702,7 @@ def test_visitor_gets_no_token(visit):
     [
         ("edit-exam", {}, "exam_id", "is required by edit-exam"),
         ("take-exam", {"exam_id": "abc"}, "exam_id", "must be an id that starts with 'exam_'"),
-        ("generate-exam", {"subject": 7}, "subject", "must be a text, not 7"),
+        ("generate-exam", {"subject": 7}, "subject", "must be a string, not 7"),
         ("generate-exam", {"next": "//evil.example"}, "next", "must be a path on this site"),
         ("generate-exam", {"metadata": {"course": 1}}, "metadata", "must be a flat mapping"),
         ("generate-exam", {"metadata": {1: "course"}}, "metadata", "must be a flat mapping"),
@@ -794,7 +794,7 @@ def test_what_is_signed_stays_in_the_token(page, option, name, text):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_next_stays_in_the_token(page, text):
-    html = render_embed(page, "generate-exam", next=f"/{text.replace(chr(9), '')}")
+    html = render_embed(page, "generate-exam", next="/" + re.sub(r"[\x00-\x1f\x85\\]", "", text))
 
     assert skeleton(html) == skeleton(render_embed(page, "generate-exam"))
 

@@ -15,10 +15,12 @@ from django_examplary.exceptions import (
     ExamplaryAPIError,
     ExamplaryConfigurationError,
     ExamplaryConnectionError,
+    ExamplaryEmbedURLError,
     ExamplaryError,
     ExamplaryNotFoundError,
     ExamplaryNotReadyError,
     ExamplaryRateLimitError,
+    ExamplaryResponseError,
     ExamplaryTimeoutError,
     ExamplaryValidationError,
     ExamplaryWarning,
@@ -91,6 +93,8 @@ def test_is_also_what_others_catch(error, foreign):
         ExamplaryActorNotFoundError("POST /embed-sessions", status_code=400, message="Who?"),
         rate_limit_error(),
         ExamplaryAccessError("exam_abc", "editor"),
+        ExamplaryResponseError("No e-mail.", examplary_id="user_1"),
+        ExamplaryEmbedURLError("Not listed.", origin="https://exams.school.example"),
         ExamplaryNotReadyError("Try again in a moment."),
         ExamplaryConfigurationError("Set EXAMPLARY_API_KEY."),
         InvalidLaunchToken("Signature expired"),
@@ -123,8 +127,8 @@ def test_survives_copying(error, duplicate):
         ),
         (
             ExamplaryAccessError("exam_abc", "editor"),
-            "The user is not editor of exam_abc or more. Give the permission with "
-            "services.grant_access(), or let the embed do so with grant_access=True.",
+            "The user lacks the role editor on exam_abc. Grant it with services.grant_access(), "
+            "or pass grant_access=True to the embed.",
         ),
         (rate_limit_error(), "POST /users was answered with 429: Slow down. (request req_1)"),
     ],

@@ -30,13 +30,19 @@ from django_examplary.flows import (
     PracticeSpaceStudent,
     TakeExam,
     UnknownFlow,
+    checked_grant,
     get_flow,
 )
 
 TEXTS = (["Mathematics", "<b>", "x" * 10_000], [7, ["Mathematics"], True])
 LISTS = ([["mat_1", "mat_2"], ("mat_1",), []], ["mat_1", [7], [None], {"mat_1"}])
+ID_LISTS = (LISTS[0], [*LISTS[1], [""], ["mat_1/.."], ["mat 1"], ["x" * 256]])
+IDS = (["taxonomy_bloom_revised", "bloom-2"], ["../users", "a b", "é", "x" * 256, 7, True])
 BOOLEANS = ([True, False], ["true", 1, 0, ""])
-EXAM_IDS = (["exam_abc"], ["exam_", "abc", "xexam_abc", "", 7, None])
+EXAM_IDS = (
+    ["exam_abc", "exam_A-1_b"],
+    ["exam_", "abc", "xexam_abc", "", 7, None, "exam_1/../users", "exam_1\n", "exam_é"],
+)
 
 # The tables of the API's documentation: what each preset takes, and what it does not.
 PRESETS: dict[str, dict[str, tuple[list[Any], list[Any]]]] = {
@@ -45,9 +51,9 @@ PRESETS: dict[str, dict[str, tuple[list[Any], list[Any]]]] = {
         "subject": TEXTS,
         "studentLevel": TEXTS,
         "intendedDuration": ([15, 45, 600], [0, -15, 40, 7.5, 15.0, "15", True]),
-        "taxonomyId": TEXTS,
+        "taxonomyId": IDS,
         "language": TEXTS,
-        "sourceMaterialIds": LISTS,
+        "sourceMaterialIds": ID_LISTS,
         "allowedGenerationQuestionTypes": LISTS,
         "context": TEXTS,
     },
@@ -56,7 +62,7 @@ PRESETS: dict[str, dict[str, tuple[list[Any], list[Any]]]] = {
         "studentLevel": TEXTS,
         "language": TEXTS,
         "context": TEXTS,
-        "sourceMaterialIds": LISTS,
+        "sourceMaterialIds": ID_LISTS,
         "questionType": TEXTS,
         "hideSubject": BOOLEANS,
         "hideStudentLevel": BOOLEANS,
@@ -68,10 +74,10 @@ PRESETS: dict[str, dict[str, tuple[list[Any], list[Any]]]] = {
     },
     "mark-answer": {},
     # Without the prefix: this flow's page does not state it as a rule.
-    "edit-exam": {"examId": (["exam_abc", "abc"], ["", 7, None])},
+    "edit-exam": {"examId": (["exam_abc", "abc"], ["", 7, None, "exam_1/../users", "a b"])},
     "take-exam": {"examId": EXAM_IDS},
     "practice-space-student": {
-        "practiceSpaceId": (["space_abc"], ["space_", "abc", "exam_abc", "", 7, None])
+        "practiceSpaceId": (["space_abc"], ["space_", "abc", "exam_abc", "", 7, None, "space_1?x"])
     },
 }
 REQUIRED = {
@@ -164,7 +170,9 @@ def test_error_shortens_a_long_value():
         TakeExam(exam_id="x" * 10_000)
 
     assert str(caught.value) == (
-        "exam_id: must be an id that starts with 'exam_', not '" + "x" * 58 + "…"
+        "exam_id: must be an id that starts with 'exam_', of letters, digits, _ and -, not '"
+        + "x" * 58
+        + "…"
     )
 
 
@@ -176,7 +184,7 @@ def test_unknown_preset_passes_with_one_warning(name, sent):
         flow = get_flow("generate-exam", {"subject": "Mathematics", name: "tomorrow"})
 
     assert [str(warning.message) for warning in caught] == [
-        f"generate-exam has no documented preset {sent}; sent as it is."
+        f"generate-exam has no documented preset {sent}; sent unchanged."
     ]
     assert flow.presets == {"subject": "Mathematics", sent: "tomorrow"}
 
@@ -212,12 +220,72 @@ def test_flow_without_documentation_takes_any_preset():
     assert flow.presets == {"examId": "exam_abc", "studentSessionId": "abc"}
 
 
-@pytest.mark.parametrize("slug", ["generate_exam", "Generate-Exam"])
-def test_flow_that_is_spelt_otherwise(slug):
+@pytest.mark.parametrize(
+    "slug", ["generate_exam", "Generate-Exam", "genrate-exam", "generate-exams", "generateexam"]
+)
+def test_misspelt_flow_is_an_error(slug):
     with pytest.raises(
         ExamplaryValidationError, match=f"flow: must be 'generate-exam', not '{slug}'"
     ):
         get_flow(slug, {})
+
+
+@pytest.mark.parametrize(
+    ("slug", "name", "meant"),
+    [
+        ("generate-exam", "subjct", "subject"),
+        ("generate-exam", "lanuage", "language"),
+        ("generate-exam", "langauge", "language"),
+        ("generate-exam", "studentlevel", "student_level"),
+        ("generate-question", "outputformat", "output_format"),
+        ("edit-rubric", "show_done_buton", "show_done_button"),
+        ("take-exam", "exam_ids", "exam_id"),
+    ],
+)
+def test_misspelt_preset_is_an_error(slug, name, meant):
+    with pytest.raises(ExamplaryValidationError) as caught:
+        get_flow(slug, {**REQUIRED.get(slug, {}), name: "x"})
+
+    assert str(caught.value) == f"{name}: is not a preset of {slug}; did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize(
+    "value", ["a\x00b", "\ud800", ["\udfff"], {"a": float("nan")}, {"\x00": 1}]
+)
+def test_unstorable_preset_is_refused(value):
+    with pytest.raises(ExamplaryValidationError, match="due_date: holds U\\+0000"):
+        GenerateExam(extra={"dueDate": value})
+
+
+@pytest.mark.parametrize("exam", ["exam_1/../users", "a b", "é"])
+def test_exam_of_an_undocumented_flow_must_be_an_id(exam):
+    with pytest.raises(ExamplaryValidationError, match="exam_id: must be an id"):
+        MarkAnswer(extra={"examId": exam})
+
+
+@pytest.mark.parametrize("resource", ["exam_1", "space_a-B_2"])
+def test_access_to_exams_and_spaces_may_be_granted(resource):
+    assert checked_grant(resource) == resource
+
+
+@pytest.mark.parametrize("resource", ["org_1", "abc", "", "exam_", "exam_1/..", "xexam_1"])
+def test_access_to_other_resources_is_not_granted(resource):
+    with pytest.raises(ExamplaryValidationError, match="grant_access: needs an exam or a space"):
+        checked_grant(resource)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "is_complete"),
+    [
+        (Outputs(), True),
+        (GenerateExamOutputs({"examId": "exam_a"}), True),
+        (GenerateExamOutputs({"examId": None}), False),
+        (GenerateQuestionOutputs({"question": {}}), True),
+        (EditRubricOutputs({"criteria": []}), False),
+    ],
+)
+def test_outputs_are_complete_with_the_documented_one(outputs, is_complete):
+    assert outputs.is_complete is is_complete
 
 
 def test_unknown_flow_passes_with_one_warning():
@@ -226,8 +294,8 @@ def test_unknown_flow_passes_with_one_warning():
 
     assert [str(warning.message) for warning in caught] == [
         "There is no documented flow 'draw-graph' (known: generate-exam, edit-rubric, "
-        "generate-question, mark-answer, edit-exam, take-exam, practice-space-student); sent as "
-        "it is."
+        "generate-question, mark-answer, edit-exam, take-exam, practice-space-student); sent "
+        "unchanged."
     ]
     assert flow == UnknownFlow(name="draw-graph", extra={"axisNames": ["x", "y"], "gridSize": 2})
     assert flow.slug == "draw-graph"

@@ -74,7 +74,7 @@ FAULTS = {
     "no id": {"edit": lambda body: body | {"id": 7}},
     "foreign flow": {"edit": lambda body: body | {"flow": "edit-rubric"}},
     "foreign embed": {"edit": lambda body: body | {"embedUrl": UNTRUSTED}},
-    "no expiry type": {"edit": lambda body: body | {"outputs": 7}},
+    "no status": {"edit": lambda body: body | {"status": 7}},
 }
 
 
@@ -115,7 +115,7 @@ def error_text(report):
 def test_error_report_of_a_bug_beneath_us_holds_no_secret(fake, session, monkeypatch):
     """In the middle of a call, where the key is on its way."""
     monkeypatch.setattr(
-        "django_examplary.transport._DeadlineReader.readinto", lambda self, buffer: 1 / 0
+        "django_examplary.client.transport._DeadlineReader.readinto", lambda self, buffer: 1 / 0
     )
     try:
         services.verify_session(session)

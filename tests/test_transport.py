@@ -13,16 +13,17 @@ import pytest
 import trustme
 
 from django_examplary.client import ExamplaryClient
+from django_examplary.client.responses import TransportError
+from django_examplary.client.retries import is_uncertain
+from django_examplary.client.transport import Exchange, Transport
 from django_examplary.exceptions import (
     ExamplaryConnectionError,
     ExamplaryResponseError,
     ExamplaryTimeoutError,
 )
-from django_examplary.retries import is_uncertain
 from django_examplary.signals import api_call_finished
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary
 from django_examplary.testing.server import FakeServer
-from django_examplary.transport import Exchange, Transport, TransportError
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def trusted(authority, tmp_path, monkeypatch):
 
 @pytest.fixture
 def make_client(monkeypatch):
-    monkeypatch.setattr("django_examplary.retries.random.uniform", lambda low, high: 0.01)
+    monkeypatch.setattr("django_examplary.client.retries.random.uniform", lambda low, high: 0.01)
     clients = []
 
     def make(url, **options):
@@ -172,7 +173,7 @@ def test_answer_that_is_not_http_is_an_error(make_client, answer):
 
 
 def test_full_backlog_times_out_as_unsent(make_client, monkeypatch):
-    monkeypatch.setattr("django_examplary.transport.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("django_examplary.client.transport.CONNECT_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         port = listener.getsockname()[1]
         waiting = [socket.create_connection(("127.0.0.1", port)) for _ in range(1)]
@@ -187,13 +188,15 @@ def test_transport_asks_its_own_origin_only():
     transport = Transport("http://127.0.0.1:1", user_agent="test", pool_size=1)
     for url in ("http://127.0.0.1:10/", "http://127.0.0.1:1.evil.example/", "https://127.0.0.1:1/"):
         with pytest.raises(TransportError, match="another origin"):
-            transport.send(Exchange(time.monotonic() + 1, 1), "GET", url, headers={})
+            transport.send(Exchange(time.monotonic() + 1, 1, 1000), "GET", url, headers={})
 
 
 def test_exchange_without_time_left_does_not_start():
     transport = Transport("http://127.0.0.1:1", user_agent="test", pool_size=1)
     with pytest.raises(TransportError, match="in time"):
-        transport.send(Exchange(time.monotonic() - 1, 1), "GET", "http://127.0.0.1:1/", headers={})
+        transport.send(
+            Exchange(time.monotonic() - 1, 1, 1000), "GET", "http://127.0.0.1:1/", headers={}
+        )
 
 
 def let_localhost_be(monkeypatch, hosts):
@@ -208,7 +211,7 @@ def let_localhost_be(monkeypatch, hosts):
 
 
 def test_host_of_many_dead_addresses_keeps_the_deadline(make_client, monkeypatch):
-    monkeypatch.setattr("django_examplary.transport.CONNECT_TIMEOUT", 0.4)
+    monkeypatch.setattr("django_examplary.client.transport.CONNECT_TIMEOUT", 0.4)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         port = listener.getsockname()[1]
         let_localhost_be(monkeypatch, ["127.0.0.1"] * 60)

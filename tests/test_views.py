@@ -180,7 +180,7 @@ def test_tampered_and_old_tokens_get_a_page_that_says_so(fake, signed_in, teache
         ({"status": 401}, 500, "misconfigured"),
         ({"status": 403}, 500, "misconfigured"),
         ({"status": 400}, 403, "refused"),
-        ({"status": 404}, 403, "refused"),
+        ({"status": 404, "body": {"message": "Exam not found"}}, 403, "refused"),
         ({"status": 409}, 403, "refused"),
         ({"status": 422}, 403, "refused"),
         ({"edit": lambda body: body | {"embedUrl": "https://x.example/"}}, 500, "misconfigured"),
@@ -677,20 +677,6 @@ def test_origin_is_that_of_the_host_that_django_trusts(fake, signed_in, teacher)
     signed_in.get(url("launch", teacher), headers={"x-forwarded-host": "evil.example"})
     (session,) = fake.sessions.values()
     assert session.allowed_origin == "http://testserver"
-
-
-def test_next_cannot_end_a_header(fake, signed_in, teacher):
-    session = services.open_session(
-        teacher,
-        GenerateExam(),
-        origin="http://testserver",
-        mode="redirect",
-        next_url="/x\r\nSet-Cookie: stolen=1",
-    )
-    fake.complete(session.examplary_id)
-    response = signed_in.get(return_url(session))
-    assert "stolen" not in response.cookies
-    assert "\n" not in response["Location"]
 
 
 def drop_vary(get_response):

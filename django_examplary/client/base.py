@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from urllib.parse import quote
 
@@ -77,6 +77,7 @@ class BaseClient:
         self.timeout = timeout
         self.deadline = deadline
         self.max_retries = max_retries
+        self.pool_size = pool_size
         self.max_answer_bytes = max_answer_bytes
         self._ends_at = math.inf
         self._before_call: Callable[[], object] | None = None
@@ -105,8 +106,8 @@ class BaseClient:
         """Return a client whose calls all end within so many seconds from now.
 
         It shares connections, cool-down and configuration with this one. Of two bounds the earlier
-        one counts. `before_call` is called before each call, to give back what the wait does not
-        need. Raises ExamplaryTimeoutError from a call for which no time is left.
+        one counts. `before_call` is called before each call: a web request gives its database
+        connection back there. Raises ExamplaryTimeoutError from a call for which no time is left.
         """
         bound = copy.copy(self)
         bound._before_call = before_call or self._before_call

@@ -186,6 +186,8 @@ def read_json(operation: str, answer: Answer) -> Any:
     """Return the JSON of a 2xx, whatever its media type; None for an empty body; or the error."""
     if not answer.body.strip():
         return None
+    if 'rel="next"' in answer.headers.get("Link", ""):
+        logger.warning("operation=%r outcome=incomplete-list fields=Link", operation)
     try:
         return json.loads(answer.body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
@@ -221,7 +223,8 @@ def read_object(cls: type[T], answer: Any, operation: str) -> T | ExamplaryRespo
             f"The response to {operation} is not an object but {_described(answer)}."
         )
     try:
-        return cls.from_json(storable(data))
+        # One level more than its fields, which are stored, may have.
+        return cls.from_json(storable(data, levels=31))
     except ValueError as error:
         return ExamplaryResponseError(
             f"The response to {operation} is not usable: {error}. It is {_described(answer)}."
@@ -270,7 +273,7 @@ def _opened_list(answer: Any, operation: str) -> Any:
             )
         lists = [each for each in answer.values() if isinstance(each, list)]
         objects = [each for each in lists if each and all(isinstance(x, dict) for x in each)]
-        inner = [each for each in answer.values() if isinstance(each, dict)]
+        inner = [each for each in answer.values() if isinstance(each, dict) and each]
         if len(objects) == 1 or lists:
             return objects[0] if len(objects) == 1 else (None if objects else lists[0])
         answer = inner[0] if len(inner) == 1 else None

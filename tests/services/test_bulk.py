@@ -330,7 +330,9 @@ def test_outage_stops_the_run(fake, settings):
     assert State.UNCERTAIN in {state for _, state in states()} <= {State.UNCERTAIN, State.PENDING}
 
 
-@pytest.mark.parametrize("fault", [{"transport": "garbage"}, {"edit": lambda body: {"user": body}}])
+@pytest.mark.parametrize(
+    "fault", [{"transport": "garbage"}, {"edit": lambda body: {"user": "made"}}]
+)
 def test_answers_that_cannot_be_read_stop_the_run(fake, fault):
     """Each of them may have made a user whose id nobody has."""
     make_users(20)
@@ -377,8 +379,9 @@ def test_what_was_not_sent_is_sent_again(fake, settings, monkeypatch):
 
 def test_client_that_rests_is_waited_for(fake, teacher, monkeypatch):
     client = services.get_client(max_retries=0)
-    monkeypatch.setattr(client._cooldown, "_failures", 3)
-    monkeypatch.setattr(client._cooldown, "_until", time.monotonic() + 0.5)
+    cooldown = client._connections.cooldown
+    monkeypatch.setattr(cooldown, "_failed", [b"1", b"2", b"3"])
+    monkeypatch.setattr(cooldown, "_until", time.monotonic() + 0.5)
 
     result = provision(client=client)
 

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections import Counter
 from datetime import timedelta
 
@@ -38,7 +37,6 @@ from django_examplary.exceptions import ExamplaryError
 from django_examplary.flows import GenerateExam
 from django_examplary.launch import LaunchRequest, sign_return
 from django_examplary.models import ExamplaryActor, ExamplarySession
-from django_examplary.services import actors, sessions
 from django_examplary.signals import session_completed
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
 from tests import processes
@@ -379,7 +377,7 @@ class Provisioning(RuleBasedStateMachine):
             setattr(django_settings, name, value)
         for client in (services.get_client(), bulk_client()):
             # What they learn of an outage is for other tests.
-            client._cooldown.FAILURES = 10**9
+            client._connections.cooldown.FAILURES = 10**9
         #: How often the API may be asked for a user: once each, once more whenever it is not known
         #: what came of it, or is known to have come to nothing.
         self.allowed = 2
@@ -527,9 +525,8 @@ def attempt_to_complete(fake, session):
 
 
 def test_any_order_of_events(settings, monkeypatch):
-    for module in (actors, sessions):
-        # Nobody else is at work whom it would help to wait for.
-        monkeypatch.setattr(module, "latest", lambda seconds: time.monotonic())
+    # No other caller is at work, so waiting would not help.
+    monkeypatch.setattr(ExamplaryClient, "time_left", 0.0)
     for name in ("API_URL", "EMBED_ORIGINS", "MAX_RETRIES"):
         # So that they are set back after the test.
         setattr(settings, f"EXAMPLARY_{name}", getattr(settings, f"EXAMPLARY_{name}", None))

@@ -200,7 +200,7 @@ import django
 django.setup()
 from django_examplary import services
 client = services.get_client()
-with client._lock, client._cooldown._lock:
+with client._connections._lock, client._connections.cooldown._lock:
     pid = os.fork()
     if not pid:
         signal.alarm(100)

@@ -109,7 +109,7 @@ FAULTS = {
     "400": ({"status": 400}, REFUSED),
     "409": ({"status": 409}, REFUSED),
     "422": ({"status": 422}, REFUSED),
-    "301 to itself": ({"status": 301, "headers": {"Location": "/me"}}, REFUSED),
+    "302 to itself": ({"status": 302, "headers": {"Location": "/me"}}, REFUSED),
     "307 elsewhere": ({"status": 307, "headers": {"Location": "http://127.0.0.1:9/"}}, REFUSED),
     "400 that quotes everything": (
         {"status": 400, "body": f"\x1b[31m{DEFAULT_API_KEY} teacher@school.example\r\n" * 9999},
@@ -131,7 +131,7 @@ DELETED = {
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
-    monkeypatch.setattr("django_examplary.retries.random.uniform", lambda low, high: 0.01)
+    monkeypatch.setattr("django_examplary.client.retries.random.uniform", lambda low, high: 0.01)
 
 
 def open_files():

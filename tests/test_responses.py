@@ -1,0 +1,453 @@
+"""Every plausible response of the API either works or is reported with its content."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from itertools import count
+
+import pytest
+
+from django_examplary.client import ExamplaryClient
+from django_examplary.client.responses import Answer, api_error, cleaned
+from django_examplary.client.retries import is_uncertain
+from django_examplary.exceptions import (
+    ExamplaryActorIsOwnerError,
+    ExamplaryActorNotFoundError,
+    ExamplaryAPIError,
+    ExamplaryConfigurationError,
+    ExamplaryConflictError,
+    ExamplaryInvalidRequestError,
+    ExamplaryNotFoundError,
+    ExamplaryPermissionError,
+    ExamplaryResponseError,
+    ExamplaryServerError,
+)
+from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
+
+JSON = {"Content-Type": "application/json"}
+USER = {"id": "user_1", "email": "ann@school.example", "name": "Ann", "role": "teacher"}
+SESSION = {
+    "id": "embed_session_1",
+    "status": "pending",
+    "flow": "generate-exam",
+    "actor": "user_1",
+    "embedUrl": "https://app.examplary.ai/embeds/1",
+    "createdAt": "2025-12-09T16:00:00Z",
+    "expiresAt": "2025-12-16T16:00:00Z",
+    "outputs": {},
+}
+DONE = {**SESSION, "status": "completed", "outputs": {"examId": "exam_1"}}
+PERMISSION = {"actor": {"id": "user_1"}, "role": "editor"}
+OWNER = "Actor ID cannot be the same as the requesting user. Create a new user."
+STRANGER = "Actor with the given ID does not exist as a user within your workspace."
+
+CALLS = {
+    "GET /me": lambda client: client.get_me(),
+    "POST /users": lambda client: client.create_user(email="ann@school.example", role="teacher"),
+    "POST /embed-sessions": lambda client: client.create_embed_session(
+        flow="generate-exam", actor="user_1"
+    ),
+    "GET session": lambda client: client.get_embed_session("embed_session_1"),
+    "DELETE session": lambda client: client.delete_embed_session("embed_session_1"),
+    "GET permissions": lambda client: client.list_permissions("exam_1"),
+    "GET permission": lambda client: client.get_permission("exam_1", "user_1"),
+    "POST permission": lambda client: client.create_permission(
+        "exam_1", actor="user_1", role="editor"
+    ),
+    "GET materials": lambda client: client.list_source_materials(),
+    "POST /exams": lambda client: client.create_exam("Sums"),
+}
+
+
+class Works:
+    """The call succeeds, and its result has these attributes."""
+
+    def __init__(self, **attributes):
+        self.attributes = attributes
+
+
+class Reported:
+    """The call raises, and the message has this text."""
+
+    def __init__(self, error, text, **attributes):
+        self.error = error
+        self.text = text
+        self.attributes = attributes
+
+
+def text(body, kind="text/plain", status=200):
+    return {"status": status, "body": json.dumps(body).encode(), "headers": {"Content-Type": kind}}
+
+
+def answer(body, status=200):
+    return text(body, "application/json", status)
+
+
+def refused(body, status=400):
+    return answer(body, status)
+
+
+def without(body, *names):
+    return {name: value for name, value in body.items() if name not in names}
+
+
+OK = Works(id="user_1")
+OPEN = Works(id="embed_session_1", status="pending", is_pending=True)
+RESULT = Works(outputs={"examId": "exam_1"}, is_completed=True)
+HTML = {"body": b"<!doctype html><title>x</title>", "headers": {"Content-Type": "text/html"}}
+WRONG_URL = "EXAMPLARY_API_URL is"
+
+ROWS = [
+    # Media types
+    ("POST /users", text(USER, "text/plain"), OK),
+    ("POST /users", text(USER, ""), OK),
+    ("POST /users", text(USER, "application/octet-stream"), OK),
+    ("POST /users", text(USER, "APPLICATION/JSON; Charset=UTF-8"), OK),
+    ("POST /users", text(USER, "text/html"), OK),
+    ("POST /users", answer(USER, 200), OK),
+    ("POST /users", answer(USER, 201), OK),
+    ("POST /users", answer(USER, 202), OK),
+    ("GET session", text(DONE, "text/plain"), RESULT),
+    # Users
+    ("POST /users", answer({"id": "user_1"}), Works(id="user_1", email="", name="", role="")),
+    ("POST /users", answer({**USER, "role": ["teacher"]}), Works(role="teacher")),
+    ("POST /users", answer({**USER, "role": {"slug": "teacher"}}), Works(role="teacher")),
+    ("POST /users", answer({**USER, "name": {"first": "Ann"}}), Works(id="user_1", name="")),
+    ("POST /users", answer({**USER, "email": "a**@school.example"}), OK),
+    ("POST /users", answer({**USER, "email": "hidden"}), OK),
+    ("POST /users", answer({**USER, "email": None}), OK),
+    ("POST /users", answer({**USER, "email": 7}), OK),
+    ("POST /users", answer({"user": USER}), OK),
+    ("POST /users", answer({"data": USER}), OK),
+    ("POST /users", answer({"data": {"user": USER}}), OK),
+    ("POST /users", answer({"success": True, "data": USER, "meta": {}}), OK),
+    ("POST /users", answer([USER]), OK),
+    (
+        "POST /users",
+        answer({**USER, "email": "other@school.example"}),
+        Reported(ExamplaryResponseError, "another object's data"),
+    ),
+    (
+        "POST /users",
+        answer({"userId": "user_9", "ok": True}),
+        Reported(
+            ExamplaryResponseError,
+            "id is missing. It is an object with userId (str), ok (bool).",
+            examplary_id="user_9",
+        ),
+    ),
+    (
+        "POST /users",
+        answer({"id": 7, "createdBy": "user_8", "user": "user_9"}),
+        Reported(ExamplaryResponseError, "id is not a string", examplary_id=""),
+    ),
+    (
+        "POST /users",
+        {"body": b'{"id": "user_9", "na', "headers": JSON},
+        Reported(ExamplaryResponseError, "not valid JSON (application", examplary_id="user_9"),
+    ),
+    ("POST /users", answer("user_9"), Reported(ExamplaryResponseError, "but a str")),
+    ("POST /users", answer([]), Reported(ExamplaryResponseError, "but a list of 0")),
+    ("POST /users", answer(None), Reported(ExamplaryResponseError, "but empty")),
+    ("POST /users", answer({}), Reported(ExamplaryResponseError, "an object with no fields")),
+    (
+        "POST /users",
+        answer({"success": False, "error": "busy"}),
+        Reported(ExamplaryResponseError, "success (bool), error (str)"),
+    ),
+    ("POST /users", HTML, Reported(ExamplaryResponseError, "a web page (text/html)")),
+    ("GET /me", HTML, Reported(ExamplaryResponseError, "EXAMPLARY_API_URL is the address")),
+    # Users: refusals
+    (
+        "POST /users",
+        refused({"error": "validation", "issues": [{"path": ["role"], "message": "Unknown"}]}),
+        Reported(ExamplaryInvalidRequestError, "400: validation; role: Unknown"),
+    ),
+    (
+        "POST /users",
+        refused({"message": "exists"}, 409),
+        Reported(ExamplaryConflictError, "409: exists"),
+    ),
+    ("POST /users", refused({"message": "exists"}, 500), Reported(ExamplaryServerError, "exists")),
+    (
+        "POST /users",
+        text({"message": "no"}, "text/plain", 422),
+        Reported(ExamplaryInvalidRequestError, "422: no"),
+    ),
+    (
+        "POST /users",
+        refused({"message": "Not Found"}, 404),
+        Reported(ExamplaryConfigurationError, WRONG_URL),
+    ),
+    ("GET /me", refused({}, 405), Reported(ExamplaryConfigurationError, WRONG_URL)),
+    ("GET /me", refused({}, 301), Reported(ExamplaryConfigurationError, WRONG_URL)),
+    # Unapproved workspaces
+    *(
+        (
+            "POST /embed-sessions",
+            refused({"message": "Contact us"}, status),
+            Reported(ExamplaryPermissionError, f"{status}: Contact us"),
+        )
+        for status in (402, 403, 415, 451)
+    ),
+    (
+        "POST /embed-sessions",
+        refused({"message": "Forbidden flow"}, 405),
+        Reported(ExamplaryPermissionError, "405: Forbidden flow"),
+    ),
+    # Opening a session
+    ("POST /embed-sessions", answer(SESSION), OPEN),
+    ("POST /embed-sessions", answer({"embedSession": SESSION}), OPEN),
+    ("POST /embed-sessions", answer({"data": SESSION, "links": {}}), OPEN),
+    ("POST /embed-sessions", answer(without(SESSION, "actor", "flow")), OPEN),
+    ("POST /embed-sessions", answer({**SESSION, "actor": {"id": "user_1"}}), OPEN),
+    ("POST /embed-sessions", answer({**SESSION, "actor": "ann"}), OPEN),
+    ("POST /embed-sessions", answer({**SESSION, "flow": "GENERATE_EXAM"}), OPEN),
+    ("POST /embed-sessions", answer({**SESSION, "status": "PENDING"}), OPEN),
+    ("POST /embed-sessions", answer({**SESSION, "expiresAt": None}), Works(expires_at=None)),
+    (
+        "POST /embed-sessions",
+        answer({**SESSION, "expiresAt": 1765900800}),
+        Works(expires_at=datetime(2025, 12, 16, 16, tzinfo=UTC)),
+    ),
+    (
+        "POST /embed-sessions",
+        answer({**SESSION, "expiresAt": 1765900800000}),
+        Works(expires_at=datetime(2025, 12, 16, 16, tzinfo=UTC)),
+    ),
+    (
+        "POST /embed-sessions",
+        answer({**SESSION, "expiresAt": "2025-12-16T16:00:00"}),
+        Works(expires_at=datetime(2025, 12, 16, 16, tzinfo=UTC)),
+    ),
+    ("POST /embed-sessions", answer({**SESSION, "outputs": None}), Works(outputs={})),
+    ("POST /embed-sessions", answer({**SESSION, "outputs": []}), Works(outputs={})),
+    (
+        "POST /embed-sessions",
+        answer(without(SESSION, "embedUrl")),
+        Reported(ExamplaryResponseError, "has no embedUrl, only actor, createdAt"),
+    ),
+    (
+        "POST /embed-sessions",
+        answer(without(SESSION, "status")),
+        Reported(ExamplaryResponseError, "status is missing"),
+    ),
+    (
+        "POST /embed-sessions",
+        answer({**SESSION, "actor": "user_2"}),
+        Reported(ExamplaryResponseError, "another object's data"),
+    ),
+    (
+        "POST /embed-sessions",
+        refused({"message": "Not Found"}, 404),
+        Reported(ExamplaryConfigurationError, WRONG_URL),
+    ),
+    (
+        "POST /embed-sessions",
+        {**HTML, "status": 404},
+        Reported(ExamplaryConfigurationError, WRONG_URL),
+    ),
+    (
+        "POST /embed-sessions",
+        refused({"message": "Exam not found"}, 404),
+        Reported(ExamplaryNotFoundError, "404: Exam not found"),
+    ),
+    *(
+        (
+            "POST /embed-sessions",
+            refused(shape, status),
+            Reported(error, "was answered with"),
+        )
+        for status, shape, error in (
+            (400, {"message": OWNER}, ExamplaryActorIsOwnerError),
+            (400, {"errors": [{"message": OWNER}]}, ExamplaryActorIsOwnerError),
+            (422, {"issues": [{"path": ["actor"], "message": OWNER}]}, ExamplaryActorIsOwnerError),
+            (403, {"details": {"reason": STRANGER}}, ExamplaryActorNotFoundError),
+            (404, {"detail": STRANGER.upper()}, ExamplaryActorNotFoundError),
+            (400, {"error_description": STRANGER}, ExamplaryActorNotFoundError),
+            (400, {"hint": [{"why": STRANGER}]}, ExamplaryActorNotFoundError),
+            (400, STRANGER, ExamplaryActorNotFoundError),
+            (500, {"message": STRANGER}, ExamplaryServerError),
+        )
+    ),
+    # Reading a session
+    ("GET session", answer(DONE), RESULT),
+    ("GET session", answer({"data": DONE}), RESULT),
+    ("GET session", answer({**DONE, "status": "COMPLETED"}), RESULT),
+    ("GET session", answer({**DONE, "status": "complete"}), RESULT),
+    ("GET session", answer({**DONE, "outputs": {}, "examId": "exam_1"}), RESULT),
+    ("GET session", answer({**DONE, "outputs": None, "result": {"examId": "exam_1"}}), RESULT),
+    ("GET session", answer({**DONE, "outputs": [{"examId": "exam_1"}]}), RESULT),
+    ("GET session", answer({**DONE, "outputs": []}), Works(outputs={}, is_completed=True)),
+    ("GET session", answer({**SESSION, "status": "canceled"}), Works(is_cancelled=True)),
+    ("GET session", answer({**SESSION, "status": "Expired"}), Works(is_over=True)),
+    ("GET session", answer({**SESSION, "status": "failed"}), Works(is_over=True)),
+    (
+        "GET session",
+        answer({**SESSION, "status": "grading"}),
+        Works(is_over=False, is_pending=False, status="grading"),
+    ),
+    (
+        "GET session",
+        answer({**SESSION, "id": "embed_session_2"}),
+        Reported(ExamplaryResponseError, "another object's data"),
+    ),
+    ("GET session", refused({"error": "gone"}, 410), Reported(ExamplaryNotFoundError, "gone")),
+    ("GET session", refused({"error": "no"}, 403), Reported(ExamplaryPermissionError, "no")),
+    # Revoking a session
+    ("DELETE session", {"status": 204, "body": b"", "headers": JSON}, None),
+    ("DELETE session", HTML, None),
+    ("DELETE session", refused({}, 404), None),
+    ("DELETE session", refused({}, 410), None),
+    (
+        "DELETE session",
+        refused({"message": "Session has ended"}, 409),
+        Reported(ExamplaryConflictError, "Session has ended"),
+    ),
+    ("DELETE session", refused({}, 405), Reported(ExamplaryPermissionError, "405")),
+    ("DELETE session", refused({}, 400), Reported(ExamplaryInvalidRequestError, "400")),
+    # Lists and permissions
+    ("GET permissions", answer([PERMISSION]), ["user_1"]),
+    ("GET permissions", answer({"permissions": [PERMISSION]}), ["user_1"]),
+    ("GET permissions", answer({"data": {"items": [PERMISSION]}, "links": {}}), ["user_1"]),
+    ("GET permissions", answer({"data": {"items": [PERMISSION]}}), ["user_1"]),
+    ("GET permissions", answer({"roles": ["editor"], "items": [PERMISSION]}), ["user_1"]),
+    ("GET permissions", answer({"items": [], "count": 0}), []),
+    ("GET permissions", answer({"items": [PERMISSION], "nextCursor": "abc"}), ["user_1"]),
+    (
+        "GET permissions",
+        answer({"users": [PERMISSION], "groups": [PERMISSION]}),
+        Reported(ExamplaryResponseError, "users (list), groups (list)"),
+    ),
+    (
+        "GET permissions",
+        answer({"count": 0}),
+        Reported(ExamplaryResponseError, "not a list but an object with count (int)"),
+    ),
+    (
+        "GET permissions",
+        answer([{"actor": "user_1"}]),
+        Reported(ExamplaryResponseError, "role is missing"),
+    ),
+    ("GET permission", answer({"permission": PERMISSION}), Works(actor="user_1", role="editor")),
+    ("GET permission", answer({**PERMISSION, "role": ["editor"]}), Works(role="editor")),
+    ("GET permission", refused({}, 404), None),
+    ("POST permission", answer({"data": PERMISSION}, 201), Works(actor="user_1", role="editor")),
+    ("GET materials", answer({"sourceMaterials": [{"id": "mat_1"}], "hasMore": True}), None),
+    (
+        "POST /exams",
+        answer({"examId": "exam_9"}),
+        Reported(ExamplaryResponseError, "id is missing", examplary_id="exam_9"),
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serve(FakeExamplary()) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server):
+    server.fake.heal()
+    with ExamplaryClient(DEFAULT_API_KEY, base_url=server.url, max_retries=0) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("call", "response", "outcome"), ROWS, ids=count())
+def test_plausible_response(client, server, call, response, outcome):
+    server.fake.fail(**response)
+    if isinstance(outcome, Reported):
+        with pytest.raises(outcome.error) as caught:
+            CALLS[call](client)
+        assert type(caught.value) is outcome.error
+        assert outcome.text in str(caught.value)
+        result, attributes = caught.value, outcome.attributes
+        if isinstance(result, ExamplaryResponseError):
+            assert is_uncertain(result)
+            # A session's id and URL open it.
+            assert "embed_session_" not in str(result)
+    else:
+        result = CALLS[call](client)
+        attributes = outcome.attributes if isinstance(outcome, Works) else {}
+        if isinstance(outcome, list):
+            assert [each.actor for each in result] == outcome
+    assert {key: getattr(result, key) for key in attributes} == attributes
+
+
+@pytest.mark.parametrize(
+    ("envelope", "fields"),
+    [
+        ({"items": [PERMISSION], "nextCursor": "abc"}, "nextCursor"),
+        ({"items": [PERMISSION], "pagination": {"next": "/x?cursor=1"}}, "next"),
+        ({"items": [PERMISSION], "has_more": True}, "has_more"),
+        ({"items": [PERMISSION], "nextCursor": None, "hasMore": False}, ""),
+    ],
+)
+def test_list_that_goes_on_is_logged(client, server, caplog, envelope, fields):
+    server.fake.fail(**answer(envelope))
+    assert len(client.list_permissions("exam_1")) == 1
+    logged = [
+        each.getMessage() for each in caplog.records if "incomplete-list" in each.getMessage()
+    ]
+    assert [line.rpartition("fields=")[2] for line in logged] == ([fields] if fields else [])
+
+
+def test_list_that_goes_on_in_a_header_is_logged(client, server, caplog):
+    server.fake.fail(body=[PERMISSION], headers={"Link": '</x?page=2>; rel="next"'})
+    assert len(client.list_permissions("exam_1")) == 1
+    assert "incomplete-list fields=Link" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "header", ["X-Request-Id", "apigw-requestid", "x-amzn-requestid", "X-Amz-Cf-Id", "cf-ray"]
+)
+def test_request_id_of_the_server_is_reported(client, server, header):
+    server.fake.fail(status=400, headers={header: "req-1"})
+    with pytest.raises(ExamplaryAPIError, match=r"\(request req-1\)") as caught:
+        client.get_me()
+    assert caught.value.request_id == "req-1"
+
+
+ESCAPED = [
+    "examp_secret/+1",
+    r"\u0065xamp_secret\u002f+1",
+    r"examp_secret\/+1",
+    r"examp_secret\\u002f+1",
+    "examp_secret%2F%2B1",
+    "examp_secret&#47;+1",
+]
+
+
+@pytest.mark.parametrize("key", ESCAPED)
+@pytest.mark.parametrize(
+    "body",
+    ['{{"message": "The key {} is wrong"}}', '{{"{}": 1}}', "The key {} is wrong", '{{"a": "{}'],
+)
+def test_key_is_redacted_however_it_is_escaped(key, body):
+    answer = Answer(401, {"X-Request-Id": "examp_secret/+1"}, body.format(key).encode())
+    error = api_error("GET /me", answer, api_key="examp_secret/+1")
+    for text in (error.body, error.message, error.request_id, str(error)):
+        assert "secret" not in text
+    assert "hidden" in error.body
+
+
+def test_deeply_nested_error_is_cut():
+    body = b'{"a":' * 100 + b"1" + b"}" * 100
+    error = api_error("GET /me", Answer(400, {}, body), api_key="key")
+    assert error.body.endswith("…" + '"' + "}" * 30)
+
+
+def test_server_text_is_logged(client, server, caplog):
+    caplog.set_level(logging.INFO)
+    server.fake.fail(**refused({"message": "The role is unknown", "details": ["ann@x.org"]}))
+    with pytest.raises(ExamplaryInvalidRequestError):
+        client.get_exam("exam_1")
+    assert "message='The role is unknown; <e-mail>'" in caplog.text
+
+
+def test_text_is_shortened():
+    assert cleaned("x" * 50, 10) == "x" * 9 + "…"
