@@ -50,7 +50,7 @@ from django_examplary.flows import (
     GenerateExam,
     TakeExam,
 )
-from django_examplary.launch import LaunchRequest
+from django_examplary.launch import Launch
 from django_examplary.models import ExamplarySession
 from tests.html import elements, find, find_all, skeleton
 
@@ -95,19 +95,19 @@ def visit(rf) -> HttpRequest:
     return request
 
 
-def launched(url: str, view: str = "launch") -> LaunchRequest:
+def launched(url: str, view: str = "launch") -> Launch:
     """What a launch URL asks for."""
     match = resolve(url)
     assert match.view_name == f"django_examplary:{view}"
-    return LaunchRequest.unsign(match.kwargs["token"], max_age=60)
+    return Launch.unsign(match.kwargs["token"], max_age=60)
 
 
-def opened(url: str) -> LaunchRequest:
+def opened(url: str) -> Launch:
     """What the URL of a whole window asks for."""
     return launched(url, "window")
 
 
-def asked(html: str) -> LaunchRequest:
+def asked(html: str) -> Launch:
     """What the frame in some HTML asks for."""
     return launched(find(html, "iframe")["src"])
 
@@ -145,12 +145,13 @@ def test_embed(page):
         "href": f"/examplary/finish/{key}/",
     }
     assert [tag for tag, _ in elements(html)] == ["examplary-embed", "iframe", "a"]
-    assert asked(html) == LaunchRequest(
+    assert asked(html) == Launch(
         user_id="7",
-        flow="generate-exam",
-        presets={"subject": "Mathematics"},
+        flow=GenerateExam(subject="Mathematics"),
         theme={"locale": "en"},
         next_url="/exams/",
+        origin="http://testserver",
+        language="en",
     )
 
 
@@ -198,7 +199,7 @@ def test_frame_waits_for_its_opener(page, options):
 
     assert "src" not in find(html, "iframe")
     # Without JavaScript it is a link to the whole window.
-    assert opened(find(html, "a")["href"]).flow == "generate-exam"
+    assert opened(find(html, "a")["href"]).flow.slug == "generate-exam"
     assert "data-examplary-opener" in find(html, "a")
 
 
@@ -247,12 +248,12 @@ def test_addresses_without_javascript_belong_to_one_session(page):
     def finished(html):
         return resolve(find_all(html, "a")[-1]["href"]).kwargs["key"]
 
-    assert finished(inline) == asked(inline).fingerprint("http://testserver")
+    assert finished(inline) == asked(inline).key
     assert finished(inline) == find(inline, "examplary-embed")["data-key"]
     window = opened(find_all(modal, "a")[0]["href"])
-    whole = dataclasses.replace(window, mode="redirect")
-    assert finished(modal) == whole.fingerprint("http://testserver")
-    assert find(modal, "examplary-embed")["data-key"] == window.fingerprint("http://testserver")
+    whole = dataclasses.replace(window, mode="window")
+    assert finished(modal) == whole.key
+    assert find(modal, "examplary-embed")["data-key"] == window.key
 
 
 def test_data_of_an_embed_is_plain(page):
@@ -523,15 +524,15 @@ def test_rendering_asks_neither_the_api_nor_the_database(
 def test_presets(page, options):
     expected = {"studentLevel": "us_high_school_lower", "name": "Fractions"}
 
-    assert asked(render_embed(page, "generate-exam", **options)).presets == expected
-    assert opened(launch_url(page, "generate-exam", **options)).presets == expected
+    assert asked(render_embed(page, "generate-exam", **options)).flow.presets == expected
+    assert opened(launch_url(page, "generate-exam", **options)).flow.presets == expected
 
 
 def test_lazy_text_is_a_preset(page):
     with translation.override("nl"):
         html = render_embed(page, "generate-exam", name=gettext_lazy("Yes"))
 
-    assert asked(html).presets == {"name": "Ja"}
+    assert asked(html).flow.presets == {"name": "Ja"}
 
 
 def test_flow_instance(page):
@@ -553,7 +554,9 @@ def test_session(page):
 
     html = render_embed(page, session)
 
-    assert asked(html) == LaunchRequest(user_id="7", session_id=str(session.pk))
+    assert asked(html) == Launch(
+        user_id="7", session_id=str(session.pk), language="en"
+    )
     assert find(html, "iframe")["title"] == "Edit an exam"
     assert find(html, "examplary-embed")["data-key"] == str(session.pk)
     assert resolve(find(html, "a")["href"]).kwargs == {"key": str(session.pk)}
@@ -632,14 +635,15 @@ def test_launch_url(page):
         page, "generate-exam", subject="Mathematics", next="/exams/", metadata={"course": "1b"}
     )
 
-    assert opened(url) == LaunchRequest(
+    assert opened(url) == Launch(
         user_id="7",
-        flow="generate-exam",
-        presets={"subject": "Mathematics"},
+        flow=GenerateExam(subject="Mathematics"),
         theme={"locale": "en"},
         metadata={"course": "1b"},
         next_url="/exams/",
-        mode="redirect",
+        origin="http://testserver",
+        mode="window",
+        language="en",
     )
 
 
@@ -776,7 +780,7 @@ def test_name_of_a_flow_stays_in_its_attributes(page, text):
     assert skeleton(html) == skeleton(render_embed(page, "draw-graph"))
     assert find(html, "examplary-embed")["data-flow"] == text
     assert find(html, "iframe")["title"] == text
-    assert asked(html).flow == text
+    assert asked(html).flow.slug == text
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -789,7 +793,9 @@ def test_what_is_signed_stays_in_the_token(page, option, name, text):
     html = render_embed(page, "generate-exam", **{option: {name: text}})
 
     assert skeleton(html) == skeleton(render_embed(page, "generate-exam"))
-    assert getattr(asked(html), option)[name] == text
+    launch = asked(html)
+    signed = {"presets": launch.flow.presets, "theme": launch.theme, "metadata": launch.metadata}
+    assert signed[option][name] == text
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -9,7 +9,7 @@ from pytest_django.asserts import assertHTMLEqual
 
 from django_examplary.embeds import render_script
 from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryValidationError
-from django_examplary.launch import LaunchRequest
+from django_examplary.launch import Launch
 from tests.html import find, find_all
 
 
@@ -33,8 +33,8 @@ def render(request: HttpRequest | None, source: str, **context: object) -> str:
     return html
 
 
-def launched(url: str) -> LaunchRequest:
-    return LaunchRequest.unsign(resolve(url).kwargs["token"], max_age=60)
+def launched(url: str) -> Launch:
+    return Launch.unsign(resolve(url).kwargs["token"], max_age=60)
 
 
 def test_embed(page):
@@ -44,20 +44,20 @@ def test_embed(page):
 
     assert find(html, "iframe")["title"] == 'A "<b>"'
     assert not find_all(html, "b")
-    assert launched(find(html, "iframe")["src"]).presets == {"subject": "Art"}
+    assert launched(find(html, "iframe")["src"]).flow.presets == {"subject": "Art"}
 
 
 def test_context_is_also_a_preset(page):
     html = render(page, "{{ examplary_embed('generate-exam', context='Only fractions.') }}")
 
-    assert launched(find(html, "iframe")["src"]).presets == {"context": "Only fractions."}
+    assert launched(find(html, "iframe")["src"]).flow.presets == {"context": "Only fractions."}
 
 
 def test_url(page):
     html = render(page, "<a href=\"{{ examplary_url('generate-exam', subject='Art') }}\">Go</a>")
 
     request = launched(find(html, "a")["href"])
-    assert (request.mode, request.presets) == ("redirect", {"subject": "Art"})
+    assert (request.mode, request.flow.presets) == ("window", {"subject": "Art"})
 
 
 @pytest.mark.parametrize("attribute", ["_csp_nonce", "csp_nonce"])

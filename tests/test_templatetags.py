@@ -13,7 +13,7 @@ from pytest_django.asserts import assertHTMLEqual
 from django_examplary.embeds import render_embed, render_script
 from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryValidationError
 from django_examplary.flows import GenerateExam
-from django_examplary.launch import LaunchRequest
+from django_examplary.launch import Launch
 from django_examplary.models import ExamplarySession
 from tests.html import find
 
@@ -43,12 +43,12 @@ def render(request: HttpRequest, source: str, **context: object) -> str:
     return template.render(RequestContext(request, context))
 
 
-def launched(url: str) -> LaunchRequest:
+def launched(url: str) -> Launch:
     """What the URL of a frame or of a whole window asks for."""
-    return LaunchRequest.unsign(resolve(url).kwargs["token"], max_age=60)
+    return Launch.unsign(resolve(url).kwargs["token"], max_age=60)
 
 
-def asked(html: str) -> LaunchRequest:
+def asked(html: str) -> Launch:
     return launched(find(html, "iframe")["src"])
 
 
@@ -83,7 +83,7 @@ def test_options(page):
     )
 
     request = asked(html)
-    assert request.presets == {"name": "Fractions", "studentLevel": "us_undergraduate"}
+    assert request.flow.presets == {"name": "Fractions", "studentLevel": "us_undergraduate"}
     assert request.next_url == "/exams/"
     assert request.theme == {"locale": "en", "primaryColor": "#4338ca"}
     assert request.metadata == {"course": "1b"}
@@ -106,14 +106,14 @@ def test_context_is_also_a_preset(page, tag):
     text = render(page, f'{{% {tag} "generate-exam" context="Only fractions." %}}')
 
     request = asked(text) if tag == "examplary_embed" else launched(text)
-    assert request.presets == {"context": "Only fractions."}
+    assert request.flow.presets == {"context": "Only fractions."}
 
 
 def test_text_of_a_template_is_translated(page):
     with translation.override("nl"):
         html = render(page, '{% examplary_embed "generate-exam" name=_("Yes") title=_("No") %}')
 
-    assert asked(html).presets == {"name": "Ja"}
+    assert asked(html).flow.presets == {"name": "Ja"}
     assert find(html, "iframe")["title"] == "Nee"
 
 
@@ -121,13 +121,13 @@ def test_url_is_a_link(page):
     html = render(page, '<a href="{% examplary_url "generate-exam" subject="Art" %}">Go</a>')
 
     request = launched(find(html, "a")["href"])
-    assert (request.mode, request.presets) == ("redirect", {"subject": "Art"})
+    assert (request.mode, request.flow.presets) == ("window", {"subject": "Art"})
 
 
 def test_url_can_be_kept(page):
     html = render(page, '{% examplary_url "generate-exam" as url %}<a href="{{ url }}">Go</a>')
 
-    assert launched(find(html, "a")["href"]).mode == "redirect"
+    assert launched(find(html, "a")["href"]).mode == "window"
 
 
 def test_url_of_a_visitor_is_escaped(page, settings):
