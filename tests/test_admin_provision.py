@@ -18,9 +18,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from django_examplary import admin as module
-from django_examplary.admin import SelectionForm
+from django_examplary.admin import Limits, provisioning
+from django_examplary.admin.provisioning import SelectionForm
 from django_examplary.models import ExamplaryActor
+from tests.admin_rows import limit
 from tests.html import find_all
 
 PAGE = "/admin/django_examplary/examplaryactor/provision/"
@@ -58,8 +59,7 @@ def batch(browser, url=URL):
 def short_batches(fake, monkeypatch):
     """Let a batch begin nothing new after its first handful of calls."""
     fake.latency = 0.2
-    monkeypatch.setattr(module, "_BUDGET", 0.1)
-    monkeypatch.setattr(module, "_BEAT", 0.1)
+    limit(monkeypatch, duration=0.1, batch=0.1)
 
 
 def told(browser, url):
@@ -187,7 +187,7 @@ def test_page_under_a_policy_with_nonces(admin_client, actor, settings, name):
 
 
 def test_user_model_without_groups_and_staff(monkeypatch, db):
-    monkeypatch.setattr(module, "get_user_model", lambda: ExamplaryActor)
+    monkeypatch.setattr(provisioning, "get_user_model", lambda: ExamplaryActor)
 
     assert list(SelectionForm({}).fields) == ["search", "role", "started"]
 
@@ -279,7 +279,7 @@ def test_run_that_was_left_goes_on(fake, admin_client, monkeypatch):
     page = html(admin_client, url)
     assert "<h2>Not finished</h2>" in page
     assert 'value="Continue"' in page
-    monkeypatch.setattr(module, "_BEAT", 10)
+    limit(monkeypatch, batch=10)
     answer = batch(admin_client, url)
 
     assert (answer["done"], answer["total"], answer["finished"]) == (8, 8, True)
@@ -342,14 +342,14 @@ def test_pause_of_the_api_is_passed_on(fake, admin_client):
 
 
 def test_request_is_short_whatever_the_api_does(fake, admin_client, monkeypatch):
-    monkeypatch.setattr(module, "_DEADLINE", 0.5)
+    limit(monkeypatch, deadline=0.5)
     make_users(20)
     fake.fail("POST", "/users", transport="hang", times=None)
     started = time.monotonic()
 
     batch(admin_client)
 
-    assert time.monotonic() - started < module._BEAT + 0.5 + 1
+    assert time.monotonic() - started < Limits().batch + 0.5 + 1
 
 
 def test_page_takes_as_many_queries_for_many_users(fake, admin_client):

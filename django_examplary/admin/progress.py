@@ -1,0 +1,44 @@
+"""How far provisioning a selection of users has got."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils.formats import number_format
+from django.utils.translation import gettext
+
+from django_examplary import services
+from django_examplary.models import ExamplaryActor
+
+State = ExamplaryActor.State
+
+#: The states of actors whose provisioning failed.
+BROKEN = [State.FAILED, State.UNCERTAIN]
+
+
+class Progress:
+    """The progress since the run started. It is counted in the rows, so it survives a restart."""
+
+    def __init__(self, users: QuerySet[Any], started: datetime) -> None:
+        actors = ExamplaryActor.objects.filter(user__in=users)
+        self.failures = actors.filter(state__in=BROKEN, updated_at__gte=started).select_related(
+            "user"
+        )
+        # A run tries each user once.
+        self.remaining = services.unprovisioned(users).exclude(
+            examplary_actor__state__in=BROKEN, examplary_actor__updated_at__gte=started
+        )
+        self.provisioned = actors.filter(state=State.ACTIVE, provisioned_at__gte=started).count()
+        self.failed = self.failures.count()
+        self.left = self.remaining.count()
+        self.done = self.provisioned + self.failed
+        self.total = self.done + self.left
+
+    def __str__(self) -> str:
+        return gettext("%(done)s of %(total)s users, %(failed)s failed") % {
+            "done": number_format(self.done, force_grouping=True),
+            "total": number_format(self.total, force_grouping=True),
+            "failed": number_format(self.failed, force_grouping=True),
+        }
