@@ -49,6 +49,11 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkPageMixin, ActorModelAdmin):
     ]
     actions = ["provision_actors", "retry_actors", "revoke_open_sessions"]
 
+    delete_confirmation_template = "admin/django_examplary/delete_confirmation.html"
+    delete_selected_confirmation_template = (
+        "admin/django_examplary/delete_selected_confirmation.html"
+    )
+
     class Media:
         css = {"all": ["django_examplary/admin.css"]}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django import forms
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -70,6 +69,10 @@ class ExamplaryAdminMixin(ModelAdminBase):
 class PageMixin(ExamplaryAdminMixin):
     """What the admin classes of our own models have: permissions, and pages of their own."""
 
+    # Explicit, because other mixins set theirs and Django looks for templates by model only then.
+    change_list_template = "admin/django_examplary/change_list.html"
+    change_form_template = "admin/django_examplary/change_form.html"
+
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_examplary.retry_examplaryactor")
 
@@ -88,21 +91,17 @@ class PageMixin(ExamplaryAdminMixin):
         template: str,
         context: dict[str, Any],
         *,
-        media: forms.Media | None = None,
         status: int = 200,
     ) -> HttpResponse:
         """Return a page; `context` has its `title`."""
         request.current_app = self.admin_site.name
         return TemplateResponse(
             request,
-            f"admin/django_examplary/examplaryactor/{template}.html",
+            f"admin/django_examplary/{template}.html",
             {
                 **self.admin_site.each_context(request),
-                # As the template of a change form has it, for what is around the form.
-                "original": context["title"],
                 "has_view_permission": self.has_view_permission(request),
                 "opts": self.opts,
-                "media": self.media + (media or forms.Media()),
                 **context,
             },
             status=status,

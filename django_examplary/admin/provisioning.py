@@ -85,15 +85,13 @@ class ProvisionPageMixin(PageMixin):
         """
         if not self.has_provision_permission(request):
             raise PermissionDenied
-        script: Any = forms.Script("django_examplary/admin_provision.js", type="module")
-        media = forms.Media(js=[script])
         title = gettext("Provision users")
         # At first nobody is selected; the selection that is sent is in the query string.
         form = SelectionForm(request.GET or None)
         if not form.is_valid():
             status = 400 if form.is_bound else 200
             context = {"title": title, "form": form, "errors": form.errors}
-            return self.render_page(request, "provision", context, media=media, status=status)
+            return self.render_page(request, "provision", context, status=status)
         if request.method == "POST":
             return self._provision_batch(request, form)
         started = form.cleaned_data["started"]
@@ -108,9 +106,7 @@ class ProvisionPageMixin(PageMixin):
             "role": dict(role.choices)[form.cleaned_data["role"]],
             "failures": run.failures[: self.examplary_limits.listed],
         }
-        if started:
-            context["subtitle"] = gettext("Not finished") if run.left else gettext("Finished")
-        return self.render_page(request, "provision", context, media=media)
+        return self.render_page(request, "provision", context)
 
     def _provision_batch(self, request: HttpRequest, form: SelectionForm) -> HttpResponse:
         wants_json = request.get_preferred_type(["text/html", "application/json"]) == (
