@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,9 +14,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
-from django.utils import timezone
 
-from django_examplary import admin as module
 from django_examplary import services
 from django_examplary.admin import (
     ExamplaryActorAdmin,
@@ -27,6 +24,7 @@ from django_examplary.admin import (
 from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services.actors import claim_actors
+from tests.admin_rows import limit, make_actor, make_session, make_user
 
 State = ExamplaryActor.State
 Status = ExamplarySession.Status
@@ -75,27 +73,6 @@ def staff(client, db) -> Client:
     client.force_login(user)
     browser: Client = client
     return browser
-
-
-def make_user(username: str, **fields: Any) -> User:
-    return User.objects.create_user(username, f"{username}@school.example", **fields)
-
-
-def make_actor(username: str, **fields: Any) -> ExamplaryActor:
-    return ExamplaryActor.objects.create(
-        user=make_user(username),
-        **{"state": State.ACTIVE, "examplary_id": f"user_{username}", **fields},
-    )
-
-
-def make_session(actor: ExamplaryActor | None, **fields: Any) -> ExamplarySession:
-    return ExamplarySession.objects.create(
-        actor=actor,
-        flow="generate-exam",
-        status=Status.PENDING,
-        expires_at=timezone.now() + timedelta(days=7),
-        **fields,
-    )
 
 
 def provision(browser: Client, url: str, chosen: list[Any]) -> list[tuple[str, str]]:
@@ -445,7 +422,7 @@ def test_other_views_stay_atomic(monkeypatch, admin_client, url):
 
 
 def test_provision_is_short_whatever_is_selected(fake, admin_client, monkeypatch):
-    monkeypatch.setattr(module, "_BUDGET", 0.2)
+    limit(monkeypatch, duration=0.2)
     fake.latency = 0.15
     users = [make_user(f"user{number}") for number in range(20)]
 
@@ -457,7 +434,7 @@ def test_provision_is_short_whatever_is_selected(fake, admin_client, monkeypatch
 
 
 def test_provision_begins_with_so_many_users(fake, admin_client, monkeypatch):
-    monkeypatch.setattr(module, "_TAKEN", 2)
+    limit(monkeypatch, rows=2)
     users = [make_user(f"user{number}") for number in range(5)]
 
     messages = provision(admin_client, USERS, users)
@@ -479,7 +456,7 @@ def test_answers_that_cannot_be_read_leave_few_users_uncertain(fake, admin_clien
 
 
 def test_many_failures_are_told_in_a_few_words(fake, admin_client, monkeypatch):
-    monkeypatch.setattr(module, "_TOLD", 2)
+    limit(monkeypatch, messages=2)
     users = [make_user(f"user{number}") for number in range(5)]
     User.objects.filter(username__startswith="user").update(email="no address")
 
@@ -581,7 +558,7 @@ def test_check_now(fake, admin_client, exam):
 
 
 def test_check_comes_to_each_in_the_end(fake, admin_client, exam, monkeypatch):
-    monkeypatch.setattr(module, "_TAKEN", 1)
+    limit(monkeypatch, rows=1)
     other = services.open_session(
         exam.actor.user, GenerateExam(subject="Law"), origin="https://school.example"
     )
@@ -639,7 +616,7 @@ def test_check_without_a_key(settings, fake, admin_client, exam):
 
 
 def test_check_has_an_end(fake, admin_client, exam, monkeypatch):
-    monkeypatch.setattr(module, "_BUDGET", -1)
+    limit(monkeypatch, duration=-1)
 
     messages = act(admin_client, SESSIONS, "check_now", [exam])
 

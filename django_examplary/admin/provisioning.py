@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -12,31 +11,16 @@ from django.contrib import messages
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_examplary import services
-from django_examplary.admin.advice import explain
-from django_examplary.admin.base import RowPagesMixin
-from django_examplary.admin.calls import provision_batch
-from django_examplary.admin.names import ROLES, flow_name, role_name
-from django_examplary.admin.progress import Progress, group_by_reason
-from django_examplary.admin.searching import search_users
-from django_examplary.admin.sites import visible_users
-from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryError
-from django_examplary.flows import FLOWS
-from django_examplary.models import ExamplaryActor
-from django_examplary.services.actors import get_profile
+from django_examplary.admin.base import PageMixin
+from django_examplary.admin.calls import provision
+from django_examplary.admin.progress import Progress
 from django_examplary.services.database import non_atomic
-
-# The session of the staff member remembers the last selection under this key.
-_REMEMBERED = "examplary_provision"
-
-
-def _flows_for(audience: str) -> str:
-    return ", ".join(flow_name(slug) for slug, flow in FLOWS.items() if flow.audience == audience)
 
 
 class SelectionForm(forms.Form):
@@ -56,7 +40,10 @@ class SelectionForm(forms.Form):
         label=_("Search"), required=False, help_text=_("Part of a name or an e-mail address.")
     )
     role = forms.ChoiceField(
-        label=_("Role at Examplary"), initial="teacher", choices=list(ROLES.items())
+        label=_("Role at Examplary"),
+        initial="teacher",
+        choices=[("teacher", _("teacher")), ("student", _("student")), ("member", _("member"))],
+        help_text=_("For users whose profile names none."),
     )
     started = forms.DateTimeField(required=False, widget=forms.HiddenInput)
 
@@ -72,10 +59,6 @@ class SelectionForm(forms.Form):
             choice.queryset = groups._default_manager.all()
         else:
             del self.fields["groups"]
-        self.fields["role"].help_text = gettext(
-            "For users whose profile names no role. Teachers can: %(teacher)s. Students can: "
-            "%(student)s."
-        ) % {"teacher": _flows_for("teacher"), "student": _flows_for("student")}
 
     def clean_started(self) -> datetime | None:
         started: datetime | None = self.cleaned_data["started"]
@@ -84,108 +67,78 @@ class SelectionForm(forms.Form):
             return timezone.make_naive(started)
         return started
 
-    def select(self, users: QuerySet[Any]) -> QuerySet[Any]:
-        """Return those of the users that the form selects."""
+    def select(self) -> QuerySet[Any]:
         chosen = self.cleaned_data
-        selected = services.select_users(
-            groups=[group.name for group in chosen.get("groups", [])], staff=chosen.get("staff")
+        return services.select_users(
+            groups=[group.name for group in chosen.get("groups", [])],
+            staff=chosen.get("staff"),
+            search=chosen["search"],
         )
-        if chosen["search"]:
-            selected = search_users(selected, chosen["search"])
-        return users.filter(pk__in=selected.order_by().values("pk"))
 
 
-class ProvisionPageMixin(RowPagesMixin):
+class ProvisionPageMixin(PageMixin):
     @non_atomic
     def provision_view(self, request: HttpRequest) -> HttpResponse:
-        """Show the selected users and the progress; a POST provisions some of them.
+        """Show whom a selection is about and how far it has got; a POST does a little of it.
 
-        The rows hold all state, so staff who come back later see how far it got.
+        The rows are all the state there is: whoever comes back later sees how far it has got.
         """
         if not self.has_provision_permission(request):
             raise PermissionDenied
         title = gettext("Provision users")
-        form = SelectionForm(request.GET or None, initial=self._remembered(request))
-        # Nobody is selected at first; the selection that is sent is in the query string.
+        # At first nobody is selected; the selection that is sent is in the query string.
+        form = SelectionForm(request.GET or None)
         if not form.is_valid():
             status = 400 if form.is_bound else 200
-            return self.render_page(
-                request, "provision", {"title": title, "form": form}, status=status
-            )
-        request.session[_REMEMBERED] = _selection(request).urlencode()
-        users = form.select(visible_users(self.admin_site, request))
+            context = {"title": title, "form": form, "errors": form.errors}
+            return self.render_page(request, "provision", context, status=status)
         if request.method == "POST":
-            return self._provision_batch(request, form, users)
+            return self._provision_batch(request, form)
         started = form.cleaned_data["started"]
-        run = Progress(users, started or timezone.now())
-        limits = self.examplary_limits
-        failures = run.failures[: limits.listed] if started else []
+        run = Progress(form.select(), started or timezone.now())
+        role: Any = form.fields["role"]
         context = {
             "title": title,
             "form": form,
+            "errors": form.errors,
             "run": run,
             "started": started,
-            "role": role_name(form.cleaned_data["role"]),
-            "preview": [] if started else list(self._preview(run, form.cleaned_data["role"])),
-            "more": max(0, run.left - limits.names),
-            "reasons": group_by_reason(failures),
-            "unlisted": max(0, run.failed - limits.listed),
+            "role": dict(role.choices)[form.cleaned_data["role"]],
+            "failures": run.failures[: self.examplary_limits.listed],
         }
         return self.render_page(request, "provision", context)
 
-    def _remembered(self, request: HttpRequest) -> dict[str, Any]:
-        query = QueryDict(request.session.get(_REMEMBERED, ""))
-        return {**query.dict(), "groups": query.getlist("groups")}
-
-    def _preview(self, run: Progress, role: str) -> Iterator[tuple[Any, str, str]]:
-        """Yield the first users with the role they will get, or why provisioning will fail."""
-        first = run.remaining.order_by("pk").select_related("examplary_actor")
-        for user in first[: self.examplary_limits.names]:
-            actor = ExamplaryActor(user=user, role=role)
-            try:
-                yield user, role_name(get_profile(actor).role), ""
-            except (ExamplaryError, ExamplaryConfigurationError) as error:
-                yield user, "", str(explain(ExamplaryActor.State.FAILED, str(error)).name)
-
-    def _provision_batch(
-        self, request: HttpRequest, form: SelectionForm, users: QuerySet[Any]
-    ) -> HttpResponse:
-        accepted = request.get_preferred_type(["text/html", "application/json"])
-        wants_json = accepted == "application/json"
-        limits = self.examplary_limits
+    def _provision_batch(self, request: HttpRequest, form: SelectionForm) -> HttpResponse:
+        wants_json = request.get_preferred_type(["text/html", "application/json"]) == (
+            "application/json"
+        )
         started = form.cleaned_data["started"] or timezone.now()
-        batch = provision_batch(
-            request,
-            Progress(users, started).remaining,
+        limits = self.examplary_limits
+        result = provision(
+            Progress(form.select(), started).remaining,
             limits.batch if wants_json else limits.duration,
             role=form.cleaned_data["role"],
             limits=limits,
         )
-        if batch.stopped:
-            self.message_user(request, batch.stopped, messages.ERROR)
-        elif batch.skipped and not batch.unfinished:
-            text = gettext("Another process provisions some of the users: continue in a minute.")
+        finished = result.stopped != services.ASKED_TO_STOP
+        if finished and result.stopped:
+            self.message_user(request, result.stopped, messages.ERROR)
+        elif finished and result.skipped:
+            text = gettext("Others are provisioning some of the users: continue in a minute.")
             self.message_user(request, text, messages.WARNING)
-        query = _selection(request)
+        query = request.GET.copy()
         query["started"] = started.isoformat()
         url = f"{request.path}?{query.urlencode()}"
         if not wants_json:
             return HttpResponseRedirect(url)
-        run = Progress(users, started)
+        run = Progress(form.select(), started)
         return JsonResponse(
             {
                 "url": url,
                 "done": run.done,
                 "total": run.total,
                 "text": str(run),
-                "finished": not batch.unfinished,
-                "pause": batch.pause,
+                "finished": finished,
+                "pause": result.pause,
             }
         )
-
-
-def _selection(request: HttpRequest) -> QueryDict:
-    """Return the query string without the start of a run."""
-    query = request.GET.copy()
-    query.pop("started", None)
-    return query

@@ -6,8 +6,8 @@ import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import expect
 
-from django_examplary import admin as module
 from django_examplary.models import ExamplaryActor
+from tests.admin_rows import limit
 
 FORM = "/admin/django_examplary/examplaryactor/provision/"
 PAGE = f"{FORM}?search=pupil&role=student"
@@ -92,7 +92,7 @@ def test_stop_while_the_api_wants_a_pause(visit, examplary, pupils):
 
 
 def test_little_is_read_out(visit, pupils, monkeypatch):
-    monkeypatch.setattr(module, "_BEAT", 0.1)
+    limit(monkeypatch, batch=0.1)
     admin = visit("admin")
     admin.page.goto(admin.site + PAGE)
     said = []

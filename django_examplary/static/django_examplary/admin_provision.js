@@ -1,8 +1,8 @@
 /**
- * The page "Provision users": asks for one short batch after the other, and shows how far it got.
+ * The page "Provision users": requests one short batch after the other, and shows the progress.
  *
- * Without this the button does one batch per click. All state is in the server's rows and in the
- * address, so the page can be stopped, left and opened again.
+ * Without this script each click does one batch. The rows and the URL hold all state, so staff can
+ * stop, leave and reopen the page.
  */
 
 const RETRY_AFTER = 3000;
@@ -13,30 +13,30 @@ const stop = form?.querySelector("[type=button]");
 let stopping = false;
 const stopped = new Promise((resolve) => stop?.addEventListener("click", resolve));
 
-/** Wait, but not for longer than somebody wants to. */
+/** Wait until the time is over or the user clicks Stop. */
 const sleep = (milliseconds) =>
   Promise.race([stopped, new Promise((resolve) => setTimeout(resolve, milliseconds))]);
 
-/** Ask for the next batch, for as long as it takes the server to answer. */
+/** Request the next batch, again and again until the server responds. */
 async function nextBatch() {
   while (!stopping) {
     try {
-      const answer = await fetch(location.href, {
+      const response = await fetch(location.href, {
         method: "POST",
         body: new FormData(form),
         headers: { Accept: "application/json" },
       });
-      if (answer.ok && !answer.redirected) {
-        return await answer.json();
+      if (response.ok && !response.redirected) {
+        return await response.json();
       }
-      if (answer.status < 500) {
-        // Signed out, or no longer allowed to: the server explains.
+      if (response.status < 500) {
+        // Signed out, or without the permission now: the server's page explains it.
         return { finished: true, url: location.href };
       }
     } catch {
       // The server is being restarted, or the network is down.
     }
-    say(form.dataset.trying);
+    announce(form.dataset.trying);
     await sleep(RETRY_AFTER);
   }
   return { finished: true, url: location.href };
@@ -46,8 +46,8 @@ function show(text) {
   form.querySelector("[data-text]").textContent = text;
 }
 
-/** Show it, and have it read out too. */
-function say(text) {
+/** Show a text and let screen readers announce it. */
+function announce(text) {
   show(text);
   form.querySelector("[role=status]").textContent = text;
 }
@@ -60,22 +60,22 @@ async function run() {
   document.querySelectorAll("[data-before]").forEach((element) => element.remove());
   const bar = form.querySelector("progress");
   let batch = {};
-  let said = 0;
+  let lastTenth = 0;
   while (!batch.finished && !stopping) {
     await sleep((batch.pause ?? 0) * 1000);
     batch = await nextBatch();
     if (batch.text) {
       bar.max = batch.total;
       bar.value = batch.done;
-      // A batch takes a second: read out, each of them would be a nuisance.
+      // Batches take a second each, too often for a screen reader to announce all of them.
       const tenth = Math.floor((10 * batch.done) / batch.total);
-      (tenth === said ? show : say)(batch.text);
-      said = tenth;
-      // Whoever reloads the page, or comes back to it, finds it as far as it got.
+      (tenth === lastTenth ? show : announce)(batch.text);
+      lastTenth = tenth;
+      // A reload continues from here.
       history.replaceState(null, "", batch.url);
     }
   }
-  // The report is the server's to write.
+  // The server renders the report.
   location.assign(batch.url);
 }
 
@@ -85,5 +85,5 @@ form?.addEventListener("submit", (event) => {
 });
 stop?.addEventListener("click", () => {
   stopping = true;
-  say(form.dataset.stopping);
+  announce(form.dataset.stopping);
 });

@@ -1,0 +1,45 @@
+"""Rows and limits that the tests of the admin share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from django_examplary.admin.base import ExamplaryAdminMixin
+from django_examplary.models import ExamplaryActor, ExamplarySession
+
+State = ExamplaryActor.State
+Status = ExamplarySession.Status
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, **limits: Any) -> None:
+    """Change some limits of every admin class."""
+    changed = replace(ExamplaryAdminMixin.examplary_limits, **limits)
+    monkeypatch.setattr(ExamplaryAdminMixin, "examplary_limits", changed)
+
+
+def make_user(username: str, **fields: Any) -> User:
+    fields.setdefault("email", f"{username}@school.example")
+    return User.objects.create_user(username, **fields)
+
+
+def make_actor(username: str, **fields: Any) -> ExamplaryActor:
+    return ExamplaryActor.objects.create(
+        user=make_user(username),
+        **{"state": State.ACTIVE, "examplary_id": f"user_{username}", **fields},
+    )
+
+
+def make_session(actor: ExamplaryActor | None, **fields: Any) -> ExamplarySession:
+    values: dict[str, Any] = {
+        "flow": "generate-exam",
+        "status": Status.PENDING,
+        "expires_at": timezone.now() + timedelta(days=7),
+        **fields,
+    }
+    return ExamplarySession.objects.create(actor=actor, **values)
