@@ -18,13 +18,14 @@ from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.template.loader import get_template, render_to_string
 from django.templatetags.static import static
-from django.urls import get_script_prefix, get_urlconf, reverse
+from django.urls import get_script_prefix, get_urlconf
 from django.utils.crypto import get_random_string
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language, gettext_lazy
 
+from django_examplary.addresses import reverse_view
 from django_examplary.conf import conf
 from django_examplary.data import Theme
 from django_examplary.exceptions import ExamplaryValidationError
@@ -156,7 +157,7 @@ def _render(
     are the language, and what the addresses of our views depend on.
     """
     views = ("launch", "sync", "close")
-    context = {f"{view}_url": reverse(f"django_examplary:{view}", args=[_TOKEN]) for view in views}
+    context = {f"{view}_url": reverse_view(view, _TOKEN) for view in views}
     slug = page["slug"]
     context |= {"title": title or TITLES.get(slug, slug), "csrf_token": _CSRF_TOKEN}
     return render_to_string("django_examplary/embed.html", {**page, **context}).split(_TOKEN)
@@ -246,7 +247,7 @@ def launch_url(
         nonce=_nonce(reuse),
         mode="redirect",
     )
-    return reverse("django_examplary:launch", args=[token])
+    return reverse_view("launch", token)
 
 
 def _resolve(

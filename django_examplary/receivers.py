@@ -1,4 +1,4 @@
-"""Reactions to what happens to users elsewhere in the project; connected by the app's `ready()`."""
+"""Receivers of signals about users. `apps.py` connects them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import logging
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, router, transaction
 from django.db.models import QuerySet
-from django.db.models.signals import post_save, pre_delete
 
 from django_examplary import services
 from django_examplary.conf import conf
@@ -22,13 +20,6 @@ logger = logging.getLogger("django_examplary")
 
 # How long somebody who signs out may have to wait for us, in seconds.
 _PATIENCE = 2.0
-
-
-def connect() -> None:
-    # Of any sender: a proxy of the user model, or a child of it, announces itself.
-    post_save.connect(revoke_when_deactivated, dispatch_uid="django_examplary")
-    pre_delete.connect(revoke_when_deleted, sender=ExamplaryActor, dispatch_uid="django_examplary")
-    user_logged_out.connect(revoke_when_signed_out, dispatch_uid="django_examplary")
 
 
 def revoke_when_deleted(instance: ExamplaryActor, **kwargs: Any) -> None:

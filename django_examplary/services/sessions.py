@@ -19,12 +19,12 @@ from django.conf import settings
 from django.db import IntegrityError
 from django.db.models import Q
 from django.dispatch import Signal
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.crypto import get_random_string
 from django.views.decorators.debug import sensitive_variables
 
 from django_examplary import signals
+from django_examplary.addresses import reverse_view
 from django_examplary.client import (
     PRODUCTION_URL,
     ExamplaryClient,
@@ -469,7 +469,7 @@ def _create_remote(
     """Ask the API for a session; once more if it has lost the actor since."""
     report_to = {"allowed_origin": origin}
     if request.mode == "redirect":
-        path = reverse("django_examplary:return", args=[sign_return(str(session.pk))])
+        path = reverse_view("return", sign_return(str(session.pk)))
         report_to = {"return_url": origin + path}
 
     def create(actor: ExamplaryActor) -> EmbedSession:

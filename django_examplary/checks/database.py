@@ -1,0 +1,37 @@
+"""The check that queries a database. Django runs it for `check --database` and `migrate` only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.checks import (
+    CheckMessage,
+    Warning,  # noqa: A004  # Django's name
+)
+from django.db import connections, router
+from django.db.migrations.executor import MigrationExecutor
+
+from django_examplary.models import ExamplaryActor
+
+
+def check_migrations(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that the migrations of this app are applied."""
+    if sys.argv[1:2] == ["migrate"]:
+        return []  # `migrate` runs the checks first, and this would ask to run `migrate`.
+    messages: list[CheckMessage] = []
+    for alias in databases or ():
+        if not router.allow_migrate_model(alias, ExamplaryActor):
+            continue
+        executor = MigrationExecutor(connections[alias])
+        targets = executor.loader.graph.leaf_nodes(ExamplaryActor._meta.app_label)
+        if executor.migration_plan(targets):
+            messages.append(
+                Warning(
+                    f"The database {alias!r} lacks migrations of django_examplary.",
+                    hint=f"Run: python manage.py migrate --database {alias}",
+                    id="django_examplary.W025",
+                )
+            )
+    return messages

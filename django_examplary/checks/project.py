@@ -1,0 +1,79 @@
+"""Checks of what the rest of the project must provide: apps, middleware and cookies."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Warning  # noqa: A004  # Django's name
+from django.utils.module_loading import import_string
+
+from django_examplary.checks.settings import unusable_settings
+from django_examplary.conf import conf
+
+
+def check_project(**kwargs: Any) -> list[CheckMessage]:
+    """Check INSTALLED_APPS, MIDDLEWARE and the cookie settings."""
+    return [*_static_files(), *_middleware(), *_cookies()]
+
+
+def _static_files() -> Iterator[CheckMessage]:
+    if not apps.is_installed("django.contrib.staticfiles"):
+        yield Warning(
+            "django.contrib.staticfiles is not installed, so nothing serves the script and the "
+            "stylesheet of the embeds.",
+            hint="Add 'django.contrib.staticfiles' to INSTALLED_APPS. If your site serves the "
+            "package's static/ folder at STATIC_URL in another way, silence this warning.",
+            id="django_examplary.W009",
+        )
+
+
+def _middleware() -> Iterator[CheckMessage]:
+    for path in (
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+    ):
+        if not _has_middleware(import_string(path)):
+            yield Warning(
+                f"MIDDLEWARE has no {path.rpartition('.')[2]}, and no subclass of it.",
+                hint=f"Add {path!r} to MIDDLEWARE. If another middleware of yours does the same, "
+                "silence this warning.",
+                id="django_examplary.W020",
+            )
+
+
+def _has_middleware(base: type) -> bool:
+    for path in settings.MIDDLEWARE:
+        # Django itself reports a middleware that cannot be imported.
+        with contextlib.suppress(ImportError):
+            middleware = import_string(path)
+            if isinstance(middleware, type) and issubclass(middleware, base):
+                return True
+    return False
+
+
+def _cookies() -> Iterator[CheckMessage]:
+    if settings.SESSION_COOKIE_SAMESITE == "None" and not settings.SESSION_COOKIE_SECURE:
+        yield Warning(
+            "SESSION_COOKIE_SAMESITE is 'None', but SESSION_COOKIE_SECURE is off.",
+            hint="Browsers drop such a cookie, so no user is signed in within the iframe.",
+            id="django_examplary.W010",
+        )
+    if unusable_settings():
+        return
+    for name in ("SESSION_COOKIE_DOMAIN", "CSRF_COOKIE_DOMAIN"):
+        domain = (getattr(settings, name) or "").lower().lstrip(".")
+        for origin in conf.EXAMPLARY_EMBED_ORIGINS if domain else ():
+            host = urlsplit(origin).hostname or ""
+            if host == domain or host.endswith(f".{domain}"):
+                yield Warning(
+                    f"{name} includes {host}, which is in EXAMPLARY_EMBED_ORIGINS.",
+                    hint="Browsers send this cookie to the embeds too. Use a domain that only "
+                    "this site uses.",
+                    id="django_examplary.W022",
+                )

@@ -1,0 +1,227 @@
+"""Checks of the EXAMPLARY_* settings."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import (
+    CheckMessage,
+    Error,
+    Warning,  # noqa: A004  # Django's name
+)
+
+from django_examplary.client import PRODUCTION_URL, checked_key, checked_url, is_loopback
+from django_examplary.conf import PRODUCTION_ORIGINS, Settings, conf
+from django_examplary.data import Theme
+from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryValidationError
+from django_examplary.services.sessions import EMBED_URL
+
+NAMES = [name for name in vars(Settings) if name.startswith("EXAMPLARY_")]
+
+
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
+    """Check every EXAMPLARY_* setting."""
+    messages = [*_unknown_names(), *unusable_settings()]
+    if not any(isinstance(message, Error) for message in messages):
+        messages += [*_api_key(), *_api_url(), *_embed_origins(), *_site_origin(), *_numbers()]
+    return messages
+
+
+def check_deployment(**kwargs: Any) -> list[CheckMessage]:
+    """Check for settings that are right during development only."""
+    # Tests run without DEBUG and use the fake, so this can't depend on DEBUG.
+    try:
+        url = checked_url(conf.EXAMPLARY_API_URL)
+    except ExamplaryConfigurationError:
+        return []  # Reported by E001 or E003.
+    if not url.startswith("http:"):
+        return []
+    return [
+        Error(
+            "EXAMPLARY_API_URL points to localhost.",
+            hint=f"This looks like the fake API. The production API is {PRODUCTION_URL}.",
+            id="django_examplary.E005",
+        )
+    ]
+
+
+def unusable_settings() -> list[CheckMessage]:
+    """Return an error for each setting that cannot be read. The other checks need them all."""
+    messages: list[CheckMessage] = []
+    for name in NAMES:
+        try:
+            value = getattr(conf, name)
+            if name == "EXAMPLARY_THEME" and isinstance(value, Mapping):
+                Theme.from_mapping(value)
+        except (ExamplaryConfigurationError, ExamplaryValidationError, TypeError) as error:
+            # TypeError: a key of EXAMPLARY_THEME is not a string.
+            messages.append(
+                Error(f"{name} is not valid.", hint=str(error), id="django_examplary.E001")
+            )
+    return messages
+
+
+def _unknown_names() -> Iterator[CheckMessage]:
+    for name in sorted({*dir(settings), *os.environ}):
+        if name.startswith("EXAMPLARY_") and name not in NAMES:
+            similar = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.8)
+            yield Warning(
+                f"{name} is not a setting of django_examplary.",
+                hint=f"Did you mean {similar[0]}?"
+                if similar
+                else f"Known settings: {', '.join(sorted(NAMES))}.",
+                id="django_examplary.W003",
+            )
+
+
+def _api_key() -> Iterator[CheckMessage]:
+    # No variable holds the key, so that no traceback shows it.
+    if not conf.EXAMPLARY_API_KEY:
+        yield Warning(
+            "EXAMPLARY_API_KEY is not set.",
+            hint="Until it is set, embeds show a message instead of Examplary. Create a key, "
+            "preferably as a workspace admin, at https://app.examplary.ai/account/developer.",
+            id="django_examplary.W002",
+        )
+        return
+    try:
+        checked_key(conf.EXAMPLARY_API_KEY)
+    except ExamplaryConfigurationError as error:
+        yield Error("EXAMPLARY_API_KEY is malformed.", hint=str(error), id="django_examplary.E002")
+        return
+    if not re.fullmatch(r"examp_[A-Za-z0-9]{32}", conf.EXAMPLARY_API_KEY):
+        yield Warning(
+            "EXAMPLARY_API_KEY does not look like an Examplary API key.",
+            hint="Known keys are examp_ and 32 letters or digits. Copy the key again from "
+            "https://app.examplary.ai/account/developer.",
+            id="django_examplary.W001",
+        )
+
+
+def _api_url() -> Iterator[CheckMessage]:
+    try:
+        url = checked_url(conf.EXAMPLARY_API_URL)
+    except ExamplaryConfigurationError as error:
+        yield Error(
+            "EXAMPLARY_API_URL is not a safe destination for the API key.",
+            hint=str(error),
+            id="django_examplary.E003",
+        )
+        return
+    if url != PRODUCTION_URL and tuple(conf.EXAMPLARY_EMBED_ORIGINS) == PRODUCTION_ORIGINS:
+        yield Warning(
+            "EXAMPLARY_API_URL is not the production API, but EXAMPLARY_EMBED_ORIGINS lists only "
+            "the production origin.",
+            hint="Other APIs serve embeds from other origins. Add that origin to "
+            "EXAMPLARY_EMBED_ORIGINS, or its embeds are refused.",
+            id="django_examplary.W006",
+        )
+    if url == PRODUCTION_URL and conf.EXAMPLARY_PRERELEASE_FLOWS:
+        yield Warning(
+            "EXAMPLARY_PRERELEASE_FLOWS is enabled for the production API.",
+            hint="When this version was released, only the staging API offered take-exam. Remove "
+            "the setting unless Examplary has enabled the flow for your workspace.",
+            id="django_examplary.W004",
+        )
+
+
+#: An origin as browsers serialise it: lower case, no path, IPv6 in brackets.
+_ORIGIN = re.compile(r"(?P<scheme>https?)://([a-z0-9.-]+|\[[\da-f:.]+\])(?P<port>:\d+)?")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a browser can report this text as an origin. Browsers leave out default ports."""
+    match = _ORIGIN.fullmatch(text)
+    return match is not None and match["port"] != _DEFAULT_PORTS[match["scheme"]]
+
+
+def _not_an_origin(place: str) -> Error:
+    # Without the value: a mistyped origin may hold a password.
+    return Error(
+        f"{place} is not an origin, so it never matches.",
+        hint="Write the scheme, the host and a port that is not the default one, in lower case "
+        "and without a path, such as 'https://app.examplary.ai'.",
+        id="django_examplary.E004",
+    )
+
+
+def _embed_origins() -> Iterator[CheckMessage]:
+    origins = conf.EXAMPLARY_EMBED_ORIGINS
+    if not origins:
+        yield Error(
+            "EXAMPLARY_EMBED_ORIGINS is empty, so every embed is refused.",
+            hint="Remove the setting to use the default, or list the domain of your workspace.",
+            id="django_examplary.E009",
+        )
+    for index, origin in enumerate(origins):
+        # A launch accepts fewer hosts than browsers do.
+        if not (_is_origin(origin) and EMBED_URL.fullmatch(origin)):
+            yield _not_an_origin(f"EXAMPLARY_EMBED_ORIGINS[{index}]")
+        elif origin.startswith("http:") and not (settings.DEBUG and is_loopback(origin)):
+            yield Warning(
+                f"EXAMPLARY_EMBED_ORIGINS[{index}] is {origin!r}. Embeds over http are refused, "
+                "except from localhost while DEBUG is on.",
+                hint="Use https.",
+                id="django_examplary.W005",
+            )
+    if conf.EXAMPLARY_SITE_ORIGIN and conf.EXAMPLARY_SITE_ORIGIN in origins:
+        yield Warning(
+            "EXAMPLARY_EMBED_ORIGINS contains EXAMPLARY_SITE_ORIGIN.",
+            hint="EXAMPLARY_SITE_ORIGIN is the origin of this site. EXAMPLARY_EMBED_ORIGINS lists "
+            "the origins of Examplary. An embed with the origin of this site has all rights of "
+            "its user.",
+            id="django_examplary.W018",
+        )
+
+
+def _site_origin() -> Iterator[CheckMessage]:
+    origin = conf.EXAMPLARY_SITE_ORIGIN
+    if origin and not _is_origin(origin):
+        yield _not_an_origin("EXAMPLARY_SITE_ORIGIN")
+    elif origin.startswith("http:") and not settings.DEBUG:
+        yield Warning(
+            f"EXAMPLARY_SITE_ORIGIN is {origin!r}, and DEBUG is off.",
+            hint="Browsers return to this site without encryption. Use https.",
+            id="django_examplary.W005",
+        )
+    if not origin and "*" in settings.ALLOWED_HOSTS and not settings.DEBUG:
+        yield Warning(
+            "ALLOWED_HOSTS accepts every host, and EXAMPLARY_SITE_ORIGIN is not set.",
+            hint="The origin that embeds report to then comes from the request, and a request can "
+            "name any host. Set EXAMPLARY_SITE_ORIGIN = 'https://school.example'.",
+            id="django_examplary.W007",
+        )
+
+
+#: The lowest value of each number.
+_MINIMUMS = {
+    "EXAMPLARY_TIMEOUT": 0.001,
+    "EXAMPLARY_DEADLINE": 0.001,
+    "EXAMPLARY_MAX_RETRIES": 0,
+    "EXAMPLARY_LAUNCH_MAX_AGE": 1,
+    "EXAMPLARY_RETENTION": 0,
+}
+
+
+def _numbers() -> Iterator[CheckMessage]:
+    for name, minimum in _MINIMUMS.items():
+        value = getattr(conf, name)
+        if value is not None and not minimum <= value < math.inf:
+            yield Error(
+                f"{name} is {value!r}.",
+                hint="Set a positive number." if minimum else "Set a number, 0 or more.",
+                id="django_examplary.E007",
+            )
+    if 0 < conf.EXAMPLARY_DEADLINE < conf.EXAMPLARY_TIMEOUT:
+        yield Warning(
+            "EXAMPLARY_DEADLINE is shorter than EXAMPLARY_TIMEOUT, so the timeout has no effect.",
+            hint="The deadline limits a whole call, the timeout each wait within it.",
+            id="django_examplary.W008",
+        )
