@@ -517,7 +517,6 @@ def page(request: HttpRequest, token: str = "") -> HttpResponse:
 
 
 ours = path("examplary/", include("django_examplary.urls"))
-nested = include(([ours, path("login/", page, name="login")], "school"))
 login = path("accounts/login/", page, name="login")
 
 
@@ -525,10 +524,8 @@ class OnlyOurs:
     urlpatterns = [ours]
 
 
-class Below:
-    """Below another namespace, which is itself below one."""
-
-    urlpatterns = [login, path("<slug:school>/", include(([path("", nested)], "district")))]
+class Parameter:
+    urlpatterns = [login, path("<slug:school>/", include("django_examplary.urls"))]
 
 
 class Instance:
@@ -554,6 +551,7 @@ class Above:
         ("tests.settings", []),  # Not a URLconf.
         ("django.contrib.auth.urls", ["W019"]),
         (OnlyOurs, ["W023"]),
+        (Parameter, ["E010"]),
         (Instance, []),
         (Shadowed, ["E008"]),
         (Above, []),
