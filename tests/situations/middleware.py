@@ -29,7 +29,7 @@ def select_urlconf(
 
     def middleware(request: HttpRequest) -> HttpResponse:
         if request.get_host().startswith("exams."):
-            request.urlconf = "tests.situations.urls_without_admin"  # type: ignore[attr-defined]
+            request.urlconf = "tests.situations.urls_without_admin"
         return get_response(request)
 
     return middleware
