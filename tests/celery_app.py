@@ -1,4 +1,4 @@
-"""The Celery of a project. `test_tasks` starts a worker with it."""
+"""The Celery of a project. `test_celery` starts a worker with it."""
 
 from __future__ import annotations
 

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+
+from tests import processes
 
 MANAGE = Path(__file__).parents[1] / "example_project" / "manage.py"
-PATIENCE = 60
-
-
-def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """Start a command of the example project in the environment of somebody who set nothing."""
-    return subprocess.Popen(
-        [sys.executable, str(MANAGE), *arguments],
-        env=clean_environment() | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def clean_environment() -> dict[str, str]:
+    """Return the environment of a user who has set none of this project's variables."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -38,39 +23,21 @@ def clean_environment() -> dict[str, str]:
 
 
 def run(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Run a command to its end; return its exit code and what it said."""
-    with start(*arguments, **environment) as command:
-        said, _ = command.communicate(timeout=PATIENCE)
-    return command.returncode, said
+    """Run a command to its end; return its exit code and its output."""
+    with subprocess.Popen(
+        [sys.executable, str(MANAGE), *arguments],
+        env=clean_environment() | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as command:
+        output = processes.finish(command)
+    return command.returncode, output
 
 
-@contextlib.contextmanager
-def demo(*arguments: str) -> Iterator[str]:
-    """Run the demonstration, with ports that are free, and return the address of the site."""
-    port, fake_port = (str(port) for port in free_ports())
-    address = f"http://localhost:{port}"
-    with start("demo", "--port", port, "--fake-port", fake_port, *arguments) as command:
-        try:
-            wait_for(address, command)
-            yield address
-        finally:
-            command.send_signal(signal.SIGTERM)
-            said, _ = command.communicate(timeout=PATIENCE)
-    assert command.returncode == 0, said
-
-
-def free_ports() -> Iterator[int]:
-    with socket.socket() as one, socket.socket() as other:
-        for probe in (one, other):
-            probe.bind(("127.0.0.1", 0))
-        yield from (probe.getsockname()[1] for probe in (one, other))
-
-
-def wait_for(address: str, command: subprocess.Popen[Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        with contextlib.suppress(OSError), urllib.request.urlopen(address):  # noqa: S310
-            return
-        assert command.poll() is None, f"{address} does not answer"
-        assert time.monotonic() < deadline, f"{address} does not answer in time"
-        time.sleep(0.1)
+def demo(*arguments: str) -> AbstractContextManager[str]:
+    """Run the demonstration on free ports while the context lasts; return the site's address."""
+    return processes.serve(
+        *(sys.executable, str(MANAGE), "demo", "--port", "0", "--fake-port", "0", *arguments),
+        environment=clean_environment(),
+    )

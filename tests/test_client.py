@@ -39,6 +39,7 @@ from django_examplary.exceptions import (
 from django_examplary.retries import Call, Cooldown, is_uncertain, retry_after
 from django_examplary.signals import api_call_finished
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
+from tests.processes import PATIENCE, wait_for
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def make_client(server, monkeypatch):
     clients = []
 
     def make(**options):
-        options = {"base_url": server.url, "timeout": 5, "deadline": 20, **options}
+        options = {"base_url": server.url, "timeout": 30, "deadline": 60, **options}
         clients.append(ExamplaryClient(options.pop("api_key", DEFAULT_API_KEY), **options))
         return clients[-1]
 
@@ -221,7 +222,7 @@ def test_connection_of_a_refused_download_is_closed(client, server, fake, monkey
     fake.fail("GET", "/exports/{file}", status=403)
     with pytest.raises(ExamplaryPermissionError) as caught:
         client.download_exam_qti3(fake.add_exam()["id"])
-    assert closed.wait(5)
+    assert closed.wait(PATIENCE)
     # While the error, whose frames hold the transport, is still there.
     assert (caught.value.status_code, len(opened)) == (403, 2)
 
@@ -313,7 +314,7 @@ def test_waiting_for_a_source_material_ends(client, fake):
     material = fake.add_source_material("https://school.example/b.pdf")
     fake.processing_polls = 1000
     with pytest.raises(ExamplaryTimeoutError, match="still pending"):
-        client.wait_for_source_material(material["id"], timeout=0.1, interval=0.01)
+        client.wait_for_source_material(material["id"], timeout=1, interval=0.3)
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 1), (2, 1), (-1, -1)])
@@ -513,14 +514,12 @@ OUTCOMES = {
 )
 def test_retries(make_client, fake, actor, caplog, call, outcome):
     fault, error, attempts = OUTCOMES[outcome]
-    client = make_client(deadline=5)
+    client = make_client(deadline=20)
     fake.fail(times=None, **fault)
-    started = time.monotonic()
     with caplog.at_level(logging.DEBUG), pytest.raises(error) as caught:
         CALLS[call](client, actor)
     assert len(fake.requests) == attempts[call]
     assert is_uncertain(caught.value) is (attempts is UNANSWERED or attempts is REFUSED)
-    assert time.monotonic() - started < 8
     assert DEFAULT_API_KEY not in caplog.text + repr(caught.value) + str(caught.value)
     assert "ann@school.example" not in caplog.text + str(caught.value)
     # A frame of the transport would carry the key into an error report.
@@ -535,16 +534,14 @@ def test_retries(make_client, fake, actor, caplog, call, outcome):
 def test_call_succeeds_when_the_wait_was_enough(make_client, fake, actor, call):
     fake.fail(status=429, headers={"Retry-After": "1"})
     started = time.monotonic()
-    CALLS[call](make_client(deadline=5), actor)
-    assert 1 <= time.monotonic() - started < 4
+    CALLS[call](make_client(), actor)
+    assert time.monotonic() - started >= 1
     assert len(fake.requests) == 2
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_refused_connection_is_retried_and_was_not_sent(make_client, finished, call):
-    with serve() as gone:
-        pass
-    client = make_client(base_url=gone.url)
+    client = make_client(base_url="http://127.0.0.1:1")
     with pytest.raises(ExamplaryConnectionError, match="refused") as caught:
         CALLS[call](client, "user_1")
     assert caught.value.sent is False
@@ -566,12 +563,14 @@ def test_pauses_grow_and_are_cut_at_random(monkeypatch):
     assert call.pause_after(ExamplaryConnectionError("", sent=False)) == 2.5
 
 
-def test_wait_that_one_answer_asked_for_is_not_that_of_the_next(make_client, fake):
+def test_wait_that_one_answer_asked_for_is_not_that_of_the_next(make_client, fake, monkeypatch):
     fake.fail(status=503, headers={"Retry-After": "2"})
     fake.fail(transport="close")
-    started = time.monotonic()
+    pauses = []
+    monkeypatch.setattr("time.sleep", pauses.append)
     assert make_client().get_me().id == fake.owner_id
-    assert 2 <= time.monotonic() - started < 4
+    # The fake's own latency is 0.
+    assert [pause for pause in pauses if pause] == [2, 0.01]
 
 
 def test_longer_wait_than_a_minute_is_left_to_the_caller(make_client, fake):
@@ -580,7 +579,7 @@ def test_longer_wait_than_a_minute_is_left_to_the_caller(make_client, fake):
     with pytest.raises(ExamplaryRateLimitError) as caught:
         make_client(deadline=600).get_me()
     assert caught.value.retry_after == 61
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_calls_share_the_time_that_there_is(make_client, fake):
@@ -590,9 +589,10 @@ def test_calls_share_the_time_that_there_is(make_client, fake):
     started = time.monotonic()
     # The second cannot make it any longer.
     with time_limit(1), time_limit(30):
-        outcomes = [attempt(client.get_me) for _ in range(9)]
-    assert outcomes.count(ExamplaryTimeoutError) >= 7
-    assert time.monotonic() - started < 3
+        outcomes = [attempt(client.get_me) for _ in range(80)]
+    assert outcomes.count(ExamplaryTimeoutError) >= 78
+    # One after the other they would take 40 seconds.
+    assert time.monotonic() - started < 20
     # That is nothing to hold against the API.
     client.get_me()
 
@@ -632,13 +632,13 @@ def test_interim_answer_does_not_shift_the_next_answers(make_client, fake, embed
 def test_deadline_holds_however_slowly_the_answer_comes(make_client, fake, actor, call, transport):
     fake.fail(transport=transport, times=None)
     fake.drip_interval = 0.1
-    client = make_client(timeout=0.3, deadline=0.6)
+    client = make_client(timeout=0.6, deadline=1.5)
     started = time.monotonic()
     with pytest.raises(ExamplaryTimeoutError) as caught:
         CALLS[call](client, actor)
     assert caught.value.sent is True
-    # Unguarded it would be half a minute; a busy machine is late by some of this.
-    assert time.monotonic() - started < 3
+    # The slow answers take at least half a minute.
+    assert time.monotonic() - started < 20
 
 
 # What an answer must be
@@ -873,7 +873,7 @@ def test_date_without_a_zone_is_of_greenwich(zone, monkeypatch):
     try:
         in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
         header = f"{in_a_minute:%a, %d %b %Y %H:%M:%S}{zone}"
-        assert retry_after(header) == pytest.approx(60, abs=5)
+        assert retry_after(header) == pytest.approx(60, abs=50)
         assert retry_after(f"Fri, 31 Dec 9999 23:59:59{zone}") > 10**9
     finally:
         monkeypatch.undo()
@@ -913,10 +913,10 @@ def test_outage_fails_fast_and_lets_one_call_at_a_time_try(make_client, fake, mo
 
 
 def test_outage_is_noticed_also_where_the_deadline_is_the_shortest(make_client, fake):
-    client = make_client(max_retries=0, timeout=5, deadline=0.2)
+    client = make_client(max_retries=0, timeout=5, deadline=0.5)
     fake.fail(times=None, transport="hang")
     # As all calls of a launch are.
-    with time_limit(0.2):
+    with time_limit(0.5):
         assert attempt(client.get_me) is ExamplaryTimeoutError
     assert attempt(client.get_me) is ExamplaryTimeoutError
     assert attempt(client.get_me) is ExamplaryTimeoutError
@@ -967,15 +967,18 @@ def test_refusals_are_no_outage(make_client, fake, fault, error):
 
 
 def test_call_that_hangs_holds_up_nobody_else(make_client, fake):
-    client = make_client(pool_size=1, max_retries=0, timeout=2)
-    fake.fail(transport="hang")
-    waiting = threading.Thread(target=lambda: attempt(client.get_me))
+    client = make_client(pool_size=1, max_retries=0)
+    answer = threading.Event()
+    fake.fail(edit=lambda body: answer.wait(PATIENCE) and body)
+    waiting = threading.Thread(target=client.get_me)
     waiting.start()
-    assert any(fake.requests or time.sleep(0.01) for _ in range(1000))
-    started = time.monotonic()
-    client.get_me()
-    assert time.monotonic() - started < 1.5
-    waiting.join()
+    try:
+        wait_for(lambda: fake.requests)
+        client.get_me()
+        assert waiting.is_alive()
+    finally:
+        answer.set()
+        waiting.join()
 
 
 @pytest.mark.parametrize("transport", ["reset", "close"])
@@ -1020,7 +1023,7 @@ def attempt(call):
 
 
 def test_threads_get_their_own_answers(make_client, fake, actor):
-    client = make_client(timeout=10, deadline=30)
+    client = make_client()
     sessions = [fake.add_session("generate-exam", actor).id for _ in range(32)]
     wrong = []
 
@@ -1046,10 +1049,12 @@ def test_calls_share_a_connection(client, server, monkeypatch):
     assert len(opened) == 1
 
 
-def test_connection_that_the_server_closed_is_opened_again(client, fake):
+def test_connection_that_the_server_closed_is_opened_again(client, server, fake, monkeypatch):
+    closed, close = threading.Event(), server.shutdown_request
+    monkeypatch.setattr(server, "shutdown_request", lambda request: (close(request), closed.set()))
     fake.fail(transport="close-after")
     client.get_me()
-    time.sleep(0.05)
+    assert closed.wait(PATIENCE)
     client.create_user(email="ann@school.example")
     assert len(fake.requests) == 2
 
@@ -1094,5 +1099,5 @@ time.sleep(0.3)
 """
     fake.fail(transport="hang")
     command = [sys.executable, "-W", "error", "-c", script, server.url, DEFAULT_API_KEY]
-    ended = subprocess.run(command, check=False, capture_output=True, timeout=30)
+    ended = subprocess.run(command, check=False, capture_output=True, timeout=PATIENCE)
     assert (ended.returncode, ended.stderr) == (0, b"")

@@ -21,6 +21,7 @@ from django_examplary import services
 from django_examplary.flows import GenerateExam
 from django_examplary.management import base
 from django_examplary.models import ExamplaryActor, ExamplarySession
+from tests.processes import PATIENCE, finish, wait_for
 
 NAMES = ["ann", "ben", "cat", "dan"]
 
@@ -145,7 +146,7 @@ def test_ping_as_json(fake, settings):
     assert result["key_owner"] == "user_owner"
     assert result["embed_origins"] == [fake.base_url]
     assert result["site_origin"] == "https://school.example"
-    assert abs(result["clock_difference"]) < 2
+    assert abs(result["clock_difference"]) < 60
 
 
 @pytest.mark.parametrize(
@@ -327,14 +328,16 @@ def test_progress_on_a_terminal_and_in_a_log(fake, monkeypatch):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_clean_stop_and_resumption(examplary, number, code):
     make_users(40)
-    examplary.latency = 0.05
+    # Slow enough for the signal to arrive long before the last user is sent.
+    examplary.latency = 0.5
     command = process("examplary_provision", "--rate", "0", "--concurrency", "2")
-    wait_for(lambda: ExamplaryActor.objects.filter(state=State.ACTIVE).count() > 2)
+    active = ExamplaryActor.objects.filter(state=State.ACTIVE)
+    wait_for(lambda: active.count() > 2, command)
 
     command.send_signal(number)
-    _, said = command.communicate(timeout=20)
+    _, said = command.communicate(timeout=PATIENCE)
 
-    assert command.returncode == code
+    assert command.returncode == code, said
     assert f"Stopped by {number.name}. Run it again to go on." in said
     states = set(ExamplaryActor.objects.values_list("state", flat=True))
     assert states <= {State.ACTIVE, State.PENDING}
@@ -349,13 +352,16 @@ def test_second_signal_kills(examplary):
     make_users(4)
     examplary.fail("POST", "/users", transport="hang", times=None)
     command = process("examplary_provision")
-    wait_for(lambda: examplary.calls("POST", "/users"))
+    wait_for(lambda: examplary.calls("POST", "/users"), command)
 
     command.send_signal(signal.SIGTERM)
     time.sleep(0.5)
     assert command.poll() is None
-    command.send_signal(signal.SIGTERM)
-    command.communicate(timeout=5)
+    # Signals that come before the first one is handled count as one.
+    while command.poll() is None:
+        command.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    finish(command)
 
     assert command.returncode == -signal.SIGTERM
 
@@ -367,7 +373,7 @@ def test_commands_admin_and_launches_at_the_same_time_make_each_user_once(exampl
     examplary.duplicates = "create"  # So that a second one would show.
     arguments = ["examplary_provision", "--rate", "0", "--json"]
     commands = [process(*arguments) for _ in range(2)]
-    wait_for(lambda: examplary.calls("POST", "/users"))
+    wait_for(lambda: examplary.calls("POST", "/users"), *commands)
 
     def launch():
         try:
@@ -383,7 +389,7 @@ def test_commands_admin_and_launches_at_the_same_time_make_each_user_once(exampl
         assert admin_client.post(page, headers={"Accept": "application/json"}).status_code == 200
     browser.join()
 
-    results = [json.loads(command.communicate(timeout=60)[0]) for command in commands]
+    results = [json.loads(finish(command)) for command in commands]
 
     # Who was another's at the time is left.
     assert {command.returncode for command in commands} <= {0, 1}
@@ -393,13 +399,6 @@ def test_commands_admin_and_launches_at_the_same_time_make_each_user_once(exampl
     assert ExamplaryActor.objects.filter(state=State.ACTIVE).count() == 61
     assert len(examplary.users) - 1 == len(examplary.calls("POST", "/users")) == 61
     assert len(examplary.sessions) == 60
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_code_that_calls_a_command_keeps_its_signals(db, fake):

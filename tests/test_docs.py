@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
 import gc
 import inspect
 import json
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -16,6 +16,7 @@ import types
 import unittest
 from collections.abc import Iterator
 from configparser import ConfigParser
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from django_examplary.conf import Settings, conf
 from django_examplary.flows import FLOWS, EditExam, Flow, GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.testing import Embed, FakeExamplary, helpers, serve
-from tests import example
+from tests import example, processes
 from tests.html import find, find_all
 
 ROOT = Path(__file__).parents[1]
@@ -126,9 +127,9 @@ def receivers() -> Iterator[None]:
     every = [each for each in vars(signals).values() if isinstance(each, Signal)]
     before = [list(each.receivers) for each in every]
     yield
-    for signal, kept in zip(every, before, strict=True):
-        signal.receivers = kept
-        signal.sender_receivers_cache.clear()
+    for each, kept in zip(every, before, strict=True):
+        each.receivers = kept
+        each.sender_receivers_cache.clear()
     gc.collect()
 
 
@@ -366,21 +367,13 @@ class Manage:
             arguments += ("--noinput",)
         subprocess.run([*self._command, *arguments], env=self._environment, check=True)
 
-    @contextlib.contextmanager
-    def serve(self) -> Iterator[str]:
-        port, _ = example.free_ports()
-        arguments = ["runserver", f"localhost:{port}", "--noreload"]
-        with subprocess.Popen(
-            [*self._command, *arguments],
-            env=self._environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as server:
-            try:
-                example.wait_for(f"http://localhost:{port}/admin/login/", server)
-                yield f"http://localhost:{port}"
-            finally:
-                server.terminate()
+    def serve(self) -> AbstractContextManager[str]:
+        """Run the site on a free port while the context lasts; return its address."""
+        return processes.serve(
+            *(*self._command, "runserver", "localhost:0", "--noreload"),
+            environment=self._environment,
+            exit_code=-signal.SIGTERM,
+        )
 
 
 def sign_in(browser: requests.Session, url: str) -> None:

@@ -5,7 +5,7 @@ import socket
 import pytest
 import requests
 
-from tests import example
+from tests import example, processes
 
 # In memory, so that nothing is left behind.
 ENVIRONMENT = {
@@ -31,7 +31,7 @@ def test_command(arguments):
 
 def test_demo():
     with example.demo() as address:
-        answer = requests.get(f"{address}/admin/", timeout=10)
+        answer = requests.get(f"{address}/admin/", timeout=processes.PATIENCE)
 
     assert "Northfield School" in answer.text
 

@@ -80,6 +80,18 @@ def test_default_environments_try_every_python(django):
     }
 
 
+def test_summary_names_the_environments_that_the_oldest_python_skips():
+    summary = (ROOT / ".ci/summary.py").read_text()
+    newer = TOX["testenv:django61"]["base_python"]
+    names = TOX["tox"]["env_list"].split()
+    pythons = {name: TOX[f"testenv:{name}"].get("base_python", "") for name in names}
+    skipped = [
+        name for name in names if pythons[name] in (newer, "{[testenv:django61]base_python}")
+    ]
+
+    assert f"{', '.join(skipped[:-1])} and {skipped[-1]} (" in summary
+
+
 def test_actions_are_named_by_commit():
     """What a tag stands for can be changed by whoever gets hold of the action."""
     for workflow in WORKFLOWS.glob("*.yml"):

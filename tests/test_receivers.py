@@ -176,13 +176,13 @@ def test_signing_out_takes_a_moment_at_most(
     for subject in "abcd":
         services.open_session(teacher, GenerateExam(subject=subject), origin="https://x.example")
     settings.EXAMPLARY_REVOKE_ON_LOGOUT = True
-    fake.latency = 1.0
+    fake.latency = 10
     client.force_login(teacher)
     started = time.monotonic()
     with django_capture_on_commit_callbacks(execute=True):
         client.post("/accounts/logout/")
-    # One after the other it would be five seconds.
-    assert time.monotonic() - started < 3
+    # One after the other they would take 50 seconds.
+    assert time.monotonic() - started < 25
     assert not ExamplarySession.objects.open().exists()
     left = ExamplarySession.objects.filter(revoke_pending=True).count()
     assert left >= 3

@@ -25,7 +25,7 @@ def test_call_is_measured(fake, measured):
 
     [call] = measured
     assert 0 < call.pop("seconds") < 5
-    assert abs(call.pop("clock_difference")) < 2
+    assert abs(call.pop("clock_difference")) < 60
     assert call == {"operation": "GET /me", "outcome": "ok", "status": 200, "attempts": 1}
 
 

@@ -22,13 +22,15 @@ LANGUAGES = ["de", "es", "fr", "nl"]
 needs_gettext = pytest.mark.skipif(not shutil.which("msgfmt"), reason="GNU gettext is missing.")
 
 
-def run(*command: str | Path) -> str:
+def run(*command: str | Path) -> str:  # pragma: no cover  # for machines with GNU gettext
     """Return what one of the gettext tools says."""
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="module")
-def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def extracted(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:  # pragma: no cover  # for machines with GNU gettext
     """A copy of the package whose catalogues were just brought up to date."""
     package = tmp_path_factory.mktemp("source") / "django_examplary"
     # Of the testing tools nobody but developers sees anything.
@@ -63,7 +65,9 @@ def test_languages():
 @needs_gettext
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("flaw", ["--untranslated", "--only-fuzzy", "--only-obsolete"])
-def test_catalogue_is_complete(extracted, language, flaw):
+def test_catalogue_is_complete(
+    extracted, language, flaw
+):  # pragma: no cover  # for machines with GNU gettext
     catalogue = extracted / f"locale/{language}/LC_MESSAGES/django.po"
 
     assert run("msgattrib", flaw, catalogue) == ""
@@ -71,7 +75,9 @@ def test_catalogue_is_complete(extracted, language, flaw):
 
 @needs_gettext
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_catalogue_is_as_makemessages_leaves_it(extracted, language):
+def test_catalogue_is_as_makemessages_leaves_it(
+    extracted, language
+):  # pragma: no cover  # for machines with GNU gettext
     """So a change shows what has changed, and nothing that was only wrapped anew."""
     path = f"locale/{language}/LC_MESSAGES/django.po"
     fresh, ours = (
@@ -84,7 +90,9 @@ def test_catalogue_is_as_makemessages_leaves_it(extracted, language):
 
 @needs_gettext
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_catalogue_is_compiled(tmp_path, language):
+def test_catalogue_is_compiled(
+    tmp_path, language
+):  # pragma: no cover  # for machines with GNU gettext
     compiled = PACKAGE / f"locale/{language}/LC_MESSAGES/django.mo"
     run("msgfmt", "--check-format", "-o", tmp_path / "django.mo", compiled.with_suffix(".po"))
 

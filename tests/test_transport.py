@@ -43,7 +43,7 @@ def make_client(monkeypatch):
     clients = []
 
     def make(url, **options):
-        options = {"timeout": 5, "deadline": 20, **options}
+        options = {"timeout": 30, "deadline": 60, **options}
         clients.append(ExamplaryClient(DEFAULT_API_KEY, base_url=url, **options))
         return clients[-1]
 
@@ -211,13 +211,14 @@ def test_host_of_many_dead_addresses_keeps_the_deadline(make_client, monkeypatch
     monkeypatch.setattr("django_examplary.transport.CONNECT_TIMEOUT", 0.4)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         port = listener.getsockname()[1]
-        let_localhost_be(monkeypatch, ["127.0.0.1"] * 6)
+        let_localhost_be(monkeypatch, ["127.0.0.1"] * 60)
         with socket.create_connection(("127.0.0.1", port)):
             started = time.monotonic()
             with pytest.raises(ExamplaryTimeoutError) as caught:
                 make_client(f"http://localhost:{port}", deadline=0.9).get_me()
     assert caught.value.sent is False
-    assert time.monotonic() - started < 0.9 + 1.2
+    # All of them together would take at least 24 seconds.
+    assert time.monotonic() - started < 15
 
 
 def test_next_address_is_tried(make_client, monkeypatch):

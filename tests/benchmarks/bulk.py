@@ -56,6 +56,8 @@ def main() -> None:
         target=serve_fake, args=(theirs, options.latency, options.limit), daemon=True
     )
     process.start()
+    # So that a child that fails ends `recv`, instead of leaving it to wait.
+    theirs.close()
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     os.environ["EXAMPLARY_API_URL"] = ours.recv()
     django.setup()

@@ -6,18 +6,18 @@ Server, database, stub and visitors share the machine, so the ratios say more th
 from __future__ import annotations
 
 import argparse
-import contextlib
 import http.client
 import itertools
 import os
-import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from urllib.parse import urlsplit
 
+from tests import processes
 from tests.benchmarks.measuring import report
 from tests.benchmarks.site import Visitor, launch_path, site
 from tests.benchmarks.stub import serve_stub
@@ -56,10 +56,11 @@ def main() -> None:
         }
         jobs["cold launch"] = [new_launches(visitor) for visitor in visitors]
         rates: dict[str, list[float]] = {name: [] for name in jobs}
-        with serve(connection.settings_dict["NAME"], options) as port:
+        with serve(connection.settings_dict["NAME"], options) as address:
+            server = urlsplit(address).netloc
             for number in range(-1, options.rounds):
                 for name, job in jobs.items():
-                    rate = load(port, visitors, job, 1.0 if number < 0 else options.seconds)
+                    rate = load(server, visitors, job, 1.0 if number < 0 else options.seconds)
                     if number >= 0:
                         rates[name].append(rate)
 
@@ -71,11 +72,11 @@ def main() -> None:
             per_second=[round(statistics.median(rates[name]), 1) for name in (one, other)],
         )
 
-    server = f"gunicorn {options.workers} x {options.threads}, {connection.vendor}"
-    compare(f"warm launches a second / by hand, {server}", "warm launch", "by hand")
-    compare(f"cold launches a second / plain integration, {server}", "cold launch", "plain")
-    compare(f"page views a second with the tag / without, {server}", "with", "without")
-    compare(f"page views a second / plain integration, {server}", "with", "plain")
+    stack = f"gunicorn {options.workers} x {options.threads}, {connection.vendor}"
+    compare(f"warm launches a second / by hand, {stack}", "warm launch", "by hand")
+    compare(f"cold launches a second / plain integration, {stack}", "cold launch", "plain")
+    compare(f"page views a second with the tag / without, {stack}", "with", "without")
+    compare(f"page views a second / plain integration, {stack}", "with", "plain")
 
 
 def new_launches(visitor: Visitor) -> Iterator[str]:
@@ -84,37 +85,23 @@ def new_launches(visitor: Visitor) -> Iterator[str]:
         yield launch_path(visitor.user, nonce=str(number))
 
 
-@contextlib.contextmanager
-def serve(database: str, options: argparse.Namespace) -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def serve(database: str, options: argparse.Namespace) -> AbstractContextManager[str]:
+    """Run gunicorn on a free port while the context lasts; return its address."""
     url = os.environ["DATABASE_URL"].rpartition("/")[0]
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "gunicorn", "tests.benchmarks.wsgi", "--log-level", "error"),
-            *("--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"),
-            *("--workers", str(options.workers), "--threads", str(options.threads)),
-        ],
-        env={**os.environ, "DATABASE_URL": f"{url}/{database}"},
+    return processes.serve(
+        *(sys.executable, "-m", "gunicorn", "tests.benchmarks.wsgi"),
+        *("--bind", "127.0.0.1:0", "--worker-class", "gthread"),
+        *("--workers", str(options.workers), "--threads", str(options.threads)),
+        environment={**os.environ, "DATABASE_URL": f"{url}/{database}"},
     )
-    try:
-        for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.1)
-        yield port
-    finally:
-        server.terminate()
-        server.wait()
 
 
-def load(port: int, visitors: list[Visitor], job: list[Iterator[str]], seconds: float) -> float:
+def load(server: str, visitors: list[Visitor], job: list[Iterator[str]], seconds: float) -> float:
     """Let every visitor send one request after the other, and return the answers a second."""
     started = time.perf_counter()
 
     def visit(visitor: Visitor, paths: Iterator[str]) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection = http.client.HTTPConnection(server, timeout=processes.PATIENCE)
         headers = {"Cookie": visitor.cookie_header, "Sec-Fetch-Dest": "iframe"}
         count = 0
         while time.perf_counter() < started + seconds:

@@ -38,6 +38,8 @@ def serve_stub(latency: float = 0.0) -> Iterator[Stub]:
         target=_run, args=(theirs, latency), daemon=True
     )
     process.start()
+    # So that a child that fails ends `recv`, instead of leaving it to wait.
+    theirs.close()
     try:
         yield Stub(f"http://127.0.0.1:{ours.recv()}")
     finally:

@@ -20,8 +20,8 @@ from tests.browser.visitors import Visitor
 # Playwright runs an event loop in this thread, which is why Django takes it for asynchronous.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
-# As long as everything else may take: two browsers share the machine.
-expect.set_options(timeout=10_000)
+# A busy machine, on which two browsers share two cores, may need long.
+expect.set_options(timeout=60_000)
 
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 

@@ -221,7 +221,7 @@ def test_closing_while_a_result_is_checked_is_not_forgotten(teacher):
     expect(embed).to_have_attribute("data-state", "verifying")
     embed.evaluate("embed => { embed.close(); }")
 
-    expect(embed).to_have_attribute("data-state", "closed", timeout=15_000)
+    expect(embed).to_have_attribute("data-state", "closed", timeout=60_000)
 
 
 @pytest.mark.parametrize("display", ["inline", "modal"])

@@ -79,7 +79,7 @@ def test_page_of_the_frame_is_still_on_its_way(teacher, examplary, monkeypatch):
 
         def parts():
             yield start
-            rest.wait(10)
+            rest.wait(60)
             yield tag + end
 
         return StreamingHttpResponse(parts(), headers=response.headers)
@@ -125,16 +125,19 @@ def test_page_was_made_before_anybody_looked(teacher, examplary, monkeypatch):
 
 
 def test_embed_is_unreachable(teacher, examplary, settings):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    examplary.embed_origin = f"http://127.0.0.1:{port}"
-    settings.EXAMPLARY_EMBED_ORIGINS = [examplary.embed_origin]
-    embed = teacher.launch()
+    # Kept until the end, so that no other process gets the port. It refuses connections until a
+    # server listens, and both may have it because both set SO_REUSEADDR.
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        examplary.embed_origin = f"http://127.0.0.1:{port}"
+        settings.EXAMPLARY_EMBED_ORIGINS = [examplary.embed_origin]
+        embed = teacher.launch()
 
-    expect(embed.get_by_role("link", name="Open in a new tab")).to_be_visible()
-    with serve(examplary, port=port):
-        try_again(teacher)
+        expect(embed.get_by_role("link", name="Open in a new tab")).to_be_visible()
+        with serve(examplary, port=port):
+            try_again(teacher)
 
 
 @pytest.mark.parametrize("display", ["inline", "modal"])
@@ -207,7 +210,7 @@ def test_result_is_late(teacher, examplary, announced):
     teacher.press("complete")
 
     # Longer than the script goes on asking.
-    expect(embed).to_have_attribute("data-state", "unverified", timeout=15_000)
+    expect(embed).to_have_attribute("data-state", "unverified", timeout=60_000)
     expect(embed.get_by_role("status")).to_have_text(
         "The result could not be checked yet Nothing is lost."
     )

@@ -74,7 +74,7 @@ def test_server_that_is_away_for_a_while(visit, examplary, pupils):
     status = admin.page.get_by_role("status")
     expect(status).to_have_text("The server does not answer. Trying again…")
     expect(admin.page.get_by_role("heading", name="Finished", exact=True)).to_be_visible(
-        timeout=20_000
+        timeout=60_000
     )
     assert active() == 80
     admin.forgiven = True  # About the answer that did not come.
@@ -103,7 +103,7 @@ def test_little_is_read_out(visit, pupils, monkeypatch):
     }""")
     admin.page.get_by_role("button", name="Provision 80 users as student").click()
     expect(admin.page.get_by_role("heading", name="Finished", exact=True)).to_be_visible(
-        timeout=20_000
+        timeout=60_000
     )
 
     tenths = [int(text.split()[0]) // 8 for text in said]

@@ -36,7 +36,7 @@ class Visitor:
     forgiven: bool = False
 
     def __post_init__(self) -> None:
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(60_000)
         self.page.add_init_script(REPORT_VIOLATIONS)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._listen)

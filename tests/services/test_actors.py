@@ -227,13 +227,13 @@ def test_profile_that_raises_leaves_the_user_as_before(fake, teacher, settings):
 
 
 def test_call_ends_within_the_claim_whatever_the_client_would_take(fake, teacher, settings):
-    settings.EXAMPLARY_DEADLINE = 0.5
+    settings.EXAMPLARY_TIMEOUT, settings.EXAMPLARY_DEADLINE = 100, 0.5
     fake.fail("POST", "/users", transport="hang")
-    client = services.get_client(deadline=30, max_retries=0)
+    client = services.get_client(deadline=100, max_retries=0)
     started = time.monotonic()
     with pytest.raises(ExamplaryTimeoutError):
         services.provision_actor(teacher, client=client)
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 50
 
 
 def test_missing_key_claims_nothing(teacher, settings):

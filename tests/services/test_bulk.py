@@ -257,14 +257,14 @@ def test_failure_of_one_user_does_not_stop_the_others(fake, caplog):
 
 
 def test_call_ends_within_the_claim_whatever_the_client_would_take(fake, teacher, settings):
-    settings.EXAMPLARY_DEADLINE = 0.5
+    settings.EXAMPLARY_TIMEOUT, settings.EXAMPLARY_DEADLINE = 100, 0.5
     fake.fail("POST", "/users", transport="hang")
     started = time.monotonic()
 
-    result = provision(client=services.get_client(deadline=30, max_retries=0))
+    result = provision(client=services.get_client(deadline=100, max_retries=0))
 
     assert sum(result.failed.values()) == 1
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 50
 
 
 def test_project_that_cannot_describe_a_user(fake, settings, caplog):
@@ -430,7 +430,7 @@ def test_calls_under_way_are_recorded_though_one_of_them_breaks(fake, monkeypatc
     def create(self, *, email, **profile):
         name = email.partition("@")[0]
         if name != "user000":
-            over.wait(10)
+            over.wait(60)
         if name in errors:
             raise errors[name]
         return create_user(self, email=email, **profile)

@@ -203,7 +203,7 @@ client = services.get_client()
 with client._lock, client._cooldown._lock:
     pid = os.fork()
     if not pid:
-        signal.alarm(10)
+        signal.alarm(100)
         services.get_client().get_me()
         os._exit(0)
 sys.exit(os.waitpid(pid, 0)[1] != 0)

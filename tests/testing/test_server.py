@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import requests
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
 from django_examplary.testing.__main__ import main
 from django_examplary.testing.server import FakeServer, _Handler, run
+from tests import processes
 
 HEADERS = {"Authorization": f"Bearer {DEFAULT_API_KEY}"}
 
@@ -33,13 +33,13 @@ def connection(server: FakeServer) -> Iterator[http.client.HTTPConnection]:
     url = urlsplit(server.url)
     assert url.hostname
     with contextlib.closing(
-        http.client.HTTPConnection(url.hostname, url.port, timeout=5)
+        http.client.HTTPConnection(url.hostname, url.port, timeout=60)
     ) as connection:
         yield connection
 
 
 def connect(server: FakeServer) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.server_port), timeout=5)
+    return socket.create_connection(("127.0.0.1", server.server_port), timeout=60)
 
 
 def get(connection: http.client.HTTPConnection, path: str = "/me") -> http.client.HTTPResponse:
@@ -58,7 +58,7 @@ def raw_answer(server: FakeServer, size: int = -1) -> bytes:
 
 def test_serves_the_api(server):
     answer = requests.post(
-        f"{server.url}/users", json={"email": "ada@example.com"}, headers=HEADERS, timeout=5
+        f"{server.url}/users", json={"email": "ada@example.com"}, headers=HEADERS, timeout=60
     )
     assert answer.status_code == 200
     assert answer.json()["id"] in server.fake.users
@@ -71,7 +71,7 @@ def test_serves_the_given_fake_under_its_own_address():
         assert server.fake is fake
         assert fake.base_url == server.url
         session = fake.add_session("edit-rubric", fake.add_user()["id"])
-        page = requests.get(session.embed_url, timeout=5)
+        page = requests.get(session.embed_url, timeout=60)
         assert "Edit the rubric" in page.text
         assert page.headers["Content-Type"] == "text/html; charset=utf-8"
 
@@ -82,7 +82,7 @@ def test_query_reaches_the_fake(server):
         f"{server.url}/source-materials",
         params={"externalId": "a b"},
         headers=HEADERS,
-        timeout=5,
+        timeout=60,
     )
     assert answer.json() == [wanted]
 
@@ -114,7 +114,7 @@ def test_body_needs_a_length(connection, header):
 
 
 def test_logs_nothing(server, capfd):
-    requests.get(f"{server.url}/embeds/secret", timeout=5)
+    requests.get(f"{server.url}/embeds/secret", timeout=60)
     assert capfd.readouterr() == ("", "")
 
 
@@ -123,7 +123,7 @@ def test_many_clients_at_once(server):
     statuses: list[int] = []
 
     def ask() -> None:
-        answer = requests.get(f"{server.url}/me", headers=HEADERS, timeout=5)
+        answer = requests.get(f"{server.url}/me", headers=HEADERS, timeout=60)
         statuses.append(answer.status_code)
 
     threads = [threading.Thread(target=ask) for _ in range(32)]
@@ -137,15 +137,14 @@ def test_many_clients_at_once(server):
 def test_stopping_closes_everything(connection):
     with serve() as server:
         idle = connect(server)
-        port = server.server_port
         arrived = threading.Event()
         server.fake.fail(transport="hang", edit=lambda answer: arrived.set())
         idle.sendall(b"GET /me HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert arrived.wait(5)
+        assert arrived.wait(60)
     with idle:
         assert idle.recv(1) == b""
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+    # Another process may listen on the port by now.
+    assert server.socket.fileno() == -1
 
 
 def test_programming_error_is_shown(server, connection, capfd):
@@ -219,7 +218,7 @@ def test_drip_ends_with_the_server():
         server.fake.fail(transport="drip-headers", edit=lambda answer: arrived.set())
         client = connect(server)
         client.sendall(b"GET /me HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert arrived.wait(5)
+        assert arrived.wait(60)
     with client:
         assert client.recv(1) == b""
 
@@ -277,8 +276,8 @@ def test_next_call_is_fine_after_every_transport(server):
     for transport in ("close", "reset", "truncate", "bad-chunk", "garbage"):
         server.fake.fail(transport=transport)
         with contextlib.suppress(requests.RequestException):
-            requests.get(f"{server.url}/me", headers=HEADERS, timeout=5)
-        answer = requests.get(f"{server.url}/me", headers=HEADERS, timeout=5)
+            requests.get(f"{server.url}/me", headers=HEADERS, timeout=60)
+        answer = requests.get(f"{server.url}/me", headers=HEADERS, timeout=60)
         assert answer.json()["id"] == server.fake.owner_id
 
 
@@ -328,19 +327,9 @@ def test_main_says_what_to_do_about_a_taken_port(capsys):
 
 
 def test_command_runs_alone():
-    with subprocess.Popen(
-        [sys.executable, "-m", "django_examplary.testing", "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout
-        assert process.stderr
-        url = process.stdout.readline().split()[5].rstrip(".")
-        assert requests.get(f"{url}/openapi", timeout=5).ok
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=5) == 0
-        assert process.stderr.read() == ""
+    command = [sys.executable, "-m", "django_examplary.testing", "--port", "0"]
+    with processes.serve(*command, environment=os.environ) as url:
+        assert requests.get(f"{url}/openapi", timeout=60).ok
 
 
 def test_handler_makes_up_methods_of_http_only():

@@ -23,6 +23,9 @@ WELCOME = """
 
   Sign in as teacher, student or admin; the password is demo.
 """
+FREE_PORT = """\
+  PORT is the free port that the server prints below.
+"""
 
 
 class Command(BaseCommand):
@@ -34,8 +37,19 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--port", type=int, default=8000, help="of the site")
-        parser.add_argument("--fake-port", type=int, default=8001, help="of the fake Examplary")
+        parser.add_argument(
+            "--port",
+            type=int,
+            default=8000,
+            help="port of the site; 0 takes a free port, which the server prints when it starts "
+            "and which changes when it reloads the code",
+        )
+        parser.add_argument(
+            "--fake-port",
+            type=int,
+            default=8001,
+            help="port of the fake Examplary; 0 takes a free port",
+        )
         parser.add_argument("--noreload", action="store_true", help="do not watch the code")
 
     def handle(self, *, port: int, fake_port: int, noreload: bool, **options: Any) -> None:
@@ -58,7 +72,9 @@ class Command(BaseCommand):
                 examplary = f"{fake.base_url}, a fake: nothing leaves this machine"
             _manage(environment, "migrate", "--verbosity", "0")
             _manage(environment, "seed")
-            self.stdout.write(WELCOME.format(port=port, examplary=examplary))
+            self.stdout.write(WELCOME.format(port=port or "PORT", examplary=examplary))
+            if not port:
+                self.stdout.write(FREE_PORT)
             self.stdout.flush()
             # A process of its own, so that reloading the code does not restart the fake.
             reload = ["--noreload"] if noreload else []
