@@ -1,10 +1,13 @@
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from typing import Any
 
 from django.apps import AppConfig
-from django.core.checks import CheckMessage, Tags, register
+from django.contrib.auth.signals import user_logged_out
+from django.core.checks import Tags, register
+from django.db.models.signals import post_save, pre_delete
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
 
@@ -14,23 +17,31 @@ class DjangoExamplaryConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_examplary import receivers  # noqa: PLC0415  # models are loaded only now
+        register(_lazy("checks.check_settings"), self.name, Tags.security)
+        register(_lazy("checks.check_deployment"), self.name, Tags.security, deploy=True)
+        register(_lazy("checks.check_project"), self.name)
+        register(_lazy("checks.check_policies"), self.name)
+        register(_lazy("checks.check_urls"), self.name, Tags.urls)
+        # Not by name: `check --tag django_examplary` needs no database.
+        register(_lazy("checks.check_migrations"), Tags.database)
 
-        for name, tags in (
-            ("check_settings", [Tags.security]),
-            ("check_project", []),
-            ("check_urls", [Tags.urls]),
+        for signal, receiver, sender in (
+            # Any sender: proxies and children of the user model send the signal themselves.
+            (post_save, "receivers.revoke_when_deactivated", None),
+            (pre_delete, "receivers.revoke_when_deleted", self.get_model("ExamplaryActor")),
+            (user_logged_out, "receivers.revoke_when_signed_out", None),
         ):
-            register(functools.partial(_check, name), self.name, *tags)
-        register(
-            functools.partial(_check, "check_deployment"), self.name, Tags.security, deploy=True
-        )
-        receivers.connect()
+            signal.connect(_lazy(receiver), sender, weak=False, dispatch_uid=self.name)
 
 
-def _check(name: str, **kwargs: Any) -> list[CheckMessage]:
-    """Run one of our checks."""
-    from django_examplary import checks  # noqa: PLC0415  # slow, and servers do not check
+def _lazy(path: str) -> Callable[..., Any]:
+    """Return a function that imports its module at the first call.
 
-    messages: list[CheckMessage] = getattr(checks, name)(**kwargs)
-    return messages
+    Importing `checks` and `receivers`, and so all services, would add 20 % to `django.setup()`.
+    Most processes run no checks, and many save no user.
+    """
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return import_string(f"django_examplary.{path}")(*args, **kwargs)
+
+    return call

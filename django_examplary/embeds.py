@@ -18,12 +18,12 @@ from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.shortcuts import resolve_url
 from django.template.loader import render_to_string
-from django.urls import reverse
 from django.utils.crypto import get_random_string
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext_lazy
 
+from django_examplary.addresses import reverse_view
 from django_examplary.conf import conf
 from django_examplary.data import Theme
 from django_examplary.exceptions import ExamplaryValidationError
@@ -145,9 +145,9 @@ def embed_context(
         "grace": str(grace),
         "confirm_close": bool(confirm_close),
         "completes": flow.completes,
-        "launch_url": reverse("django_examplary:launch", args=[token]),
-        "window_url": reverse("django_examplary:window", args=[token]),
-        "finish_url": reverse("django_examplary:finish", args=[unscripted.key]),
+        "launch_url": reverse_view("launch", token),
+        "window_url": reverse_view("window", token),
+        "finish_url": reverse_view("finish", unscripted.key),
         # Browsers that go back restore a frame's last address by its name. This name belongs to
         # one launch, so nobody is shown the frame of an earlier user of the browser.
         "frame_name": hashlib.sha256(token.encode()).hexdigest()[:16],
@@ -213,7 +213,7 @@ def launch_url(
         nonce=_nonce(reuse),
         mode="window",
     )
-    return reverse("django_examplary:window", args=[launch.sign()])
+    return reverse_view("window", launch.sign())
 
 
 def is_signed_in(request: HttpRequest) -> bool:

@@ -1,4 +1,4 @@
-"""Reactions to what happens to users in the project. The app's `ready()` connects them."""
+"""Receivers of signals about users. `apps.py` connects them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import logging
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error, transaction
-from django.db.models.signals import post_save, pre_delete
 
 from django_examplary import services
 from django_examplary.conf import conf
@@ -22,13 +20,6 @@ logger = logging.getLogger("django_examplary")
 
 # How long a user who signs out may have to wait for the API, in seconds.
 _PATIENCE = 2.0
-
-
-def connect() -> None:
-    # For any sender: a proxy of the user model, or a child of it, sends its own signal.
-    post_save.connect(revoke_when_deactivated, dispatch_uid="django_examplary")
-    pre_delete.connect(revoke_when_deleted, sender=ExamplaryActor, dispatch_uid="django_examplary")
-    user_logged_out.connect(revoke_when_signed_out, dispatch_uid="django_examplary")
 
 
 def revoke_when_deleted(instance: ExamplaryActor, **kwargs: Any) -> None:

@@ -1,27 +1,23 @@
-"""Work for a task queue, through Django's own task framework and whatever backend the site has.
+"""Tasks for Django's task framework, with whatever backend the site has.
 
-Built into Django 6.0; on Django 5.2 it is the package `django-tasks`. Nothing in this app imports
-this module, so a site without a queue need not install anything. Provisioning many users is::
+The framework is part of Django 6.0; for Django 5.2 it is the package `django-tasks`. Without it
+this module can still be imported, because Celery and other queues import the `tasks` module of
+every app. Only `enqueue()` raises then.
+
+Provision many users::
 
     for pk in services.unprovisioned(users).values_list("pk", flat=True).iterator():
         provision_actor_task.enqueue(str(pk))
 
 Any number of workers may share the work, and a task may run twice: each user is provisioned once.
-One that fails leaves its reason in the actor's row too, and may be enqueued again.
+If a task fails, the actor's row holds the reason too, and the task may be enqueued again.
 
-Celery does not need this module::
-
-    @shared_task(autoretry_for=(ExamplaryRateLimitError,), retry_backoff=True, rate_limit="5/s")
-    def provision_actor(pk):
-        services.provision_actor(User.objects.get(pk=pk))
-
-    @shared_task
-    def sweep_sessions():
-        services.sweep_sessions(limit=500)
+Celery needs none of these tasks. See `docs/tasks.md`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +25,7 @@ from django.contrib.auth import get_user_model
 
 from django_examplary import services
 from django_examplary.data import ActorRole
+from django_examplary.exceptions import ExamplaryConfigurationError
 
 if TYPE_CHECKING:
     from django.tasks import task
@@ -39,15 +36,24 @@ else:
         try:
             from django_tasks import task
         except ImportError:
-            raise ImportError(
-                "django_examplary.tasks needs Django 6.0, or the package django-tasks: "
-                "python -m pip install django-tasks"
-            ) from None
+
+            class task:  # in place of the decorator
+                def __init__(self, function: Callable[..., Any]) -> None:
+                    self.func = function
+
+                def enqueue(self, *args: Any, **kwargs: Any) -> None:
+                    """Raise ExamplaryConfigurationError."""
+                    raise ExamplaryConfigurationError(
+                        "django_examplary.tasks needs Django 6.0 or the package django-tasks: "
+                        "python -m pip install django-tasks"
+                    )
+
+                aenqueue = enqueue
 
 
 @task
 def provision_actor_task(user_pk: str, role: ActorRole | None = None) -> str:
-    """Provision one user, if there still is such a user; return the id at Examplary."""
+    """Provision one user and return the id at Examplary; empty if the user does not exist."""
     user = get_user_model()._default_manager.filter(pk=user_pk).first()
     if user is None:
         return ""
@@ -56,5 +62,5 @@ def provision_actor_task(user_pk: str, role: ActorRole | None = None) -> str:
 
 @task
 def sweep_sessions_task(limit: int | None = None) -> dict[str, Any]:
-    """Sweep as `services.sweep_sessions` does, and return what it did."""
+    """Run `services.sweep_sessions` and return the fields of its result."""
     return asdict(services.sweep_sessions(limit=limit))

@@ -1,14 +1,20 @@
-"""A project's Celery, with the recipe of `django_examplary.tasks`. `test_tasks` starts a worker."""
+"""The Celery of a project. `test_celery` starts a worker with it."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 import django
 from celery import Celery, shared_task
 from django.db import connection
 
+for module in os.environ["BLOCKED_MODULES"].split():
+    sys.modules[module] = None  # type: ignore[assignment]  # Importing it raises ImportError.
+
 app = Celery("school", broker=os.environ["CELERY_BROKER"])
+# Imports the `tasks` module of every installed app when the worker starts.
+app.autodiscover_tasks()
 django.setup()
 connection.settings_dict["NAME"] = os.environ["TEST_DATABASE"]
 

@@ -196,7 +196,7 @@ def test_setting_of_a_wrong_type_is_told(fake, settings):
     code, _, message = run("examplary_ping", stderr=(stderr := io.StringIO()))
 
     assert (code, message) == (2, "The settings are wrong: nothing was sent.")
-    assert "EXAMPLARY_API_KEY must be a text." in stderr.getvalue()
+    assert "EXAMPLARY_API_KEY must be a string." in stderr.getvalue()
 
 
 def test_ping_says_nothing_of_what_is_silenced(fake, settings):

@@ -2,34 +2,23 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
-import socket
 import subprocess
 import sys
-import uuid
 from types import ModuleType
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import connection
 
 from django_examplary import tasks
+from django_examplary.exceptions import ExamplaryConfigurationError
 from django_examplary.models import ExamplaryActor
-from tests.processes import wait_for
 
 REDIS = ("127.0.0.1", 6379)
 
 User = get_user_model()
 
 
-def make_users(count):  # pragma: no cover  # for machines with Redis
-    return User.objects.bulk_create(
-        User(username=f"user{number:03}", email=f"user{number:03}@school.example")
-        for number in range(count)
-    )
-
-
-def test_provisioning(db, fake, teacher):
+def test_user_is_provisioned_once(db, fake, teacher):
     first = tasks.provision_actor_task.enqueue(str(teacher.pk), role="student")
     second = tasks.provision_actor_task.enqueue(str(teacher.pk))
 
@@ -39,12 +28,12 @@ def test_provisioning(db, fake, teacher):
     assert len(fake.requests) == 1
 
 
-def test_user_who_is_gone_meanwhile(db, fake):
+def test_deleted_user_is_skipped(db, fake):
     assert tasks.provision_actor_task.enqueue("17").return_value == ""
     assert fake.requests == []
 
 
-def test_failure_is_told_to_the_queue_and_in_the_row(db, fake, teacher):
+def test_failure_is_in_the_result_and_in_the_row(db, fake, teacher):
     User.objects.update(email="no address")
 
     result = tasks.provision_actor_task.enqueue(str(teacher.pk))
@@ -54,14 +43,14 @@ def test_failure_is_told_to_the_queue_and_in_the_row(db, fake, teacher):
     assert ExamplaryActor.objects.get().last_error.startswith("email: ")
 
 
-def test_sweep(db, fake):
+def test_sweep_returns_its_result(db, fake):
     result = tasks.sweep_sessions_task.enqueue(limit=5)
 
     assert result.return_value["verified"] == 0
 
 
 def load_tasks(monkeypatch, **modules):
-    """Load the module anew, where these modules are what there is."""
+    """Load the module again, with these task frameworks installed."""
     for name in ("django.tasks", "django_tasks"):
         monkeypatch.setitem(sys.modules, name, modules.get(name.replace(".", "_")))
     spec = importlib.util.spec_from_file_location("another_tasks", tasks.__file__)
@@ -70,7 +59,7 @@ def load_tasks(monkeypatch, **modules):
     return module
 
 
-def test_backport(monkeypatch):
+def test_backport_is_used_on_django_5(monkeypatch):
     backport = ModuleType("django_tasks")
     backport.task = lambda function: ("a task of the backport", function.__name__)
 
@@ -79,9 +68,13 @@ def test_backport(monkeypatch):
     assert module.sweep_sessions_task == ("a task of the backport", "sweep_sessions_task")
 
 
-def test_no_framework(monkeypatch):
-    with pytest.raises(ImportError, match="pip install django-tasks"):
-        load_tasks(monkeypatch)
+def test_without_framework_only_enqueue_raises(monkeypatch):
+    module = load_tasks(monkeypatch)
+
+    assert module.sweep_sessions_task.func.__name__ == "sweep_sessions_task"
+    for enqueue in (module.provision_actor_task.enqueue, module.sweep_sessions_task.aenqueue):
+        with pytest.raises(ExamplaryConfigurationError, match="pip install django-tasks"):
+            enqueue()
 
 
 @pytest.mark.parametrize("module", ["celery", "django.tasks", "django_tasks"])
@@ -96,55 +89,3 @@ def test_app_needs_no_queue(module):
         check=True,
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
     )
-
-
-# Celery, for real
-
-
-@pytest.fixture
-def celery(transactional_db, fake):  # pragma: no cover  # for machines with Redis
-    """A queue, and the worker whose four processes take from it."""
-    library = pytest.importorskip("celery")
-    try:
-        socket.create_connection(REDIS, timeout=60).close()
-    except OSError as error:
-        pytest.skip(f"There is no Redis: {error}")
-    broker = f"redis://{REDIS[0]}:{REDIS[1]}/15"
-    queue = f"django_examplary-{uuid.uuid4().hex}"
-    environment = {
-        **os.environ,
-        "CELERY_BROKER": broker,
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-        "EXAMPLARY_API_URL": fake.base_url,
-        "TEST_DATABASE": str(connection.settings_dict["NAME"]),
-    }
-    command = ["celery", "-A", "tests.celery_app", "worker", "--concurrency", "4", "-Q", queue]
-    # A group of processes, to be ended together: how long Celery takes for that is not tested.
-    worker = subprocess.Popen(
-        [sys.executable, "-m", *command], env=environment, start_new_session=True
-    )
-    # Not the current one: what other tests have for tasks is not for this.
-    app = library.Celery(broker=broker, set_as_current=False)
-    app.conf.task_default_queue = queue
-    yield app, worker
-    os.killpg(worker.pid, signal.SIGKILL)
-    worker.wait()
-    with app.connection() as broker_connection:
-        broker_connection.default_channel.client.delete(queue)
-    app.close()
-
-
-def test_celery_workers_make_each_user_once(
-    celery, fake
-):  # pragma: no cover  # for machines with Redis
-    app, worker = celery
-    fake.duplicates = "create"  # So that a second one would show.
-    users = make_users(100)
-
-    # Everything twice: a queue may deliver a message again.
-    for user in [*users, *users]:
-        app.send_task("tests.celery_app.provision_actor", [user.pk])
-    active = ExamplaryActor.objects.filter(state=ExamplaryActor.State.ACTIVE)
-    wait_for(lambda: active.count() == len(users), worker)
-
-    assert len(fake.calls("POST", "/users")) == len(fake.users) - 1 == len(users)

@@ -16,7 +16,7 @@ from django.core.checks import (
     Warning,  # noqa: A004  # Django's name
 )
 
-from django_examplary.client.base import checked_key
+from django_examplary.client.connections import checked_key
 from django_examplary.conf import PRODUCTION_ORIGINS, Settings, conf
 from django_examplary.data import Theme
 from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryValidationError

@@ -40,23 +40,37 @@ def check_urls(**kwargs: Any) -> list[CheckMessage]:
                 id="django_examplary.W019",
             )
         ]
-    return [*_launch_address(), *_cookie_paths(), *_templates(), *_login_url()]
+    try:
+        address = reverse_view("launch", "token")
+    except NoReverseMatch:
+        return [
+            Error(
+                "The URLs of django_examplary are below a pattern with parameters.",
+                hint="The tags do not know the values of parameters such as <slug:school>. Include "
+                "the URLs outside that pattern.",
+                id="django_examplary.E010",
+            )
+        ]
+    return [
+        *_launch_address(address),
+        *_cookie_paths(address),
+        *_templates(),
+        *_login_url(),
+    ]
 
 
-def _launch_address() -> Iterator[CheckMessage]:
-    path = reverse_view("launch", "token")
-    match = _resolve(path)
+def _launch_address(address: str) -> Iterator[CheckMessage]:
+    match = _resolve(address)
     if match is None or match.app_names[-1:] != [APP_NAME]:
         yield Error(
-            f"Another URL pattern matches {path} before the URLs of django_examplary.",
+            f"Another URL pattern matches {address} before the URLs of django_examplary.",
             hint="Move the include() above that pattern, which is often a catch-all for a "
             "single-page app.",
             id="django_examplary.E008",
         )
 
 
-def _cookie_paths() -> Iterator[CheckMessage]:
-    address = reverse_view("launch", "token")
+def _cookie_paths(address: str) -> Iterator[CheckMessage]:
     for name in ("SESSION_COOKIE_PATH", "CSRF_COOKIE_PATH"):
         if name == "CSRF_COOKIE_PATH" and settings.CSRF_USE_SESSIONS:
             continue

@@ -12,12 +12,12 @@ from typing import Any
 
 from django.conf import settings
 from django.db import Error, IntegrityError
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.crypto import get_random_string
 from django.utils.translation import get_language
 from django.views.decorators.debug import sensitive_variables
 
+from django_examplary.addresses import reverse_view
 from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
 from django_examplary.data import EmbedSession, Theme
@@ -317,7 +317,7 @@ class _Opening:
         ensure_access(self.actor, self.flow, self.client, grant=launch.grant_access)
         report_to = {"allowed_origin": launch.origin}
         if launch.mode == "window":
-            path = reverse("django_examplary:return", args=[sign_return(str(session.pk))])
+            path = reverse_view("return", sign_return(str(session.pk)))
             report_to = {"return_url": launch.origin + path}
         examplary_id = self.actor.examplary_id or ""
         return self.client.create_embed_session(

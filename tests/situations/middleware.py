@@ -1,0 +1,35 @@
+"""Middleware as projects have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import CsrfViewMiddleware
+
+
+class Sessions(SessionMiddleware):
+    """A subclass with a name of its own."""
+
+
+class Authentication(AuthenticationMiddleware):
+    """A subclass with a name of its own."""
+
+
+class Csrf(CsrfViewMiddleware):
+    """A subclass with a name of its own."""
+
+
+def select_urlconf(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Use other URLs on a subdomain."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if request.get_host().startswith("exams."):
+            request.urlconf = "tests.situations.urls_without_admin"
+        return get_response(request)
+
+    return middleware

@@ -1,0 +1,9 @@
+"""A session engine of a third party: a module, and no app."""
+
+from __future__ import annotations
+
+from django.contrib.sessions.backends.cache import SessionStore as CacheStore
+
+
+class SessionStore(CacheStore):
+    cache_key_prefix = "a third party"

@@ -1,0 +1,107 @@
+"""A real Celery worker. Needs Redis, and is left out of coverage for machines without it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import connection
+
+from django_examplary.models import ExamplaryActor
+from tests.processes import wait_for
+
+REDIS = ("127.0.0.1", 6379)
+
+
+class Worker:
+    """A Celery worker of four processes, with a queue of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], app: Any, log: Path) -> None:
+        self._process, self._app, self._log = process, app, log
+
+    def send(self, name: str, *args: Any) -> None:
+        self._app.send_task(f"tests.celery_app.{name}", args)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait, and add the worker's output to an error."""
+        try:
+            wait_for(condition, self._process)
+        except AssertionError as error:
+            error.add_note(self._log.read_text())
+            raise
+
+
+@pytest.fixture
+def celery(request, transactional_db, fake, tmp_path):
+    """A worker. Its parameter names modules that it cannot import."""
+    library = pytest.importorskip("celery")
+    try:
+        socket.create_connection(REDIS, timeout=60).close()
+    except OSError as error:
+        pytest.skip(f"There is no Redis at {REDIS[0]}:{REDIS[1]}: {error}")
+    broker = f"redis://{REDIS[0]}:{REDIS[1]}/15"
+    queue = f"django_examplary-{uuid.uuid4().hex}"
+    environment = {
+        **os.environ,
+        "BLOCKED_MODULES": request.param,
+        "CELERY_BROKER": broker,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "EXAMPLARY_API_URL": fake.base_url,
+        "TEST_DATABASE": str(connection.settings_dict["NAME"]),
+    }
+    command = ["celery", "-A", "tests.celery_app", "worker", "--concurrency", "4", "-Q", queue]
+    log = tmp_path / "output.log"
+    with log.open("wb") as output:
+        # A process group, to end all processes at once.
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    # Not the current app, which other tests use.
+    app = library.Celery(broker=broker, set_as_current=False)
+    app.conf.task_default_queue = queue
+    yield Worker(process, app, log)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    with app.connection() as broker_connection:
+        broker_connection.default_channel.client.delete(queue)
+    app.close()
+
+
+@pytest.mark.parametrize("celery", [""], indirect=True, ids=["nothing blocked"])
+def test_workers_provision_each_user_once(celery, fake):
+    fake.duplicates = "create"  # So that a second user would be seen.
+    users = get_user_model()._default_manager.bulk_create(
+        get_user_model()(username=f"user{number:03}", email=f"user{number:03}@school.example")
+        for number in range(100)
+    )
+
+    # Everything twice: a queue may deliver a message again.
+    for user in [*users, *users]:
+        celery.send("provision_actor", user.pk)
+    active = ExamplaryActor.objects.filter(state=ExamplaryActor.State.ACTIVE)
+    celery.wait_for(lambda: active.count() == len(users))
+
+    assert len(fake.calls("POST", "/users")) == len(fake.users) - 1 == len(users)
+
+
+# On Django 5.2 this is a site without django-tasks; later versions have a framework of their own.
+@pytest.mark.parametrize("celery", ["django.tasks django_tasks"], indirect=True, ids=str)
+def test_worker_starts_without_task_framework(celery, teacher):
+    celery.send("provision_actor", teacher.pk)
+
+    celery.wait_for(ExamplaryActor.objects.filter(state=ExamplaryActor.State.ACTIVE).exists)

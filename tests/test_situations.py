@@ -1,0 +1,151 @@
+"""Sites that are set up in unusual ways. In each, a user finishes an embed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.settings import INSTALLED_APPS, MIDDLEWARE
+
+
+def without(*names: str, items: list[str] = INSTALLED_APPS) -> list[str]:
+    return [item for item in items if not any(name in item for name in names)]
+
+
+def user_model(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "AUTH_USER_MODEL": f"situations.{name}",
+        "INSTALLED_APPS": [*INSTALLED_APPS, "tests.situations"],
+        **more,
+    }
+
+
+def session_engine(path: str, **more: Any) -> dict[str, Any]:
+    return {
+        "SESSION_ENGINE": path,
+        # Only the engine that is the default needs the app.
+        "INSTALLED_APPS": without("contrib.sessions"),
+        **more,
+    }
+
+
+BACKENDS = "django.contrib.sessions.backends"
+
+#: By name: settings, expected warnings, and the host of the request.
+SITUATIONS: dict[str, tuple[dict[str, Any], list[str], str]] = {
+    # Apps
+    "as in the quick start": ({}, [], "testserver"),
+    "app is first": (
+        {"INSTALLED_APPS": ["django_examplary", *without("examplary")]},
+        [],
+        "testserver",
+    ),
+    "apps in reverse order": ({"INSTALLED_APPS": INSTALLED_APPS[::-1]}, [], "testserver"),
+    "no admin": (
+        {
+            "INSTALLED_APPS": without("admin", "messages"),
+            "MIDDLEWARE": without("messages", items=MIDDLEWARE),
+            "ROOT_URLCONF": "tests.situations.urls_without_admin",
+            "TEMPLATES": [
+                {
+                    "BACKEND": "django.template.backends.django.DjangoTemplates",
+                    "APP_DIRS": True,
+                    "OPTIONS": {
+                        "context_processors": ["django.template.context_processors.request"]
+                    },
+                }
+            ],
+        },
+        [],
+        "testserver",
+    ),
+    "two admin sites": ({"ROOT_URLCONF": "tests.situations.urls_admins"}, [], "testserver"),
+    "no staticfiles": (
+        {"INSTALLED_APPS": without("staticfiles")},
+        ["django_examplary.W009"],
+        "testserver",
+    ),
+    # Sessions
+    "sessions in cookies": (session_engine(f"{BACKENDS}.signed_cookies"), [], "testserver"),
+    "sessions in the cache": (session_engine(f"{BACKENDS}.cache"), [], "testserver"),
+    "sessions in files": (session_engine(f"{BACKENDS}.file"), [], "testserver"),
+    "sessions of a third party": (session_engine("tests.situations.sessions"), [], "testserver"),
+    # Middleware
+    "subclasses of middleware": (
+        {
+            "MIDDLEWARE": [
+                {
+                    "SessionMiddleware": "tests.situations.middleware.Sessions",
+                    "AuthenticationMiddleware": "tests.situations.middleware.Authentication",
+                    "CsrfViewMiddleware": "tests.situations.middleware.Csrf",
+                }.get(path.rpartition(".")[2], path)
+                for path in MIDDLEWARE
+            ]
+        },
+        # Django's admin looks for names of its own too.
+        [],
+        "testserver",
+    ),
+    # URLs
+    "URLs below namespaces": (
+        {
+            "ROOT_URLCONF": "tests.situations.urls_nested",
+            "INSTALLED_APPS": without("admin"),
+        },
+        [],
+        "testserver",
+    ),
+    "URLs on a subdomain": (
+        {
+            "ROOT_URLCONF": "tests.situations.urls_root",
+            "INSTALLED_APPS": without("admin"),
+            "MIDDLEWARE": ["tests.situations.middleware.select_urlconf", *MIDDLEWARE],
+        },
+        ["django_examplary.W019"],
+        "exams.testserver",
+    ),
+    # Users
+    "users with a UUID and groups": (user_model("UUIDUser"), [], "testserver"),
+    "users with only an e-mail address": (user_model("EmailUser"), [], "testserver"),
+    "users without an e-mail field": (
+        user_model("NoEmailUser", EXAMPLARY_ACTOR_PROFILE="tests.situations.models.describe"),
+        [],
+        "testserver",
+    ),
+    "users with a string as key": (user_model("StringKeyUser"), [], "testserver"),
+    "users who are proxies": (
+        {
+            "INSTALLED_APPS": [*INSTALLED_APPS, "tests.situations"],
+            "AUTHENTICATION_BACKENDS": ["tests.situations.backends.ProxyBackend"],
+        },
+        [],
+        "testserver",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_user_finishes_embed(name, tmp_path):
+    settings, checks, host = SITUATIONS[name]
+    # Django's session files are below it.
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.situations.settings",
+        "SITUATION": json.dumps({"SESSION_FILE_PATH": str(tmp_path), **settings}),
+    }
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.situations", host],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+    assert child.returncode == 0, child.stdout + child.stderr
+    result = json.loads(child.stdout)
+    assert (result["checks"], result["status"]) == (checks, "completed")
+    assert set(result["admin"].values()) <= {200}, result["admin"]
