@@ -14,7 +14,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
@@ -45,7 +45,7 @@ from django_examplary.exceptions import (
 from django_examplary.retries import Call, Cooldown, Repeat, is_outage, retry_after, seconds_until
 
 if TYPE_CHECKING:
-    from django_examplary.transport import BearerAuth, Transport
+    from django_examplary.transport import Answer, BearerAuth, Transport
 
 T = TypeVar("T", bound=Readable)
 
@@ -400,8 +400,8 @@ class ExamplaryClient:
         return self.request("GET", "/question-types/public")
 
     def get_openapi(self) -> Any:
-        """Read the API's own description of itself: `GET /openapi`."""
-        return self.request("GET", "/openapi")
+        """Read the API's own OpenAPI document: `GET /openapi`. Sent without the API key."""
+        return self.request("GET", "/openapi", authenticated=False)
 
     # Everything else
 
@@ -415,12 +415,16 @@ class ExamplaryClient:
         params: Mapping[str, str] | None = None,
         json: Any = None,
         repeat: Repeat | None = None,
+        authenticated: bool = True,
+        on_answer: Callable[[Answer], object] | None = None,
     ) -> Any:
         """Call any operation and return the parsed JSON, or None for an empty answer.
 
         `path` is a template such as `/exams/{id}`, filled from `ids`: logs and errors show the
         template alone. `repeat` says when the call may be sent again although the API may have
         acted on it: by default `"always"` for GET and DELETE and `"never"` for the rest.
+        With `authenticated=False` the API key is not sent. `on_answer` is called with each HTTP
+        answer (`status`, `headers`, `body`) before it is read, also when it is an error.
         """
         operation = f"{method} {path}"
         url = self.base_url + _fill(path, ids or {})
@@ -436,7 +440,16 @@ class ExamplaryClient:
             headers["Content-Type"] = "application/json"
         self._cooldown.check(call)
         while True:
-            outcome = self._attempt(call, method, url, params=params, data=body, headers=headers)
+            outcome = self._attempt(
+                call,
+                method,
+                url,
+                authenticated=authenticated,
+                on_answer=on_answer,
+                params=params,
+                data=body,
+                headers=headers,
+            )
             if not isinstance(outcome, ExamplaryError):
                 break
             pause = call.pause_after(outcome)
@@ -474,7 +487,16 @@ class ExamplaryClient:
         return [parse(cls, item, f"GET {path}") for item in answer]
 
     @sensitive_variables()
-    def _attempt(self, call: Call, method: str, url: str, **options: Any) -> Any:
+    def _attempt(
+        self,
+        call: Call,
+        method: str,
+        url: str,
+        *,
+        authenticated: bool,
+        on_answer: Callable[[Answer], object] | None,
+        **options: Any,
+    ) -> Any:
         """Send once. Return the parsed answer, or the error."""
         from django_examplary.transport import Exchange, TransportError  # noqa: PLC0415  # slow
 
@@ -483,11 +505,15 @@ class ExamplaryClient:
         call.attempts += 1
         call.retry_after = None
         try:
-            answer = transport.send(exchange, method, url, auth=auth, **options)
+            answer = transport.send(
+                exchange, method, url, auth=auth if authenticated else None, **options
+            )
         except TransportError as error:
             failure = connection_error(call.operation, error, exchange)
             call.final = error.final
             return failure
+        if on_answer is not None:
+            on_answer(answer)
         call.status = answer.status
         call.clock_difference = seconds_until(answer.headers.get("Date"))
         if not 200 <= answer.status < 300:

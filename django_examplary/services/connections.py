@@ -35,8 +35,13 @@ View = TypeVar("View", bound=Callable[..., Any])
 ASKED_TO_STOP = "asked to stop"
 
 
+@sensitive_variables("api_key")
 def get_client(
-    *, deadline: float | None = None, max_retries: int | None = None, pool_size: int = 10
+    *,
+    api_key: str | None = None,
+    deadline: float | None = None,
+    max_retries: int | None = None,
+    pool_size: int = 10,
 ) -> ExamplaryClient:
     """Return the client that the settings describe; the same one as long as they stay the same.
 
@@ -44,7 +49,7 @@ def get_client(
     ExamplaryConfigurationError when the key or the URL cannot be right.
     """
     return _client(
-        conf.EXAMPLARY_API_KEY,
+        conf.EXAMPLARY_API_KEY if api_key is None else api_key,
         conf.EXAMPLARY_API_URL,
         conf.EXAMPLARY_TIMEOUT,
         conf.EXAMPLARY_DEADLINE if deadline is None else deadline,
