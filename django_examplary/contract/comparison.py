@@ -261,12 +261,7 @@ class _Answers:
         """Return the schema of one object, out of a list or an envelope with a single key."""
         if self._call.many:
             return self._item(schema)
-        fields = self._document.fields(self._document.variants(schema))
-        if len(fields) == 1 and "id" not in fields:
-            (field,) = fields.values()
-            if field.types == {"object"}:
-                return field.schemas[0]
-        return schema
+        return self._document.unwrap(schema)
 
     def _item(self, schema: Schema) -> Any:
         """Return the schema of a list's items; the list may be in an object."""

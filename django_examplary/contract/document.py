@@ -139,7 +139,7 @@ class Document:
         """Return the responses by status: `200`, `2XX`, `default`."""
         responses = operation.spec.get("responses")
         items = responses.items() if isinstance(responses, dict) else ()
-        return {str(status).upper(): self.resolve(response) for status, response in items}
+        return {status.replace("x", "X"): self.resolve(response) for status, response in items}
 
     def answers(self, operation: Operation) -> dict[str, Schema]:
         """Return the schemas of the successful JSON answers, by status."""
@@ -150,6 +150,15 @@ class Document:
                 if schema is not None:
                     found[status] = schema
         return found
+
+    def unwrap(self, schema: Schema) -> Schema:
+        """Return the schema of the object in an envelope that has a single key, and no id."""
+        fields = self.fields(self.variants(schema))
+        if len(fields) == 1 and "id" not in fields:
+            (field,) = fields.values()
+            if field.types == {"object"}:
+                return field.schemas[0]
+        return schema
 
     # Schemas
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from django_examplary.data import ActorRole
 from django_examplary.flows import FLOWS, Flow, Rule
@@ -52,13 +52,15 @@ def _values(hint: Any) -> Iterator[Any]:
     for part in (hint, *get_args(hint)):
         for rule in getattr(part, "__metadata__", ()):
             if isinstance(rule, Rule):
-                inner = get_args(part)[0] if get_origin(part) is Annotated else part
-                literals = [each for each in get_args(inner) if isinstance(each, str)]
+                literals = [each for each in get_args(get_args(part)[0]) if isinstance(each, str)]
                 yield from literals or [next(each for each in _EXAMPLES if rule.accepts(each))]
 
 
 def presets_of(flow: type[Flow]) -> list[dict[str, Any]]:
-    """Return presets of a flow as they are sent: the required ones, and all with each value."""
+    """Return presets of a flow as they are sent.
+
+    The required ones alone, those with each optional one, and all of them with each value.
+    """
     hints = get_type_hints(flow, include_extras=True)
     examples = {name: values for name, hint in hints.items() if (values := list(_values(hint)))}
     required = {
@@ -66,7 +68,9 @@ def presets_of(flow: type[Flow]) -> list[dict[str, Any]]:
         for name, values in examples.items()
         if type(None) not in get_args(hints[name])
     }
+    optional = {name: values[0] for name, values in examples.items() if name not in required}
     found = [flow(**required).presets]
+    found += [flow(**required, **{name: value}).presets for name, value in optional.items()]
     for turn in range(max(map(len, examples.values()), default=0)):
         every = {name: values[turn % len(values)] for name, values in examples.items()}
         found.append(flow(**every).presets)

@@ -227,13 +227,22 @@ def _fields(document: Document, schema: Any) -> dict[str, Field]:
     return {
         name: field
         for name, field in document.fields(document.variants(schema)).items()
-        if not any(each.get("x-provenance") == "inferred" for each in field.schemas)
+        if not any(
+            part.get("x-provenance") == "inferred"
+            for each in field.schemas
+            for variant in document.variants(each)
+            for part in variant
+        )
     }
 
 
 def _answer_fields(document: Document, operation: Operation) -> dict[str, Field]:
     schemas = document.answers(operation).values()
-    return {name: field for each in schemas for name, field in _fields(document, each).items()}
+    return {
+        name: field
+        for each in schemas
+        for name, field in _fields(document, document.unwrap(each)).items()
+    }
 
 
 def _schemas(field: Field | None) -> tuple[Schema, ...]:

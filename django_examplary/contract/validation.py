@@ -45,6 +45,8 @@ class Validator:
     def matching(self, schema: Any, value: Any) -> Variant:
         """Return the alternative that fits a value best, its `if` and `then` applied."""
         variants = [self._with_conditions(each, value) for each in self._document.variants(schema)]
+        if len(variants) == 1:
+            return variants[0]
         return min(variants, key=lambda variant: self._distance(variant, value))
 
     def _distance(self, variant: Variant, value: Any) -> int:
