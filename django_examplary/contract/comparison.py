@@ -213,7 +213,7 @@ class _Requests:
                     for each in field.schemas:
                         yield from self._further(each, value[name], flow, (*path, name))
         else:
-            for known in self._document.values([{"allOf": variant}]):
+            for known in self._document.values([variant]):
                 if str(known) not in self._values[key] | self._call.unused:
                     yield Finding("NEWS", where, f"new value: {known}")
 

@@ -162,32 +162,40 @@ class Document:
 
     # Schemas
 
-    def parts(self, schema: Any, followed: frozenset[str] = frozenset()) -> Iterator[Schema]:
+    def parts(self, schema: Any) -> list[Schema]:
         """Return the schemas that all hold: the schema, its reference's target, and its `allOf`."""
-        if not isinstance(schema, dict):
-            return
-        reference = schema.get("$ref")
-        if isinstance(reference, str):
-            if reference in followed:
-                # The schema refers to itself, which adds nothing to what it demands.
-                return
-            followed |= {reference}
-            yield from self.parts(self._target(reference), followed)
-        yield schema
-        for each in _objects(schema.get("allOf")):
-            yield from self.parts(each, followed)
+        return [part for part, _ in self._parts(schema, frozenset())]
 
-    def variants(self, schema: Any, depth: int = 0) -> list[Variant]:
+    def _parts(
+        self, schema: Any, followed: frozenset[str]
+    ) -> Iterator[tuple[Schema, frozenset[str]]]:
+        """Return each part with the references that lead to it."""
+        waiting: list[tuple[Any, frozenset[str]]] = [(schema, followed)]
+        while waiting:
+            node, followed = waiting.pop()
+            if not isinstance(node, dict):
+                continue
+            reference = node.get("$ref")
+            if isinstance(reference, str):
+                if reference in followed:
+                    # A schema that refers to itself adds nothing to what it demands.
+                    continue
+                followed |= {reference}
+                waiting.append((self._target(reference), followed))
+            yield node, followed
+            waiting += [(each, followed) for each in _objects(node.get("allOf"))]
+
+    def variants(self, schema: Any, followed: frozenset[str] = frozenset()) -> list[Variant]:
         """Return the alternatives of a schema, from its `anyOf` and `oneOf`: never none."""
         variants: list[Variant] = [[]]
-        for part in self.parts(schema):
+        for part, seen in self._parts(schema, followed):
             variants = [[*variant, part] for variant in variants]
             for keyword in ("anyOf", "oneOf"):
-                # Alternatives inside alternatives may lead back to where they began.
-                if (options := _objects(part.get(keyword))) and depth < 8:
-                    inner = [
-                        each for option in options for each in self.variants(option, depth + 1)
-                    ]
+                inner: list[Variant] = []
+                for option in _objects(part.get(keyword)):
+                    if option.get("$ref") not in seen and len(inner) < _MAX_VARIANTS:
+                        inner += self.variants(option, seen)
+                if inner:
                     variants = [[*variant, *each] for variant in variants for each in inner]
                     variants = variants[:_MAX_VARIANTS]
         return variants
@@ -205,17 +213,16 @@ class Document:
                     found.add("null")
         return frozenset(found)
 
-    def values(self, schemas: Iterable[Any]) -> tuple[Any, ...]:
-        """Return the only values that the schemas allow, null left out; empty: any."""
+    def values(self, variants: Iterable[Variant]) -> tuple[Any, ...]:
+        """Return the only values that the alternatives allow, without null; empty: any."""
         found: list[Any] = []
-        for schema in schemas:
-            for variant in self.variants(schema):
-                lists = [values for part in variant if (values := part_values(part)) is not None]
-                if not lists and _is_null(variant):
-                    continue
-                if not lists:
-                    return ()
-                found += [value for value in lists[0] if value is not None and value not in found]
+        for variant in variants:
+            lists = [values for part in variant if (values := part_values(part)) is not None]
+            if not lists and _is_null(variant):
+                continue
+            if not lists:
+                return ()
+            found += [value for value in lists[0] if value is not None and value not in found]
         return tuple(found)
 
     def fields(self, variants: Iterable[Variant]) -> dict[str, Field]:
@@ -229,7 +236,9 @@ class Document:
         return {
             name: Field(
                 types=self.types(found),
-                values=self.values(found),
+                values=self.values(
+                    variant for schema in found for variant in self.variants(schema)
+                ),
                 schemas=tuple(found),
                 required=all(
                     any(name in _list(part.get("required")) for part in variant)
