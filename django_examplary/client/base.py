@@ -130,6 +130,7 @@ class BaseClient:
         json: Any = None,
         repeat: Repeat | None = None,
         idempotency_key: str = "",
+        on_answer: Callable[[Any], object] | None = None,
     ) -> Any:
         """Call any operation and return the parsed JSON, or None for an empty response.
 
@@ -137,6 +138,8 @@ class BaseClient:
         template alone. `repeat` is whether the call may be sent again although the API may have
         acted on it: by default `"always"` for GET and DELETE and `"never"` for the rest. A repeated
         call has the same `X-Request-Id`, and the same `Idempotency-Key` if one is given.
+        `on_answer` is called with each HTTP response (`status`, `headers`, `body`) before it is
+        read, also if it is an error.
         """
         call = self._prepare(
             method,
@@ -150,6 +153,7 @@ class BaseClient:
         # Error reports show the variables of a frame.
         del ids, params, json
         call.read = storable
+        call.on_answer = on_answer
         return self._run(call)
 
     @sensitive_variables()
@@ -272,6 +276,8 @@ class BaseClient:
             failure = connection_error(call.operation, error, sent=exchange.sent)
             call.final = error.final
             return failure
+        if call.on_answer is not None:
+            call.on_answer(answer)
         call.status = answer.status
         call.clock_difference = seconds_until(answer.headers.get("Date"))
         if not 200 <= answer.status < 300:

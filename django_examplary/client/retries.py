@@ -82,6 +82,7 @@ class Call:
     #: Tells the call from others, so that one that always fails is not taken for an outage.
     identity: bytes = field(default=b"", repr=False)
     authorized: bool = True
+    on_answer: Callable[[Any], object] | None = None
 
     attempts: int = 0
     uncertain: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import signal
 import threading
 import time
@@ -71,7 +72,11 @@ class ExamplaryCommand(BaseCommand):
         try:
             return super().execute(*args, **options)
         except ImproperlyConfigured as error:
-            raise CommandError(str(error), returncode=2) from None
+            raise CommandError(escaped(str(error)), returncode=2) from None
+        except CommandError as error:
+            # Its text may quote an answer, and the terminal obeys control characters.
+            error.args = (escaped(str(error)),)
+            raise
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
@@ -105,6 +110,7 @@ class ExamplaryCommand(BaseCommand):
         if now - self._reported < (_WATCHED if watched else _LOGGED):
             return
         self._reported = now
+        text = escaped(text)
         # Over the line before it, of which nothing may be left.
         line, ending = (f"\r{text:<78}", "") if watched else (text, "\n")
         self.stderr.write(line, style_func=str, ending=ending)
@@ -119,7 +125,7 @@ class ExamplaryCommand(BaseCommand):
             self.stderr.write("")
         if dataclasses.is_dataclass(result) and not isinstance(result, type):
             result = dataclasses.asdict(result)
-        self.stdout.write(json.dumps(result, indent=2) if as_json else text)
+        self.stdout.write(json.dumps(result, indent=2) if as_json else escaped(text))
         if self._signal:
             name = signal.Signals(self._signal).name
             raise CommandError(
@@ -127,6 +133,21 @@ class ExamplaryCommand(BaseCommand):
             )
         if failed:
             raise CommandError(failed, returncode=1)
+
+
+def escaped(text: str) -> str:
+    """Replace control characters, line separators and changes of direction by their escapes.
+
+    Texts of a server are printed so that they cannot move the cursor or pass for other lines.
+    Line feeds are kept: the commands' own texts have them.
+    """
+    unsafe = r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+    return re.sub(unsafe, lambda match: ascii(match[0])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    """Escape a text of a server that is part of a line."""
+    return escaped(text).replace("\n", "\\n")
 
 
 def positive(text: str) -> int:

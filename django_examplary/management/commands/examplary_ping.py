@@ -1,37 +1,57 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
+from django.contrib.auth import get_user_model
 from django.core.checks import ERROR, run_checks
-from django.core.management.base import CommandError
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.core.management.base import CommandError, CommandParser
 
 from django_examplary import services, signals
 from django_examplary.conf import conf
 from django_examplary.exceptions import (
     ExamplaryAuthenticationError,
+    ExamplaryEmbedURLError,
     ExamplaryError,
+    ExamplaryInvalidRequestError,
     ExamplaryPermissionError,
+    ExamplaryValidationError,
 )
-from django_examplary.management.base import ExamplaryCommand
+from django_examplary.flows import GenerateExam
+from django_examplary.management.base import ExamplaryCommand, one_line
+from django_examplary.models import ExamplaryActor
 
 
 class Command(ExamplaryCommand):
     help = """\
 Finds out whether this site can talk to Examplary.
 
-Looks at the settings, as `manage.py check` does, and then asks one thing that changes nothing:
-whose API key this is (GET /me). What it cannot find out is whether your workspace may open embed
-sessions, since only opening one would tell."""
+Reads the settings, as `manage.py check` does, and then makes one call that changes nothing: whose
+API key this is (GET /me). With --session it also opens an embed session for a user who has an
+actor, and revokes it. That verifies the approval of the workspace, the actor and the origin of the
+embed."""
     examples = """
-example:
+examples:
   manage.py examplary_ping
+  manage.py examplary_ping --session teacher
 """
     exit_codes = """
 exit codes:
-  0    all is done: Examplary takes the API key
+  0    all is done: Examplary takes the API key, and with --session an embed session was opened
   1    Examplary did not answer properly
-  2    the settings or the arguments are wrong, or Examplary refuses the API key
+  2    the settings or the arguments are wrong, or Examplary refuses the API key or the session
 """
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--session",
+            metavar="USER",
+            help="open and revoke a session for this user: a user name, or else a primary key",
+        )
 
     def handle(self, **options: Any) -> None:
         # Of this app only: those of models ask the database, which need not be there.
@@ -42,6 +62,7 @@ exit codes:
         if any(message.level >= ERROR for message in messages):
             raise CommandError("The settings are wrong: nothing was sent.", returncode=2)
         client = services.get_client()
+        user = _find_user(options["session"]) if options["session"] else None
         call: dict[str, Any] = {}
 
         def measure(**arguments: Any) -> None:
@@ -49,23 +70,8 @@ exit codes:
 
         signals.api_call_finished.connect(measure)
         try:
-            owner = client.get_me()
-        except ExamplaryAuthenticationError as error:
-            raise CommandError(
-                f"{error}\nExamplary does not know this API key: it was deleted, or is of another "
-                f"installation than {conf.EXAMPLARY_API_URL}. Make a new one at "
-                "https://app.examplary.ai/account/developer and set EXAMPLARY_API_KEY.",
-                returncode=2,
-            ) from None
-        except ExamplaryPermissionError as error:
-            raise CommandError(
-                f"{error}\nExamplary knows this API key and refuses it. It must be the key of an "
-                "admin of the workspace, and Examplary must have approved the workspace for embed "
-                "sessions: write to hi@examplary.ai.",
-                returncode=2,
-            ) from None
-        except ExamplaryError as error:
-            raise CommandError(str(error), returncode=1) from None
+            with _explained():
+                owner = client.get_me()
         finally:
             signals.api_call_finished.disconnect(measure)
         result = {
@@ -76,23 +82,93 @@ exit codes:
             "clock_difference": call["clock_difference"],
             "embed_origins": list(conf.EXAMPLARY_EMBED_ORIGINS),
             "site_origin": conf.EXAMPLARY_SITE_ORIGIN,
+            "session": None if user is None else _try_session(user),
         }
-        self.finish(result, self._describe(result), as_json=options["json"])
+        self.finish(result, _describe(result), as_json=options["json"])
 
-    def _describe(self, result: dict[str, Any]) -> str:
-        role = f", {result['key_owner_role']}" if result["key_owner_role"] else ""
-        return "\n".join(
-            [
-                f"Answer        {result['api_url']}, after {result['seconds']:.2f} s",
-                f"API key       accepted: it is of {result['key_owner']}{role}",
-                f"Clock         {_describe_clock(result['clock_difference'])}",
-                f"Embeds        may come from {', '.join(result['embed_origins'])}",
-                f"This site     {result['site_origin'] or 'has the origin of each request'}",
-                "",
-                "Embed sessions also need Examplary's approval of the workspace, once: write to",
-                "hi@examplary.ai. Without it they are answered with 401 or 403.",
-            ]
+
+def _find_user(name: str) -> Any:
+    """Return the user with this name, or else with this primary key, who has an active actor."""
+    users = get_user_model()._default_manager
+    try:
+        user = users.get_by_natural_key(name)
+    except ObjectDoesNotExist:
+        try:
+            user = users.get(pk=name)
+        except (ObjectDoesNotExist, ValidationError, ValueError):
+            raise CommandError(f"There is no user {name}.", returncode=2) from None
+    actor = ExamplaryActor.objects.filter(user=user, state=ExamplaryActor.State.ACTIVE)
+    if not actor.exists():
+        raise CommandError(
+            f"The user {name} has no active actor. Run manage.py examplary_provision {user.pk}",
+            returncode=2,
         )
+    return user
+
+
+def _try_session(user: Any) -> dict[str, Any]:
+    """Open a session of its own for the user, revoke it, and return what is no secret about it."""
+    # The embed is never shown, so the origin need not be this site's.
+    origin = conf.EXAMPLARY_SITE_ORIGIN or "https://localhost"
+    with _explained():
+        session = services.open_session(user, GenerateExam(), origin=origin, reuse=False)
+        parts = urlsplit(session.embed_url)
+        session = services.revoke_session(session)
+    return {
+        "embed_origin": f"{parts.scheme}://{parts.netloc}",
+        "revoked": not session.revoke_pending,
+    }
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn the errors of a call into those of the command, with the remedy."""
+    try:
+        yield
+    except ExamplaryAuthenticationError as error:
+        raise CommandError(
+            f"{error}\nExamplary does not know this API key: it was deleted, or is of another "
+            f"installation than {conf.EXAMPLARY_API_URL}. Make a new one at "
+            "https://app.examplary.ai/account/developer and set EXAMPLARY_API_KEY.",
+            returncode=2,
+        ) from None
+    except ExamplaryPermissionError as error:
+        raise CommandError(
+            f"{error}\nExamplary knows this API key and refuses it. It must be the key of an "
+            "admin of the workspace, and Examplary must have approved the workspace for embed "
+            "sessions: write to hi@examplary.ai.",
+            returncode=2,
+        ) from None
+    except (
+        ExamplaryEmbedURLError,
+        ExamplaryInvalidRequestError,
+        ExamplaryValidationError,
+    ) as error:
+        raise CommandError(str(error), returncode=2) from None
+    except ExamplaryError as error:
+        raise CommandError(str(error), returncode=1) from None
+
+
+def _describe(result: dict[str, Any]) -> str:
+    role = f", {result['key_owner_role']}" if result["key_owner_role"] else ""
+    lines = [
+        f"Answer        {result['api_url']}, after {result['seconds']:.2f} s",
+        f"API key       accepted: it is of {one_line(result['key_owner'] + role)}",
+        f"Clock         {_describe_clock(result['clock_difference'])}",
+        f"Embeds        may come from {', '.join(result['embed_origins'])}",
+        f"This site     {result['site_origin'] or 'has the origin of each request'}",
+    ]
+    if session := result["session"]:
+        ending = "and revoked" if session["revoked"] else "but not revoked: a sweep tries again"
+        lines.append(f"Session       opened at {session['embed_origin']}, {ending}")
+    else:
+        lines += [
+            "",
+            "Embed sessions also need Examplary's approval of the workspace, once: write to",
+            "hi@examplary.ai. Without it they are answered with 401 or 403. To try it, pass",
+            "--session and the name of a user who has an actor.",
+        ]
+    return "\n".join(lines)
 
 
 def _describe_clock(difference: float | None) -> str:

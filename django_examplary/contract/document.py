@@ -1,0 +1,320 @@
+"""Read an OpenAPI document, of version 3.0 or 3.1, as tolerantly as the consumer of an API can.
+
+Missing descriptions, unknown keywords and references without a target are no errors here: they make
+a schema say less, and never make it refuse more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+Schema = Mapping[str, Any]
+#: Schemas that all hold for one value: `allOf` and references are resolved.
+Variant = list[Schema]
+
+METHODS = ("get", "put", "post", "delete", "patch", "options", "head", "trace")
+
+# More alternatives than any known document has, and few enough to compare each of them.
+_MAX_VARIANTS = 64
+
+
+class DocumentError(ValueError):
+    """The content is not an OpenAPI 3 document."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One method of one path; `parameters` include those of the path."""
+
+    method: str
+    path: str
+    spec: Schema
+    parameters: tuple[Schema, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One property of an object, over all alternatives that the document declares.
+
+    `types` and `values` are empty when the document leaves them open.
+    """
+
+    types: frozenset[str]
+    values: tuple[Any, ...]
+    schemas: tuple[Schema, ...]
+    required: bool
+    deprecated: bool
+
+
+class Document:
+    """An OpenAPI document whose references are resolved on demand."""
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self.content = content
+        self.operations = {
+            (each.method, without_names(each.path)): each for each in self._operations()
+        }
+
+    @classmethod
+    def parse(cls, text: bytes | str) -> Self:
+        """Read the text of a document. Raises DocumentError if it is not one."""
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DocumentError(f"The content is not JSON: {error}") from None
+        return cls.from_content(content)
+
+    @classmethod
+    def from_content(cls, content: Any) -> Self:
+        """Check parsed JSON. Raises DocumentError if it is not an OpenAPI 3 document."""
+        if not isinstance(content, dict) or not isinstance(content.get("paths"), dict):
+            raise DocumentError("The content is not an OpenAPI document: it has no `paths` object.")
+        version = content.get("openapi")
+        if not isinstance(version, str) or not version.startswith("3."):
+            raise DocumentError("The document must be OpenAPI 3.0 or 3.1.")
+        document = cls(content)
+        if not document.operations:
+            raise DocumentError("The document has no operations.")
+        return document
+
+    @property
+    def version(self) -> str:
+        """The version of the API, as the document's author wrote it."""
+        info = self.content.get("info")
+        return str(info.get("version", "")) if isinstance(info, dict) else ""
+
+    def _operations(self) -> Iterator[Operation]:
+        for path, item in self.content["paths"].items():
+            methods = self.resolve(item)
+            shared = _objects(methods.get("parameters"))
+            for method in METHODS:
+                if isinstance(spec := methods.get(method), dict):
+                    own = [
+                        self.resolve(each) for each in (*shared, *_objects(spec.get("parameters")))
+                    ]
+                    yield Operation(
+                        method=method.upper(), path=path, spec=spec, parameters=tuple(own)
+                    )
+
+    def find(self, method: str, path: str) -> Operation | None:
+        """Return an operation, whatever the document calls the ids in its path."""
+        return self.operations.get((method, without_names(path)))
+
+    def resolve(self, node: Any) -> Schema:
+        """Follow the references of a node that is not a schema. Without a target it is empty."""
+        followed = set()
+        while isinstance(node, dict) and isinstance(reference := node.get("$ref"), str):
+            if reference in followed:
+                return {}
+            followed.add(reference)
+            node = self._target(reference)
+        return node if isinstance(node, dict) else {}
+
+    def _target(self, reference: str) -> Any:
+        """Return the node of a JSON pointer into this document, or None."""
+        if not reference.startswith("#/"):
+            return None
+        node: Any = self.content
+        for key in reference[2:].split("/"):
+            key = key.replace("~1", "/").replace("~0", "~")
+            node = node.get(key) if isinstance(node, dict) else None
+        return node
+
+    # Requests and answers
+
+    def request_body(self, operation: Operation) -> tuple[Schema | None, list[str]]:
+        """Return the schema of a JSON request body, and the media types of other kinds of body."""
+        content = self.resolve(operation.spec.get("requestBody")).get("content")
+        media = content if isinstance(content, dict) else {}
+        return _json_schema(media), [name for name in media if not _is_json(name)]
+
+    def responses(self, operation: Operation) -> dict[str, Schema]:
+        """Return the responses by status: `200`, `2XX`, `default`."""
+        responses = operation.spec.get("responses")
+        items = responses.items() if isinstance(responses, dict) else ()
+        return {status.replace("x", "X"): self.resolve(response) for status, response in items}
+
+    def answers(self, operation: Operation) -> dict[str, Schema]:
+        """Return the schemas of the successful JSON answers, by status."""
+        found = {}
+        for status, response in self.responses(operation).items():
+            if status.startswith("2"):
+                schema = _json_schema(response.get("content") or {})
+                if schema is not None:
+                    found[status] = schema
+        return found
+
+    def unwrap(self, schema: Schema) -> Schema:
+        """Return the schema of the object in an envelope that has a single key, and no id."""
+        fields = self.fields(self.variants(schema))
+        if len(fields) == 1 and "id" not in fields:
+            (field,) = fields.values()
+            if field.types == {"object"}:
+                return field.schemas[0]
+        return schema
+
+    # Schemas
+
+    def parts(self, schema: Any) -> list[Schema]:
+        """Return the schemas that all hold: the schema, its reference's target, and its `allOf`."""
+        return [part for part, _ in self._parts(schema, frozenset())]
+
+    def _parts(
+        self, schema: Any, followed: frozenset[str]
+    ) -> Iterator[tuple[Schema, frozenset[str]]]:
+        """Return each part with the references that lead to it."""
+        waiting: list[tuple[Any, frozenset[str]]] = [(schema, followed)]
+        while waiting:
+            node, followed = waiting.pop()
+            if not isinstance(node, dict):
+                continue
+            reference = node.get("$ref")
+            if isinstance(reference, str):
+                if reference in followed:
+                    # A schema that refers to itself adds nothing to what it demands.
+                    continue
+                followed |= {reference}
+                waiting.append((self._target(reference), followed))
+            yield node, followed
+            waiting += [(each, followed) for each in _objects(node.get("allOf"))]
+
+    def variants(self, schema: Any, followed: frozenset[str] = frozenset()) -> list[Variant]:
+        """Return the alternatives of a schema, from its `anyOf` and `oneOf`: never none."""
+        variants: list[Variant] = [[]]
+        for part, seen in self._parts(schema, followed):
+            variants = [[*variant, part] for variant in variants]
+            for keyword in ("anyOf", "oneOf"):
+                inner: list[Variant] = []
+                for option in _objects(part.get(keyword)):
+                    if option.get("$ref") not in seen and len(inner) < _MAX_VARIANTS:
+                        inner += self.variants(option, seen)
+                if inner:
+                    variants = [[*variant, *each] for variant in variants for each in inner]
+                    variants = variants[:_MAX_VARIANTS]
+        return variants
+
+    def types(self, schemas: Iterable[Any]) -> frozenset[str]:
+        """Return the JSON types that the schemas allow, `null` included; empty: any."""
+        found: set[str] = set()
+        for schema in schemas:
+            for variant in self.variants(schema):
+                types = [types for part in variant if (types := part_types(part))]
+                if not types:
+                    return frozenset()
+                found |= set.intersection(*map(set, types))
+                if any(part.get("nullable") is True for part in variant):
+                    found.add("null")
+        return frozenset(found)
+
+    def values(self, variants: Iterable[Variant]) -> tuple[Any, ...]:
+        """Return the only values that the alternatives allow, without null; empty: any."""
+        found: list[Any] = []
+        for variant in variants:
+            lists = [values for part in variant if (values := part_values(part)) is not None]
+            if not lists and _is_null(variant):
+                continue
+            if not lists:
+                return ()
+            found += [value for value in lists[0] if value is not None and value not in found]
+        return tuple(found)
+
+    def fields(self, variants: Iterable[Variant]) -> dict[str, Field]:
+        """Return the declared properties of an object; alternatives that are null do not count."""
+        objects = [variant for variant in variants if not _is_null(variant)]
+        schemas: dict[str, list[Schema]] = {}
+        for variant in objects:
+            for part in variant:
+                for name, schema in _mapping(part.get("properties")).items():
+                    schemas.setdefault(name, []).append(schema if isinstance(schema, dict) else {})
+        return {
+            name: Field(
+                types=self.types(found),
+                values=self.values(
+                    variant for schema in found for variant in self.variants(schema)
+                ),
+                schemas=tuple(found),
+                required=all(
+                    any(name in _list(part.get("required")) for part in variant)
+                    for variant in objects
+                ),
+                deprecated=any(
+                    part.get("deprecated") is True for each in found for part in self.parts(each)
+                ),
+            )
+            for name, found in schemas.items()
+        }
+
+
+def without_names(path: str) -> str:
+    """`/exams/{examId}/` -> `/exams/{}`: names of ids and a final slash make no other path."""
+    return re.sub(r"\{[^}]*\}", "{}", path).rstrip("/")
+
+
+def part_types(schema: Schema) -> set[str]:
+    """Return the types that one schema names itself. A number may be an integer."""
+    named = schema.get("type")
+    types = {each for each in (named if isinstance(named, list) else [named]) if each}
+    if not types and (values := part_values(schema)):
+        types = {json_type(value) for value in values}
+    return types | {"integer"} if "number" in types else types
+
+
+def part_values(schema: Schema) -> list[Any] | None:
+    """Return the `enum` or the `const` of one schema."""
+    if "const" in schema:
+        return [schema["const"]]
+    return schema["enum"] if isinstance(schema.get("enum"), list) else None
+
+
+def json_type(value: Any) -> str:
+    """Return the JSON type of a parsed value."""
+    for kind, name in _TYPES:
+        if isinstance(value, kind):
+            return name
+    return "null"
+
+
+# A bool is an int too.
+_TYPES: tuple[tuple[type, str], ...] = (
+    (bool, "boolean"),
+    (str, "string"),
+    (int, "integer"),
+    (float, "number"),
+    (list, "array"),
+    (dict, "object"),
+)
+
+
+def _is_null(variant: Variant) -> bool:
+    return any(part_types(part) == {"null"} for part in variant)
+
+
+def _is_json(media_type: str) -> bool:
+    return "json" in media_type.lower() or media_type.startswith("*/")
+
+
+def _json_schema(content: Any) -> Schema | None:
+    for media_type, media in _mapping(content).items():
+        if _is_json(media_type):
+            schema = media.get("schema") if isinstance(media, dict) else None
+            return schema if isinstance(schema, dict) else {}
+    return None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _objects(value: Any) -> list[Schema]:
+    return [each for each in _list(value) if isinstance(each, dict)]

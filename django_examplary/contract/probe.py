@@ -1,0 +1,184 @@
+"""Call the running service the way an integration does, and report how it answers, without values.
+
+A report names status codes, media types, keys and JSON types. It holds no ids, no addresses and no
+URLs except origins, so that it can be attached to a public bug report.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from django.views.decorators.debug import sensitive_variables
+
+from django_examplary.contract.document import json_type
+from django_examplary.exceptions import ExamplaryError
+
+if TYPE_CHECKING:
+    from django_examplary.client import ExamplaryClient
+    from django_examplary.transport import Answer
+
+_HIDDEN = "<hidden>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One call. `status` is 0 without an answer; `error` is the class of the client's exception.
+
+    `body` maps keys to types, as deep as the answer goes. `notes` are comparisons and origins.
+    """
+
+    name: str
+    operation: str
+    status: int = 0
+    content_type: str = ""
+    body: Any = None
+    error: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Probe:
+    """A run of six calls: one user created twice, and one session opened, read and deleted twice.
+
+    Nothing can delete the user: the API documents no operation for it.
+    """
+
+    def __init__(self, client: ExamplaryClient, *, email: str, origin: str) -> None:
+        self._client = client
+        self._email = email
+        self._origin = origin
+        self._answer: Answer | None = None
+        #: Every text that was sent or received, none of which may appear as a key.
+        self._texts = {email}
+        self.steps: list[Step] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether all six calls were answered."""
+        return len(self.steps) == 6 and all(step.status for step in self.steps)
+
+    @sensitive_variables()
+    def run(self) -> list[Step]:
+        """Make the calls. Never raises ExamplaryError: a call without an answer is a step too."""
+        user = self._create_user("create a user")
+        again = self._create_user("create the same user again", first=user)
+        actor = _text(user, "id") or _text(again, "id")
+        if actor:
+            self._try_session(actor)
+        return self.steps
+
+    @sensitive_variables()
+    def _create_user(self, name: str, *, first: Any = None) -> Any:
+        body = {"email": self._email, "name": "Examplary Probe", "role": "teacher"}
+        answer = self._call(name, "POST", "/users", json=body)
+        if _text(answer, "id") and _text(first, "id"):
+            same = _text(answer, "id") == _text(first, "id")
+            self._note(id="the same as before" if same else "another one than before")
+        return answer
+
+    @sensitive_variables()
+    def _try_session(self, actor: str) -> None:
+        body = {"flow": "generate-exam", "actor": actor, "allowedOrigin": self._origin}
+        session = self._call("open a session", "POST", "/embed-sessions", json=body)
+        if origin := _origin(_text(session, "embedUrl")):
+            self._note(embed_origin=origin)
+        session_id = _text(session, "id")
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,512}", session_id):
+            return
+        path, ids = "/embed-sessions/{id}", {"id": session_id}
+        try:
+            self._call("read the session", "GET", path, ids=ids)
+        finally:
+            # Also after Ctrl-C: a session that is left open gives access to the workspace.
+            self._call("delete the session", "DELETE", path, ids=ids)
+        self._call("read the deleted session", "GET", path, ids=ids)
+
+    @sensitive_variables()
+    def _call(self, name: str, method: str, path: str, **options: Any) -> Any:
+        """Make one call, note its step, and return the parsed body of its answer."""
+        self._answer, error = None, ""
+        try:
+            self._client.request(method, path, on_answer=self._keep, **options)
+        except ExamplaryError as raised:
+            error = type(raised).__name__
+        operation = f"{method} {path}"
+        answer: Answer | None = self._answer
+        if answer is None:
+            self.steps.append(Step(name=name, operation=operation, error=error))
+            return None
+        try:
+            body = json.loads(answer.body)
+        except (ValueError, RecursionError):
+            body = None
+            shape: Any = "empty" if not answer.body.strip() else "not JSON"
+        else:
+            self._texts |= set(_texts(body))
+            shape = self._shape(body)
+        step = Step(
+            name=name,
+            operation=operation,
+            status=answer.status,
+            content_type=_media_type(answer.headers.get("Content-Type", "")),
+            body=shape,
+            error=error,
+        )
+        self.steps.append(step)
+        return body
+
+    def _keep(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def _note(self, **notes: str) -> None:
+        self.steps.append(replace(self.steps.pop(), notes=notes))
+
+    def _shape(self, value: Any) -> Any:
+        """Return the keys and types of a value."""
+        if isinstance(value, dict):
+            return {self._key(key): self._shape(item) for key, item in value.items()}
+        if isinstance(value, list):
+            # Items are alike: the first of each kind stands for the others.
+            shapes: list[Any] = []
+            for item in value:
+                if (shape := self._shape(item)) not in shapes:
+                    shapes.append(shape)
+            return shapes
+        return json_type(value)
+
+    def _key(self, key: str) -> str:
+        """Return a key that is a name; one that may be a value is hidden."""
+        is_name = re.fullmatch(r"[A-Za-z_$][A-Za-z0-9_$-]{0,39}", key)
+        # Ids have a prefix of the kind of object, or many digits.
+        is_id = re.match(r"(user|embed_session|exam|space|org|group|examp|mat)_|(.*\d){4}", key)
+        return key if is_name and not is_id and key not in self._texts else _HIDDEN
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
+def _text(answer: Any, key: str) -> str:
+    """Return a text from an answer or from the one object in it, as the client would."""
+    if isinstance(answer, dict) and len(answer) == 1:
+        (inner,) = answer.values()
+        answer = inner if isinstance(inner, dict) else answer
+    value = answer.get(key) if isinstance(answer, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def _origin(url: str) -> str:
+    match = re.match(r"https?://([A-Za-z0-9.-]{1,253}|\[[0-9a-f:]+\])(:\d{1,5})?(?=[/?#]|$)", url)
+    return match[0] if match else ""
+
+
+def _media_type(header: str) -> str:
+    if not header:
+        return "none"
+    usual = re.fullmatch(r"[\w.+-]{1,60}/[\w.+-]{1,60}(; ?charset=\"?[\w-]{1,20}\"?)?", header)
+    return header if usual else "unusual"

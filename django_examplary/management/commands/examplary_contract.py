@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils.crypto import get_random_string
+
+import django_examplary
+from django_examplary import services
+from django_examplary.client import ExamplaryClient
+from django_examplary.conf import conf
+from django_examplary.contract import settled
+from django_examplary.contract.comparison import GROUPS, Finding, compare
+from django_examplary.contract.document import Document, DocumentError
+from django_examplary.contract.probe import Probe, Step
+from django_examplary.exceptions import ExamplaryError
+from django_examplary.origins import PRODUCTION_URL
+from django_examplary.management.base import ExamplaryCommand, one_line
+
+#: The groups that count as failures, by the value of --fail-on.
+_FAILING = {"error": GROUPS[:1], "warn": GROUPS[:2], "news": GROUPS}
+_STAGING_URL = "https://api-staging.examplary.ai"
+
+
+class Command(ExamplaryCommand):
+    help = """\
+Compares this app's use of the Examplary API with Examplary's own description of it.
+
+Reads the OpenAPI document from EXAMPLARY_API_URL, which needs no API key, or from a file. Prints
+the differences in four groups:
+
+  ERROR    calls would fail, or results would be lost
+  WARN     a call may fail, or a field is treated as absent
+  SETTLED  an answer to an open question, by its number in section 14 of the API page
+  NEWS     operations, fields and values that this release does not know
+
+With --probe it calls the service instead: it creates one user, sends the same request again, and
+opens, reads and deletes one session. It prints status codes, keys and types, and no values."""
+    examples = """
+examples:
+  manage.py examplary_contract
+  manage.py examplary_contract --save openapi.json --fail-on warn
+  manage.py examplary_contract --against openapi.json --fail-on news
+  manage.py examplary_contract --file openapi.json --json
+  manage.py examplary_contract --probe --domain school.example --report probe.json
+"""
+    exit_codes = """
+exit codes:
+  0    all is done: no difference of the groups that --fail-on names; every call was answered
+  1    there are such differences, or a call of the probe was not answered
+  2    the settings or the arguments are wrong
+  3    the document could not be loaded
+"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--file", metavar="FILE", help="read the document from a JSON file")
+        parser.add_argument("--save", metavar="FILE", help="write the document to a file")
+        parser.add_argument(
+            "--against",
+            metavar="FILE",
+            help="leave out the differences that this earlier document has too",
+        )
+        parser.add_argument(
+            "--fail-on",
+            choices=list(_FAILING),
+            default="error",
+            help="exit with 1 for ERROR, for ERROR and WARN, or for any difference "
+            "(default: error)",
+        )
+        probe = parser.add_argument_group("probe")
+        probe.add_argument(
+            "--probe",
+            action="store_true",
+            help="call the service; needs the key of a workspace for tests",
+        )
+        probe.add_argument("--yes", action="store_true", help="do not ask before the calls")
+        address = probe.add_mutually_exclusive_group()
+        address.add_argument("--email", metavar="ADDRESS", help="the address of the probe's user")
+        address.add_argument("--domain", help="make up an address for that user at this domain")
+        probe.add_argument(
+            "--report",
+            metavar="FILE",
+            default="examplary-probe.json",
+            help="where to write the report (default: examplary-probe.json)",
+        )
+
+    def handle(self, **options: Any) -> None:
+        if options["probe"]:
+            self._probe(options)
+            return
+        document = self._load(options["file"])
+        if options["save"]:
+            self._write(options["save"], document.content)
+        try:
+            findings = compare(document)
+            if options["against"]:
+                earlier = set(compare(_read(options["against"])))
+                findings = [each for each in findings if each not in earlier]
+        except RecursionError:
+            raise CommandError("The document is nested too deeply.", returncode=3) from None
+        self._print(document, findings, options)
+
+    def _load(self, file: str | None) -> Document:
+        if file:
+            return _read(file)
+        # A client needs a key of some kind; this call is made without it.
+        # The request is sent without a key, so a site that has none yet can fetch the document.
+        client = ExamplaryClient(
+            conf.EXAMPLARY_API_KEY or "none",
+            base_url=conf.EXAMPLARY_API_URL,
+            ca_bundle=conf.EXAMPLARY_CA_BUNDLE,
+            proxy=conf.EXAMPLARY_PROXY,
+        )
+        try:
+            return Document.from_content(client.get_openapi())
+        except (ExamplaryError, DocumentError) as error:
+            raise CommandError(
+                f"The document at {conf.EXAMPLARY_API_URL}/openapi could not be loaded: {error}",
+                returncode=3,
+            ) from None
+
+    def _print(self, document: Document, findings: list[Finding], options: dict[str, Any]) -> None:
+        counts = {group: sum(each.group == group for each in findings) for group in GROUPS}
+        answered = {each.unknown for each in findings if each.unknown}
+        result = {
+            "document": {
+                "source": options["file"] or f"{conf.EXAMPLARY_API_URL}/openapi",
+                "openapi": document.content["openapi"],
+                "version": document.version,
+                "operations": len(document.operations),
+            },
+            "counts": counts,
+            "findings": [each.as_dict() for each in findings],
+            "open": [number for number in settled.NUMBERS if number not in answered],
+        }
+        failing = sum(counts[group] for group in _FAILING[options["fail_on"]])
+        failed = f"{failing} differences count as failures." if failing else ""
+        self.finish(result, _describe(result, findings), as_json=options["json"], failed=failed)
+
+    def _probe(self, options: dict[str, Any]) -> None:
+        client = services.get_client()
+        if client.base_url == PRODUCTION_URL:
+            raise CommandError(
+                "The probe creates a user that cannot be deleted, so it does not run on the "
+                f"production API. Set EXAMPLARY_API_URL to {_STAGING_URL} and EXAMPLARY_API_KEY to "
+                "a key of a workspace there.",
+                returncode=2,
+            )
+        email = _address(options)
+        if not options["yes"]:
+            self._ask(client.base_url, email)
+        origin = conf.EXAMPLARY_SITE_ORIGIN or "https://localhost"
+        probe = Probe(client, email=email, origin=origin)
+        # Before the calls, so that a report that cannot be written costs no user.
+        self._write(options["report"], {})
+        steps = probe.run()
+        result = {
+            "django_examplary": django_examplary.__version__,
+            "api_url": client.base_url,
+            "complete": probe.complete,
+            "steps": [asdict(step) for step in steps],
+        }
+        self._write(options["report"], result)
+        lines = [_describe_step(step) for step in steps]
+        text = "\n".join([*lines, "", f"The report is in {options['report']}."])
+        failed = "" if probe.complete else "Not every call was answered."
+        self.finish(result, text, as_json=options["json"], failed=failed)
+
+    def _ask(self, url: str, email: str) -> None:
+        self.stderr.write(
+            f"This creates the user {email} at {url}, who cannot be deleted through the API, and "
+            "opens and deletes one session.",
+            style_func=str,
+        )
+        try:
+            answer = input("Continue? [y/N] ")
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
+            raise CommandError("Nothing was sent. Pass --yes to skip the question.", returncode=2)
+
+    def _write(self, file: str, content: Any) -> None:
+        try:
+            Path(file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise CommandError(f"{file} cannot be written: {error}", returncode=2) from None
+
+
+def _read(file: str) -> Document:
+    try:
+        return Document.parse(Path(file).read_bytes())
+    except (OSError, DocumentError) as error:
+        raise CommandError(f"{file} could not be loaded: {error}", returncode=3) from None
+
+
+def _address(options: dict[str, Any]) -> str:
+    email: str = options["email"] or ""
+    if domain := options["domain"]:
+        email = f"examplary-probe-{get_random_string(8).lower()}@{domain}"
+    if not re.fullmatch(r"[^@\s]+@([A-Za-z0-9-]+\.)+[A-Za-z]{2,}", email):
+        raise CommandError(
+            "The probe's user needs an address: pass --email ADDRESS, or --domain DOMAIN to make "
+            "one up.",
+            returncode=2,
+        )
+    return email
+
+
+def _describe(result: dict[str, Any], findings: list[Finding]) -> str:
+    document = result["document"]
+    lines = [
+        one_line(
+            f"Document  {document['source']}, OpenAPI {document['openapi']}, version "
+            f"{document['version'] or 'unknown'}, {document['operations']} operations"
+        )
+    ]
+    for group in GROUPS:
+        lines += ["", f"{group} ({result['counts'][group]})"]
+        for each in findings:
+            if each.group == group:
+                number = f"{each.unknown:>2}  " if each.unknown else ""
+                lines.append(one_line(f"  {number}{each.where}: {each.text}"))
+    lines += ["", f"Open questions: {', '.join(map(str, result['open'])) or 'none'}"]
+    return "\n".join(lines)
+
+
+def _describe_step(step: Step) -> str:
+    answer = f"{step.status} {step.content_type}" if step.status else f"no answer, {step.error}"
+    notes = [f"  {name}: {text}" for name, text in step.notes.items()]
+    body = [f"  {json.dumps(step.body)}"] if step.status else []
+    return "\n".join([f"{step.name}: {step.operation}: {answer}", *body, *notes])
