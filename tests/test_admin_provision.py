@@ -21,6 +21,7 @@ from django.utils import timezone
 from django_examplary import admin as module
 from django_examplary.admin import SelectionForm
 from django_examplary.models import ExamplaryActor
+from tests import wire
 from tests.html import find_all
 
 PAGE = "/admin/django_examplary/examplaryactor/provision/"
@@ -344,7 +345,7 @@ def test_pause_of_the_api_is_passed_on(fake, admin_client):
 def test_request_is_short_whatever_the_api_does(fake, admin_client, monkeypatch):
     monkeypatch.setattr(module, "_DEADLINE", 0.5)
     make_users(20)
-    fake.fail("POST", "/users", transport="hang", times=None)
+    fake.fail("POST", "/users", transport=wire.HANG, times=None)
     started = time.monotonic()
 
     batch(admin_client)

@@ -6,8 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from django_examplary.testing.fake import DEFAULT_API_KEY, FakeExamplary
+from django_examplary.testing.fake import FakeExamplary
 from django_examplary.testing.server import FakeServer, run
+from django_examplary.testing.workspace import DEFAULT_API_KEY
 
 _WELCOME = """\
 A fake Examplary listens on {url}. To use it, set:

@@ -1,4 +1,4 @@
-"""Believable content: what the fake lists, generates and exports."""
+"""Sample content: the lists, questions, rubrics and exports of the fake."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import zipfile
 from xml.sax.saxutils import escape, quoteattr
 
 from django_examplary.testing.rules import Json
+from django_examplary.testing.texts import texts
 
 # The shapes of these lists are not documented (section 1); the ids appear in examples.
 STUDENT_LEVELS = [
@@ -24,33 +25,23 @@ QUESTION_TYPES = [
     {"id": "examplary.expansion.matching", "name": "Matching"},
 ]
 
-_QUESTIONS = {
-    "en": (
-        ("single-line-text", "Name the central idea of {subject} in one sentence.", 2),
-        ("true-false", "A good answer in {subject} always shows how it was found.", 1),
-        ("multi-line-text", "Explain a problem from {subject} to a fellow student.", 4),
-    ),
-    "nl": (
-        ("single-line-text", "Noem de kern van {subject} in één zin.", 2),
-        ("true-false", "Een goed antwoord bij {subject} laat altijd de aanpak zien.", 1),
-        ("multi-line-text", "Leg een medeleerling een probleem uit {subject} uit.", 4),
-    ),
-}
-_ANY_SUBJECT = {"en": "this subject", "nl": "dit vak"}
+# The types of the questions that the fake generates, and their points.
+_QUESTIONS = {"single-line-text": 2, "true-false": 1, "multi-line-text": 4}
 
 
-def rubric(points: float = 2) -> Json:
+def rubric(language: str, points: float = 2) -> Json:
     """Return a small rubric in the shape of section 11."""
+    names = texts(language)
+    levels = {"correct": points, "partly correct": points / 2, "incorrect": 0}
     return {
         "rubricType": "analytical",
         "criteria": [
             {
                 "id": "c1",
-                "title": "Correctness",
+                "title": names["correctness"],
                 "levels": [
-                    {"id": "c1l1", "title": "Correct", "points": points},
-                    {"id": "c1l2", "title": "Partly correct", "points": points / 2},
-                    {"id": "c1l3", "title": "Incorrect", "points": 0},
+                    {"id": f"c1l{number}", "title": names[name], "points": worth}
+                    for number, (name, worth) in enumerate(levels.items(), start=1)
                 ],
             },
         ],
@@ -58,7 +49,7 @@ def rubric(points: float = 2) -> Json:
 
 
 def edited(rubric: Json, answers: Json) -> Json:
-    """Put what the user typed into a rubric; ``c0.l1.points`` names a field of its editor."""
+    """Put typed values into a rubric; ``c0.l1.points`` names a field of the rubric page."""
     for c, criterion in enumerate(rubric.get("criteria", [])):
         criterion["title"] = answers.get(f"c{c}.title", criterion.get("title", ""))
         for i, level in enumerate(criterion.get("levels", [])):
@@ -70,18 +61,17 @@ def edited(rubric: Json, answers: Json) -> Json:
     return rubric
 
 
-def language(locale: str | None) -> str:
-    """Return the language of the fake that suits a locale."""
-    code = (locale or "").partition("-")[0].lower()
-    return code if code in _QUESTIONS else "en"
-
-
 def questions(subject: str | None, language: str) -> list[Json]:
     """Return the questions that the fake generates for a subject, without ids."""
-    subject = subject or _ANY_SUBJECT[language]
+    names = texts(language)
+    subject = subject or names["any subject"]
     return [
-        {"type": kind, "title": title.format(subject=subject), "scoring": rubric(points)}
-        for kind, title, points in _QUESTIONS[language]
+        {
+            "type": kind,
+            "title": names[kind].format(subject=subject),
+            "scoring": rubric(language, points),
+        }
+        for kind, points in _QUESTIONS.items()
     ]
 
 

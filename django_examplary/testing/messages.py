@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 JSON_TYPE = "application/json"
@@ -54,14 +54,26 @@ class Request:
         )
 
 
+class Transport(NamedTuple):
+    """A way to send a response other than whole and unharmed.
+
+    ``send`` receives the connection's request handler and the response. The server has two
+    transports by name, ``"close"`` and ``"reset"``; a test suite may bring others.
+    """
+
+    send: Callable[[Any, Response], None]
+    #: Whether the client receives nothing of the response, so that the request isn't processed.
+    loses_answer: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer; ``transport`` names what the server does to it on the wire."""
+    """A response; ``transport`` is the way in which the server sends it."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    transport: str | None = None
+    transport: Literal["close", "reset"] | Transport | None = None
 
     @property
     def json(self) -> Any:

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
-import json
 import os
 import signal
 import socket
@@ -17,7 +17,8 @@ import requests
 
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
 from django_examplary.testing.__main__ import main
-from django_examplary.testing.server import FakeServer, _Handler, run
+from django_examplary.testing.server import FakeHandler, FakeServer, run
+from tests import wire
 
 HEADERS = {"Authorization": f"Bearer {DEFAULT_API_KEY}"}
 
@@ -45,15 +46,6 @@ def connect(server: FakeServer) -> socket.socket:
 def get(connection: http.client.HTTPConnection, path: str = "/me") -> http.client.HTTPResponse:
     connection.request("GET", path, headers=HEADERS)
     return connection.getresponse()
-
-
-def raw_answer(server: FakeServer, size: int = -1) -> bytes:
-    """What comes over the wire, until the server closes or ``size`` bytes are there."""
-    with connect(server) as client:
-        key = HEADERS["Authorization"]
-        client.sendall(f"GET /me HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\n\r\n".encode())
-        with client.makefile("rb") as stream:
-            return stream.read(size)
 
 
 def test_serves_the_api(server):
@@ -139,7 +131,7 @@ def test_stopping_closes_everything(connection):
         idle = connect(server)
         port = server.server_port
         arrived = threading.Event()
-        server.fake.fail(transport="hang", edit=lambda answer: arrived.set())
+        server.fake.fail(transport=wire.HANG, edit=lambda answer: arrived.set())
         idle.sendall(b"GET /me HTTP/1.1\r\nHost: x\r\n\r\n")
         assert arrived.wait(5)
     with idle:
@@ -164,122 +156,11 @@ def test_close(server, connection):
         get(connection)
 
 
-def test_close_after_the_answer(server, connection):
-    server.fake.fail(transport="close-after")
-    answer = get(connection)
-    assert answer.headers["Connection"] is None
-    answer.read()
-    assert connection.sock.recv(1) == b""
-
-
 def test_reset(server, connection):
     get(connection).read()
     server.fake.fail(transport="reset")
     with pytest.raises(ConnectionResetError):
         get(connection)
-
-
-def test_hang_ends_with_the_client(server):
-    server.fake.fail(transport="hang")
-    with pytest.raises(requests.ReadTimeout):
-        requests.get(f"{server.url}/me", timeout=0.1)
-
-
-def test_truncate(server, connection):
-    server.fake.fail(transport="truncate")
-    with pytest.raises(http.client.IncompleteRead):
-        get(connection).read()
-
-
-def test_no_length(server, connection):
-    server.fake.fail(transport="no-length")
-    answer = get(connection)
-    assert answer.headers["Content-Length"] is None
-    with pytest.raises(json.JSONDecodeError):
-        json.loads(answer.read())
-
-
-def test_bad_chunk(server, connection):
-    server.fake.fail(transport="bad-chunk")
-    with pytest.raises(http.client.IncompleteRead):
-        get(connection).read()
-
-
-@pytest.mark.parametrize("transport", ["drip-body", "drip-headers"])
-def test_drip(server, connection, transport):
-    server.fake.drip_interval = 0.0001
-    server.fake.fail(transport=transport)
-    assert json.loads(get(connection).read())["id"] == server.fake.owner_id
-
-
-def test_drip_ends_with_the_server():
-    with serve() as server:
-        server.fake.drip_interval = 60
-        arrived = threading.Event()
-        server.fake.fail(transport="drip-headers", edit=lambda answer: arrived.set())
-        client = connect(server)
-        client.sendall(b"GET /me HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert arrived.wait(5)
-    with client:
-        assert client.recv(1) == b""
-
-
-@pytest.mark.parametrize(
-    ("transport", "status"), [("interim-102", b"102"), ("interim-103", b"103")]
-)
-def test_interim_answer_comes_first(server, transport, status):
-    server.fake.fail(transport=transport)
-    answer = raw_answer(server, 200)
-    assert answer.startswith(b"HTTP/1.1 " + status)
-    assert b"\r\n\r\nHTTP/1.1 200 OK\r\n" in answer
-
-
-def test_extra_bytes(server):
-    server.fake.fail(transport="extra-bytes")
-    assert raw_answer(server, 300).count(b"HTTP/1.1 200 OK") == 2
-
-
-def test_many_headers(server):
-    server.fake.fail(transport="many-headers")
-    assert raw_answer(server).count(b"X-Filler-") == 1000
-
-
-def test_endless(server, connection):
-    server.fake.fail(transport="endless")
-    assert len(get(connection).read(2**20)) == 2**20
-
-
-def test_endless_ends_with_the_server():
-    with serve() as server:
-        server.fake.fail(transport="endless")
-        client = connect(server)
-        client.sendall(b"GET /me HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert client.recv(1) == b"H"
-    # Whatever was under way arrives; then it is over.
-    with client, client.makefile("rb") as stream, contextlib.suppress(ConnectionResetError):
-        stream.read()
-
-
-def test_huge(server, connection):
-    server.fake.fail(transport="huge")
-    answer = get(connection)
-    size = 100 * 2**20
-    assert answer.headers["Content-Length"] == str(size)
-    assert sum(len(chunk) for chunk in iter(lambda: answer.read(2**20), b"")) == size
-
-
-def test_gzip(server, connection):
-    server.fake.fail(transport="gzip")
-    assert get(connection).headers["Content-Encoding"] == "gzip"
-
-
-def test_next_call_is_fine_after_every_transport(server):
-    for transport in ("close", "reset", "truncate", "bad-chunk", "garbage"):
-        server.fake.fail(transport=transport)
-        with contextlib.suppress(requests.RequestException):
-            requests.get(f"{server.url}/me", headers=HEADERS, timeout=5)
-        answer = requests.get(f"{server.url}/me", headers=HEADERS, timeout=5)
-        assert answer.json()["id"] == server.fake.owner_id
 
 
 # On its own.
@@ -327,24 +208,36 @@ def test_main_says_what_to_do_about_a_taken_port(capsys):
     assert "choose another --port" in capsys.readouterr().err
 
 
-def test_command_runs_alone():
+def test_command_runs_without_settings():
+    """The whole fake, its templates included, works outside a Django project."""
+    environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
     with subprocess.Popen(
         [sys.executable, "-m", "django_examplary.testing", "--port", "0"],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
+        env=environment,
     ) as process:
         assert process.stdout
-        assert process.stderr
-        url = process.stdout.readline().split()[5].rstrip(".")
-        assert requests.get(f"{url}/openapi", timeout=5).ok
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=5) == 0
-        assert process.stderr.read() == ""
+        try:
+            first = process.stdout.readline()
+            assert first.startswith("A fake Examplary listens on "), first + process.stdout.read()
+            url = first.split()[5].rstrip(".")
+            assert requests.get(f"{url}/openapi", timeout=60).ok
+            call = functools.partial(requests.post, headers=HEADERS, timeout=60)
+            actor = call(f"{url}/users", json={"email": "ada@example.com"}).json()["id"]
+            session = {"flow": "edit-rubric", "actor": actor, "theme": {"locale": "nl"}}
+            page = call(f"{url}/embed-sessions", json=session).json()["embedUrl"]
+            assert "Rubric bewerken" in requests.get(page, timeout=60).text
+        finally:
+            process.send_signal(signal.SIGTERM)
+            output = process.stdout.read()
+        assert process.wait(timeout=60) == 0, output
+        assert "Traceback" not in output, output
 
 
 def test_handler_makes_up_methods_of_http_only():
-    handler = object.__new__(_Handler)
+    handler = object.__new__(FakeHandler)
     assert handler.do_ANYTHING == handler.answer
     with pytest.raises(AttributeError):
         handler.undo  # noqa: B018  # reading it is the test
