@@ -24,7 +24,7 @@ from django_examplary.testing.rules import (
     check,
 )
 from django_examplary.testing.sessions import FLOWS
-from django_examplary.testing.workspace import Workspace
+from django_examplary.testing.workspace import Workspace, new_token
 
 # Both are quoted word for word in section 7.
 ACTOR_IS_OWNER = (
@@ -97,18 +97,22 @@ def _check_presets(workspace: Workspace, flow: str, presets: Json) -> None:
 @routes.api("POST", "/embed-sessions")
 def create_embed_session(workspace: Workspace, request: Request) -> Response:
     if not workspace.approved:
-        raise Refusal(403, "Your workspace is not approved for embed sessions.")
+        raise Refusal(
+            workspace.unapproved_status, "Your workspace is not approved for embed sessions."
+        )
     body = check(request.json, EMBED_SESSION, required=["flow", "actor"])
     _check_actor(workspace, body["actor"])
     _check_presets(workspace, body["flow"], body.get("presets", {}))
-    check(body.get("theme", {}), THEME, within="theme.")
+    theme = check(body.get("theme", {}), THEME, within="theme.")
+    if workspace.refuse_locale and "locale" in theme:
+        raise Refusal(400, "theme.locale is not supported.")
     if body["flow"] == "take-exam" and not workspace.staging:
         raise Refusal(workspace.take_exam_status, workspace.take_exam_message)
     session = workspace.add_session(
         body["flow"],
         body["actor"],
         presets=body.get("presets", {}),
-        theme=body.get("theme", {}),
+        theme=theme,
         metadata=body.get("metadata", {}),
         return_url=body.get("returnUrl"),
         allowed_origin=body.get("allowedOrigin"),
@@ -122,7 +126,12 @@ def get_embed_session(workspace: Workspace, request: Request, session_id: str) -
     if session is None:
         raise Refusal(404, "Not found.")
     if workspace.is_open(session):
-        return json_response(200, session.as_json())
+        body = session.as_json()
+        if session.status == "completed":
+            session.reads += 1
+            if session.reads <= workspace.reads_before_outputs:
+                body["outputs"] = {}
+        return json_response(200, body)
     if workspace.expired_status is not None and not session.revoked:
         return json_response(200, session.as_json() | {"status": workspace.expired_status})
     raise Refusal(workspace.gone_status, "Not found.")
@@ -135,6 +144,8 @@ def delete_embed_session(workspace: Workspace, request: Request, session_id: str
         raise Refusal(404, "Not found.")
     if not workspace.is_open(session):
         raise Refusal(workspace.gone_status, "Not found.")
+    if session.status != "pending" and workspace.delete_ended_status is not None:
+        raise Refusal(workspace.delete_ended_status, "The session has ended.")
     session.revoked = True
     return workspace.succeed({}, status=204)
 
@@ -142,9 +153,22 @@ def delete_embed_session(workspace: Workspace, request: Request, session_id: str
 # Exams (section 10).
 
 
+def _check_grants(workspace: Workspace, body: Json) -> None:
+    for number, grant in enumerate(body.get("permissions") or []):
+        if not workspace.knows_actor(grant["actor"]):
+            raise Refusal(400, f"permissions[{number}].actor does not exist in your workspace.")
+
+
 @routes.api("POST", "/exams")
 def create_exam(workspace: Workspace, request: Request) -> Response:
-    return workspace.succeed(workspace.add_exam(**check(request.json, EXAM, required=["name"])))
+    body = dict(check(request.json, EXAM, required=["name"]))
+    _check_grants(workspace, body)
+    # Ids and versions of questions are assigned, never accepted.
+    body["questions"] = [
+        {name: value for name, value in question.items() if name not in ("id", "v")}
+        for question in body.get("questions") or []
+    ]
+    return workspace.succeed(workspace.add_exam(**body))
 
 
 @routes.api("GET", "/exams/{examId}")
@@ -162,18 +186,15 @@ def delete_exam(workspace: Workspace, request: Request, exam_id: str) -> Respons
 @routes.api("POST", "/exams/{examId}/export/qti3-zip")
 def export_exam(workspace: Workspace, request: Request, exam_id: str) -> Response:
     exam = _find(workspace.exams, exam_id)
-    token = workspace.new_token(32)
-    workspace.exports[token] = content.qti_package(exam)
+    token = new_token(32)
+    workspace.exports[token] = exam["id"]
     return workspace.succeed({"url": f"{workspace.base_url}/exports/{token}.zip"})
 
 
 @routes.page("GET", "/exports/{token}.zip")
 def download_export(workspace: Workspace, request: Request, token: str) -> Response:
-    try:
-        package = workspace.exports[token]
-    except KeyError:
-        raise Refusal(404, "Not found.") from None
-    return Response(200, {"Content-Type": "application/zip"}, package)
+    exam = _find(workspace.exams, workspace.exports.get(token, ""))
+    return Response(200, {"Content-Type": "application/zip"}, content.qti_package(exam))
 
 
 # Permissions (section 6).
@@ -189,7 +210,8 @@ def _check_resource(workspace: Workspace, resource: str) -> dict[str, Json]:
 
 @routes.api("GET", "/permissions/{resource}")
 def list_permissions(workspace: Workspace, request: Request, resource: str) -> Response:
-    return json_response(200, list(_check_resource(workspace, resource).values()))
+    permissions = _check_resource(workspace, resource)
+    return workspace.succeed_with_list(request, list(permissions.values()))
 
 
 @routes.api("POST", "/permissions/{resource}")
@@ -204,7 +226,7 @@ def create_permission(workspace: Workspace, request: Request, resource: str) -> 
         actor = user["id"]
     else:
         actor = check(body, PERMISSION_BY_ID, required=["actor", "role"])["actor"]
-        if actor.startswith("user_") and actor not in workspace.users:
+        if not workspace.knows_actor(actor):
             raise Refusal(400, ACTOR_IS_UNKNOWN)
     return json_response(201, workspace.grant(resource, actor, body["role"]))
 
@@ -219,7 +241,9 @@ def get_permission(workspace: Workspace, request: Request, resource: str, actor:
 
 @routes.api("POST", "/practice-spaces")
 def create_practice_space(workspace: Workspace, request: Request) -> Response:
-    return workspace.succeed(workspace.add_practice_space(**check(request.json, PRACTICE_SPACE)))
+    body = check(request.json, PRACTICE_SPACE)
+    _check_grants(workspace, body)
+    return workspace.succeed(workspace.add_practice_space(**body))
 
 
 # Source materials (section 12).
@@ -228,14 +252,12 @@ def create_practice_space(workspace: Workspace, request: Request) -> Response:
 @routes.api("GET", "/source-materials")
 def list_source_materials(workspace: Workspace, request: Request) -> Response:
     wanted = request.query.get("externalId")
-    return json_response(
-        200,
-        [
-            material
-            for material in workspace.source_materials.values()
-            if wanted is None or material.get("externalId") == wanted
-        ],
-    )
+    materials = [
+        material
+        for material in workspace.source_materials.values()
+        if wanted is None or material.get("externalId") == wanted
+    ]
+    return workspace.succeed_with_list(request, materials)
 
 
 @routes.api("POST", "/source-materials")
@@ -282,12 +304,13 @@ def list_taxonomies(workspace: Workspace, request: Request) -> Response:
 
 @routes.api("GET", "/question-types")
 def list_question_types(workspace: Workspace, request: Request) -> Response:
-    return workspace.succeed(content.QUESTION_TYPES)
+    return workspace.succeed_with_list(request, content.QUESTION_TYPES)
 
 
 @routes.api("GET", "/question-types/public", needs_key=False)
 def list_public_question_types(workspace: Workspace, request: Request) -> Response:
-    return json_response(200, content.QUESTION_TYPES)
+    public = [{**kind, "trusted": True} for kind in content.QUESTION_TYPES]
+    return json_response(200, public)
 
 
 @routes.api("GET", "/openapi", needs_key=False)

@@ -15,14 +15,27 @@ STUDENT_LEVELS = [
     {"id": "us_undergraduate", "name": "Undergraduate (US)"},
 ]
 TAXONOMIES = [{"id": "taxonomy_bloom_revised", "name": "Bloom's taxonomy (revised)"}]
-QUESTION_TYPES = [
-    {"id": "single-line-text", "name": "Short answer"},
-    {"id": "multi-line-text", "name": "Long answer"},
-    {"id": "essay", "name": "Essay"},
-    {"id": "multiple-choice-single-answer", "name": "Multiple choice, one answer"},
-    {"id": "multiple-choice-multiple-answers", "name": "Multiple choice, several answers"},
-    {"id": "true-false", "name": "True or false"},
-    {"id": "examplary.expansion.matching", "name": "Matching"},
+# Names and descriptions are translated into English and Dutch (section 18). Some of the built-in
+# types of section 10.
+QUESTION_TYPES: list[Json] = [
+    {
+        "id": kind,
+        "name": {"en": name_en, "nl": name_nl},
+        "description": {"en": f"{name_en}: a built-in type.", "nl": f"{name_nl}: ingebouwd type."},
+    }
+    for kind, name_en, name_nl in (
+        ("single-line-text", "Short answer", "Kort antwoord"),
+        ("multi-line-text", "Long answer", "Lang antwoord"),
+        ("essay", "Essay", "Essay"),
+        ("multiple-choice-single-answer", "Multiple choice, one answer", "Meerkeuze, één antwoord"),
+        (
+            "multiple-choice-multiple-answers",
+            "Multiple choice, several answers",
+            "Meerkeuze, meer antwoorden",
+        ),
+        ("true-false", "True or false", "Waar of niet waar"),
+        ("examplary.expansion.matching", "Matching", "Koppelen"),
+    )
 ]
 
 # The types of the questions that the fake generates, and their points.

@@ -1,29 +1,20 @@
-"""The fake: a workspace that answers requests, and breaks them on demand."""
+"""The fake: one or more workspaces that answer requests, and break them on demand."""
 
 from __future__ import annotations
 
 import dataclasses
-import http.client
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from django_examplary.testing import api, embeds, pages
-from django_examplary.testing.faults import Fault
-from django_examplary.testing.messages import (
-    Request,
-    Response,
-    Transport,
-    html_response,
-    json_response,
-)
+from django_examplary.testing.answers import profile
+from django_examplary.testing.errors import error_body, status_text
+from django_examplary.testing.messages import Request, Response, html_response, json_response
 from django_examplary.testing.routes import Route, Routes
-from django_examplary.testing.rules import Json, Refusal
-from django_examplary.testing.workspace import Workspace
+from django_examplary.testing.rules import Refusal
+from django_examplary.testing.workspace import Workspace, new_token
 
 _ROUTES = Routes([*api.routes, *embeds.routes])
 
@@ -32,159 +23,137 @@ _ROUTES = Routes([*api.routes, *embeds.routes])
 class FakeExamplary(Workspace):
     """Examplary in memory, as section 17 of the API contract requires.
 
-    Attributes with a default may be passed to the constructor, or set later from any thread.
+    It is a workspace itself, and serves those of ``add_workspace`` too. Its ``calls``, its faults
+    and its rate limit are about the requests to all of them. Attributes with a default may be
+    passed to the constructor, or set later from any thread.
     """
 
-    # Seconds that every API call takes.
+    #: Seconds that every API call takes.
     latency: float = 0
-
-    requests: list[Request] = field(default_factory=list, init=False)
+    #: This workspace and the added ones.
+    workspaces: list[Workspace] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._traffic = threading.Lock()
-        self._faults: list[Fault] = []
-        self._rate: int | None = None
-        self._recent: deque[datetime] = deque()
+        self.workspaces.append(self)
 
-    def calls(self, method: str | None = None, path: str | None = None) -> list[Request]:
-        """Return the requests so far; ``path`` may be a template: ``/embed-sessions/{id}``."""
-        with self._traffic:
-            return [request for request in self.requests if request.matches(method, path)]
+    def add_workspace(self, api_key: str = "", **options: Any) -> Workspace:
+        """Serve another workspace, to which the requests with this API key belong.
 
-    def fail(
-        self,
-        method: str | None = None,
-        path: str | None = None,
-        *,
-        times: int | None = 1,
-        status: int | None = None,
-        body: object = None,
-        edit: Callable[[Any], object] | None = None,
-        headers: Mapping[str, str] | None = None,
-        delay: float = 0,
-        before: bool = True,
-        transport: Literal["close", "reset"] | Transport | None = None,
-    ) -> Fault:
-        """Let the next ``times`` matching requests fail; None lasts until ``heal``.
-
-        ``status``, ``body`` and ``headers`` replace the answer's own, ``edit`` changes its JSON,
-        ``delay`` holds it up and ``transport`` damages it on the wire. A fault that brings its own
-        answer, or takes the answer away, strikes before the request is processed; with
-        ``before=False`` the request is processed and only the answer is lost. Faults are used up
-        in the order they were asked for.
+        ``options`` are switches, ``owner_id``, ``org_id`` and ``embed_origin``. Without an API key
+        the workspace gets a new one, in its ``api_key``.
         """
-        fault = Fault(
-            method=method,
-            path=path,
-            times=times,
-            status=status,
-            body=body,
-            edit=edit,
-            headers=headers or {},
-            delay=delay,
-            before=before,
-            transport=transport,
+        workspace = Workspace(
+            **{
+                "api_key": api_key or f"examp_{new_token(32)}",
+                "owner_id": f"user_{new_token()}",
+                "org_id": f"org_{new_token()}",
+                "base_url": self.base_url,
+                "embed_origin": self.embed_origin,
+                "clock": lambda: self.clock(),
+                **options,
+            }
         )
-        with self._traffic:
-            self._faults.append(fault)
-        return fault
-
-    def heal(self) -> None:
-        """Forget the faults that are left, and the rate limit."""
-        with self._traffic:
-            self._faults.clear()
-            self._rate = None
-
-    def rate_limit(self, per_second: int | None) -> None:
-        """Answer 429 with ``Retry-After`` above so many API calls in any second."""
-        with self._traffic:
-            self._rate = per_second
-            self._recent.clear()
-
-    # How a request is answered.
+        self.workspaces.append(workspace)
+        return workspace
 
     def handle(self, request: Request) -> Response:
         """Answer one request."""
         route, arguments = _ROUTES.find(request)
         is_api = route is None or route.is_api
-        with self._traffic:
-            self.requests.append(request)
-            fault = self._next_fault(request)
-            limited = is_api and self._is_over_the_limit()
+        if is_api and request.is_preflight:
+            # A browser sends it by itself, so it is neither recorded nor broken.
+            return Response(204, _allow_origin(request))
+        workspace = self._find_workspace(request, arguments[0] if not is_api else "")
+        involved: list[Workspace] = [self]
+        if workspace is not None and workspace is not self:
+            involved.append(workspace)
+        faults = [each.receive(request) for each in involved]
+        # The fault of the added workspace is the more specific one.
+        fault = next((each for each in reversed(faults) if each is not None), None)
+        limits = [is_api and each.exceeds_limit(self.clock()) for each in involved]
         if is_api:
             time.sleep(self.latency)
         if fault is not None:
             time.sleep(fault.delay)
-            if fault.prevents:
-                return fault.apply(self._failure(fault.status or 200))
-        response = self._too_many() if limited else self._answer(request, route, arguments)
-        return response if fault is None else fault.apply(response)
+        if fault is not None and fault.prevents:
+            response = self._failure(fault.status or 200)
+        elif any(limits):
+            response = self._error(self, 429, "Too many requests.", {"Retry-After": "1"})
+        else:
+            response = self._process(workspace, request, route, arguments)
+        if fault is not None:
+            response = fault.apply(response)
+        if is_api and "Origin" in request.headers:
+            headers = {**response.headers, **_allow_origin(request)}
+            response = dataclasses.replace(response, headers=headers)
+        return response
 
-    def _answer(
-        self, request: Request, route: Route | None, arguments: tuple[str, ...]
-    ) -> Response:
-        try:
-            return self._dispatch(request, route, arguments)
-        except Refusal as refusal:
-            if route is None or route.is_api:
-                return self._error(refusal.status, refusal.message)
-            return html_response(refusal.status, pages.message(refusal.message))
-
-    def _dispatch(
-        self, request: Request, route: Route | None, arguments: tuple[str, ...]
-    ) -> Response:
-        if route is None:
-            if _ROUTES.knows(request):
-                raise Refusal(405, "Method not allowed.")
-            raise Refusal(404, "Not found.")
+    def _find_workspace(self, request: Request, token: str) -> Workspace | None:
+        """Return the workspace of an embed token or of the request's API key, if there is one."""
         credentials = request.headers.get("Authorization")
-        # The raw key is what the official demo sends (section 3).
-        if route.needs_key and credentials not in (self.api_key, f"Bearer {self.api_key}"):
-            raise Refusal(401, "Unauthorized.")
-        with self.lock:
-            return route.handler(self, request, *arguments)
-
-    def _next_fault(self, request: Request) -> Fault | None:
-        for fault in self._faults:
-            if request.matches(fault.method, fault.path):
-                if fault.times is not None:
-                    fault.times -= 1
-                    if fault.times < 1:
-                        self._faults.remove(fault)
-                return fault
+        for workspace in self.workspaces:
+            # The raw key is what the official demo sends (section 3).
+            keys = (workspace.api_key, f"Bearer {workspace.api_key}")
+            if workspace.has_token(token) if token else credentials in keys:
+                return workspace
         return None
 
-    def _is_over_the_limit(self) -> bool:
-        if self._rate is None:
-            return False
-        now = self.clock()
-        while self._recent and now - self._recent[0] >= timedelta(seconds=1):
-            self._recent.popleft()
-        if len(self._recent) >= self._rate:
-            return True
-        self._recent.append(now)
-        return False
-
-    def _too_many(self) -> Response:
-        response = self._error(429, "Too many requests.")
-        return dataclasses.replace(response, headers={**response.headers, "Retry-After": "1"})
-
-    def _error(self, status: int, message: str) -> Response:
-        if self.error_shape == "empty":
-            return Response(status)
-        if self.error_shape == "html":
-            return html_response(status, pages.message(message))
-        bodies: dict[str, Json] = {
-            "message": {"message": message},
-            "error": {"error": message},
-            "error-object": {"error": {"message": message}},
-            "errors": {"errors": [{"message": message}]},
-            "detail": {"detail": message},
-        }
-        return json_response(status, bodies[self.error_shape])
+    def _process(
+        self,
+        workspace: Workspace | None,
+        request: Request,
+        route: Route | None,
+        arguments: tuple[str, ...],
+    ) -> Response:
+        """Answer a request that nothing stands in the way of."""
+        if route is None:
+            status = 405 if _ROUTES.knows(request) else 404
+            return self._error(workspace or self, status, f"{status_text(status)}.")
+        if workspace is None and route.needs_key:
+            return self._error(self, 401, "Unauthorized.")
+        workspace = workspace or self
+        try:
+            with workspace.lock:
+                response = workspace.once(request, route.handler, arguments)
+        except Refusal as refusal:
+            if not route.is_api:
+                return html_response(refusal.status, pages.message(refusal.message))
+            return self._error(workspace, refusal.status, refusal.message)
+        operation = f"{route.method} {route.template}"
+        return profile(workspace.answers).shape(operation, response) if route.is_api else response
 
     def _failure(self, status: int) -> Response:
         if status < 400:
             return json_response(status, {})
-        return self._error(status, http.client.responses.get(status, "Error"))
+        return self._error(self, status, status_text(status))
+
+    def _error(
+        self,
+        workspace: Workspace,
+        status: int,
+        text: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        if workspace.error_shape == "empty":
+            response = Response(status)
+        elif workspace.error_shape == "html":
+            response = html_response(status, pages.message(text))
+        else:
+            response = json_response(status, error_body(workspace.error_shape, text))
+        response = profile(workspace.answers).shape("", response)
+        return dataclasses.replace(response, headers={**response.headers, **(headers or {})})
+
+
+def _allow_origin(request: Request) -> dict[str, str]:
+    """Return the headers that let a page on any origin call the API with its key (section 18)."""
+    headers = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After"}
+    if request.is_preflight:
+        wanted = request.headers.get("Access-Control-Request-Headers", "")
+        headers |= {
+            "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE",
+            # The wildcard does not cover Authorization.
+            "Access-Control-Allow-Headers": wanted,
+            "Access-Control-Max-Age": "600",
+        }
+    return headers

@@ -42,6 +42,15 @@ class Request:
         except ValueError:
             return None
 
+    @property
+    def is_preflight(self) -> bool:
+        """Whether a browser asks for permission to send a request from another origin."""
+        return (
+            self.method == "OPTIONS"
+            and "Origin" in self.headers
+            and "Access-Control-Request-Method" in self.headers
+        )
+
     def arguments(self, template: str) -> tuple[str, ...] | None:
         """What the path holds in the places of ``template``, or None when it does not fit."""
         found = _pattern(template).fullmatch(self.path)

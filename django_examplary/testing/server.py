@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import signal
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -29,19 +30,32 @@ class FakeServer(ThreadingHTTPServer):
     # Two servers on one port would share its connections.
     allow_reuse_port = False
 
-    def __init__(self, fake: FakeExamplary, host: str, port: int) -> None:
+    def __init__(
+        self, fake: FakeExamplary, host: str, port: int, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.fake = fake
+        self.tls = tls
         self.stopping = threading.Event()
         self._connections: set[socket.socket] = set()
         self._changed = threading.Condition()
         super().__init__((host, port), FakeHandler)
-        self.url = f"http://{host}:{self.server_port}"
+        #: Where it listens.
+        self.url = f"{'https' if tls else 'http'}://{host}:{self.server_port}"
 
     def server_bind(self) -> None:
         # HTTPServer would ask the name service who we are.
         TCPServer.server_bind(self)
         self.server_name = str(self.server_address[0])
         self.server_port = self.server_address[1]
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        if self.tls is not None:
+            # The handshake happens with the first read, in the connection's own thread.
+            connection = self.tls.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        return connection, address
 
     def opened(self, connection: socket.socket) -> None:
         """Note a connection that has to be closed in the end."""
@@ -152,12 +166,22 @@ class FakeHandler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serve(
-    fake: FakeExamplary | None = None, *, host: str = "127.0.0.1", port: int = 0
+    fake: FakeExamplary | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    public_url: str = "",
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[FakeServer]:
-    """Serve a fake while the context lasts; its address is in ``url``, itself in ``fake``."""
+    """Serve a fake while the context lasts.
+
+    The server's own address is in ``url``, and the fake in ``fake``. Behind a proxy, ``public_url``
+    is the address for clients and for new embed URLs. ``tls`` holds a certificate for https.
+    """
     fake = FakeExamplary() if fake is None else fake
-    with FakeServer(fake, host, port) as server:
-        fake.base_url = server.url
+    with FakeServer(fake, host, port, tls) as server:
+        for workspace in fake.workspaces:
+            workspace.base_url = public_url or server.url
         thread = threading.Thread(
             target=server.serve_forever, args=(0.02,), name="fake-examplary", daemon=True
         )
@@ -174,12 +198,17 @@ def run(
     *,
     host: str = "127.0.0.1",
     port: int = 8001,
+    public_url: str = "",
+    tls: ssl.SSLContext | None = None,
     ready: Callable[[FakeServer], None] = lambda server: None,
 ) -> None:
     """Serve in the foreground until Ctrl-C or SIGTERM; call ``ready`` once it listens."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with contextlib.suppress(KeyboardInterrupt), serve(fake, host=host, port=port) as server:
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            serve(fake, host=host, port=port, public_url=public_url, tls=tls) as server,
+        ):
             ready(server)
             threading.Event().wait()
     finally:

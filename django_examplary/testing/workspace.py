@@ -7,16 +7,19 @@ import secrets
 import string
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from django_examplary.testing import content
-from django_examplary.testing.messages import Response, json_response
-from django_examplary.testing.rules import Json
+from django_examplary.testing.messages import Request, Response, json_response
+from django_examplary.testing.routes import Handler
+from django_examplary.testing.rules import CONTENT_ROLES, Json, Refusal
 from django_examplary.testing.sessions import FLOWS, Session, timestamp
 from django_examplary.testing.switches import Switches
 from django_examplary.testing.texts import choose_language, texts
+from django_examplary.testing.traffic import Traffic
 
 DEFAULT_API_KEY = "examp_0123456789abcdefghijklmnopqrstuv"
 
@@ -24,8 +27,13 @@ _LIFETIME = timedelta(days=7)
 _ALPHABET = string.ascii_letters + string.digits
 
 
+def new_token(length: int = 20) -> str:
+    """Return an unguessable part of an identifier."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
-class Workspace(Switches):
+class Workspace(Switches, Traffic):
     """A workspace, which belongs to one API key (section 3)."""
 
     api_key: str = DEFAULT_API_KEY
@@ -36,6 +44,7 @@ class Workspace(Switches):
     embed_origin: str | None = None
 
     users: dict[str, Json] = field(default_factory=dict, init=False)
+    groups: dict[str, Json] = field(default_factory=dict, init=False)
     sessions: dict[str, Session] = field(default_factory=dict, init=False)
     exams: dict[str, Json] = field(default_factory=dict, init=False)
     practice_spaces: dict[str, Json] = field(default_factory=dict, init=False)
@@ -46,10 +55,15 @@ class Workspace(Switches):
     permissions: dict[str, dict[str, Json]] = field(default_factory=dict, init=False)
     # Resources that the key's own user has no access to.
     forbidden: set[str] = field(default_factory=set, init=False)
-    # Packages that await their download, by the token in their address.
-    exports: dict[str, bytes] = field(default_factory=dict, init=False)
+    # The exams that were exported, by the token in the address of their package.
+    exports: dict[str, str] = field(default_factory=dict, init=False)
+    # The requests with an Idempotency-Key and the first response to each.
+    replies: dict[tuple[str, str, str], tuple[bytes, Response]] = field(
+        default_factory=dict, init=False
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.lock = threading.RLock()
         self.users[self.owner_id] = {
             "id": self.owner_id,
@@ -65,21 +79,28 @@ class Workspace(Switches):
     ) -> Json:
         """Add a user to the workspace, as if by hand."""
         with self.lock:
-            user_id = user_id or f"user_{self.new_token(20)}"
+            user_id = user_id or f"user_{new_token()}"
             user = {"id": user_id, "email": email or f"{user_id}@example.com", "role": role}
             if name:
                 user["name"] = name
             self.users[user_id] = user
             return user
 
+    def add_group(self, name: str = "Group", *, members: Iterable[str] = ()) -> Json:
+        """Add a group of users; a role that it is granted is a role of its members."""
+        with self.lock:
+            group: Json = {"id": f"group_{new_token()}", "name": name, "members": list(members)}
+            self.groups[group["id"]] = group
+            return group
+
     def add_exam(self, name: str = "Exam", *, exam_id: str = "", **fields: Any) -> Json:
         """Add an exam, with the fields of ``POST /exams``."""
         with self.lock:
-            exam_id = exam_id or f"exam_{self.new_token(20)}"
+            exam_id = exam_id or f"exam_{new_token()}"
             fields = {"name": name, **fields}
             grants = fields.pop("permissions", None) or []
             fields["questions"] = [
-                {**question, "id": f"q_{self.new_token(16)}", "v": 1}
+                {"id": f"q_{new_token(16)}", "v": 1, **question}
                 for question in copy.deepcopy(fields.get("questions") or [])
             ]
             exam = {"id": exam_id, **fields}
@@ -92,17 +113,17 @@ class Workspace(Switches):
     ) -> Json:
         """Add a practice space, with the fields of ``POST /practice-spaces``."""
         with self.lock:
-            space_id = space_id or f"space_{self.new_token(20)}"
+            space_id = space_id or f"space_{new_token()}"
             grants = fields.pop("permissions", [])
             space = {"id": space_id, "name": name, **fields}
             self.practice_spaces[space_id] = space
             self._own(space_id, grants)
             return space
 
-    def add_source_material(self, url: str, **fields: Any) -> Json:
+    def add_source_material(self, url: str = "", *, material_id: str = "", **fields: Any) -> Json:
         """Add a source material that is still to be processed."""
         with self.lock:
-            material_id = f"mat_{self.new_token(20)}"
+            material_id = material_id or f"mat_{new_token()}"
             now = timestamp(self.clock())
             material = {
                 "org": self.org_id,
@@ -131,7 +152,7 @@ class Workspace(Switches):
     ) -> Session:
         """Open an embed session, without the checks of ``POST /embed-sessions``."""
         with self.lock:
-            token = self.new_token(60)
+            token = new_token(60)
             now = self.clock()
             session = Session(
                 # In the examples the URL's token begins with the id's own (section 7).
@@ -152,8 +173,10 @@ class Workspace(Switches):
             return session
 
     def grant(self, resource: str, actor: str, role: str) -> Json:
-        """Give an actor a role on a resource, or change it."""
+        """Give an actor a role on a resource, or change it; return the permission."""
         with self.lock:
+            if actor.startswith("user_") and actor != self.owner_id:
+                actor = self._grantee(actor)
             now = timestamp(self.clock())
             existing = self.permissions.setdefault(resource, {}).get(actor)
             permission = {
@@ -227,35 +250,77 @@ class Workspace(Switches):
         resource = session.presets.get(FLOWS[session.flow].content or "", "")
         return self.exams.get(resource) or self.practice_spaces.get(resource) or {}
 
-    def role_of(self, actor: str, resource: str) -> str | None:
-        """Return an actor's role on a resource."""
-        return self.permissions.get(resource, {}).get(actor, {}).get("role")
+    def knows_actor(self, actor: str) -> bool:
+        """Whether a user, a group or the organisation with this id exists here."""
+        return actor in self.users or actor in self.groups or actor == self.org_id
+
+    def role_of(self, user_id: str, resource: str) -> str | None:
+        """Return a user's highest role on a resource: their own, a group's or the workspace's."""
+        actors = [user_id, self.org_id]
+        actors += [group["id"] for group in self.groups.values() if user_id in group["members"]]
+        granted = self.permissions.get(resource, {})
+        roles = [granted[actor]["role"] for actor in actors if actor in granted]
+        return min(roles, key=CONTENT_ROLES.index, default=None)
+
+    def has_token(self, token: str) -> bool:
+        """Whether a page or a download of this workspace has such an address."""
+        return token in self.exports or self.session_by_token(token) is not None
 
     def is_open(self, session: Session) -> bool:
         """Whether the session was neither deleted nor has expired."""
         return not session.revoked and self.clock() < session.expires_at
 
-    def new_token(self, length: int = 20) -> str:
-        """Return an unguessable piece of an identifier."""
-        return "".join(secrets.choice(_ALPHABET) for _ in range(length))
-
     def succeed(self, content: object, *, status: int = 200) -> Response:
         """Answer a call whose success status is not documented."""
         return json_response(self.success_status or status, content)
+
+    def succeed_with_list(self, request: Request, items: list[Json]) -> Response:
+        """Answer a call for a list, or for a page of it; see ``page_size``."""
+        if self.page_size is None:
+            return json_response(200, items)
+        start = int(request.query.get("cursor", 0))
+        end = start + self.page_size
+        following = str(end) if end < len(items) else None
+        return json_response(200, {"items": items[start:end], "nextCursor": following})
+
+    def once(self, request: Request, handler: Handler, arguments: tuple[str, ...]) -> Response:
+        """Process a request, or repeat the first response to its ``Idempotency-Key``."""
+        key = request.headers.get("Idempotency-Key")
+        if key is None or not self.honour_idempotency_keys:
+            return handler(self, request, *arguments)
+        place = (request.method, request.path, key)
+        if place not in self.replies:
+            self.replies[place] = request.body, handler(self, request, *arguments)
+        body, response = self.replies[place]
+        if body != request.body:
+            raise Refusal(422, "This Idempotency-Key was sent with another body.")
+        return response
 
     def _own(self, resource: str, grants: list[Json]) -> None:
         self.grant(resource, self.owner_id, "owner")
         for grant in grants:
             self.grant(resource, grant["actor"], grant["role"])
 
+    def _grantee(self, user_id: str) -> str:
+        """Return the actor that receives a role instead of a user; see ``access_through``."""
+        if self.access_through == "org":
+            return self.org_id
+        if self.access_through == "user":
+            return user_id
+        groups = self.groups.values()
+        found = next((group["id"] for group in groups if group["members"] == [user_id]), None)
+        return found or str(self.add_group(members=[user_id])["id"])
+
     def _permission_actor(self, actor: str) -> object:
         if self.permission_actor == "id":
             return actor
-        user = self.users.get(actor)
-        if user is None:
-            return {"id": actor, "type": actor.partition("_")[0]}
-        name = {"name": user["name"]} if "name" in user else {}
-        return {"id": actor, **name, "type": "user", "orgRole": user["role"]}
+        known = self.users.get(actor) or self.groups.get(actor) or {}
+        shown = {"id": actor, "type": actor.partition("_")[0]}
+        if "name" in known:
+            shown["name"] = known["name"]
+        if "role" in known:
+            shown["orgRole"] = known["role"]
+        return shown
 
     def _pending(self, session_id: str) -> Session:
         session = self.sessions[session_id]
@@ -282,7 +347,7 @@ class Workspace(Switches):
             return {"examId": exam["id"]}
         if session.flow == "generate-question":
             question = content.questions(presets.get("subject"), language)[0]
-            question |= {"id": f"q_{self.new_token()}", "v": 1}
+            question |= {"id": f"q_{new_token()}", "v": 1}
             question["type"] = presets.get("questionType", question["type"])
             question["title"] = answers.get("title") or question["title"]
             output_format = presets.get("outputFormat", "examplary_json")

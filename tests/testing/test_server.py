@@ -186,9 +186,9 @@ def test_run_ends_on_a_signal(number, request):
 def test_main_says_what_to_set(monkeypatch, capsys):
     started: list[FakeExamplary] = []
 
-    def fake_run(fake, *, host, port, ready):
+    def fake_run(fake, *, ready, **options):
         started.append(fake)
-        with serve(fake, host=host, port=port) as server:
+        with serve(fake, **options) as server:
             ready(server)
 
     monkeypatch.setattr("django_examplary.testing.__main__.run", fake_run)
