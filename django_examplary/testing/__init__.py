@@ -20,7 +20,7 @@ from django_examplary.testing.helpers import (
     refuse_examplary,
 )
 from django_examplary.testing.server import serve
-from django_examplary.testing.workspace import DEFAULT_API_KEY
+from django_examplary.testing.workspace import DEFAULT_API_KEY, Workspace
 
 __all__ = [
     "DEFAULT_API_KEY",
@@ -30,6 +30,7 @@ __all__ = [
     "Fault",
     "RealExamplaryError",
     "Window",
+    "Workspace",
     "assert_sent",
     "fake_examplary",
     "find_embeds",

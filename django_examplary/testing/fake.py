@@ -108,8 +108,9 @@ class FakeExamplary(Workspace):
     ) -> Response:
         """Answer a request that nothing stands in the way of."""
         if route is None:
-            status = 405 if _ROUTES.knows(request) else 404
-            return self._error(workspace or self, status, f"{status_text(status)}.")
+            if _ROUTES.knows(request):
+                return self._error(workspace or self, 405, "Method not allowed.")
+            return self._error(workspace or self, 404, "Not found.")
         if workspace is None and route.needs_key:
             return self._error(self, 401, "Unauthorized.")
         workspace = workspace or self

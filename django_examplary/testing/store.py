@@ -14,7 +14,7 @@ from typing import Any
 from django_examplary.testing.fake import FakeExamplary
 from django_examplary.testing.messages import Request, Response
 from django_examplary.testing.rules import Json
-from django_examplary.testing.sessions import Session, timestamp
+from django_examplary.testing.sessions import Session
 from django_examplary.testing.workspace import Workspace
 
 
@@ -56,8 +56,7 @@ def _add(workspace: Workspace, content: Json) -> None:
         added = workspace.add_user(user["email"], user_id=user.get("id", ""))
         added |= user
     for group in content.get("groups", []):
-        added = workspace.add_group(group["name"], members=group["members"])
-        workspace.groups[group.get("id", added["id"])] = added | group
+        workspace.add_group(**_with_id("group_id", group))
     for exam in content.get("exams", []):
         workspace.add_exam(**_with_id("exam_id", exam))
     for space in content.get("practiceSpaces", []):
@@ -111,7 +110,7 @@ def _content(workspace: Workspace) -> Json:
             ],
             "sessions": [
                 dataclasses.asdict(session)
-                | {name: timestamp(getattr(session, name)) for name in _SESSION_TIMES}
+                | {name: getattr(session, name).isoformat() for name in _SESSION_TIMES}
                 for session in workspace.sessions.values()
             ],
             "exports": workspace.exports,

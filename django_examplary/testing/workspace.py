@@ -86,12 +86,14 @@ class Workspace(Switches, Traffic):
             self.users[user_id] = user
             return user
 
-    def add_group(self, name: str = "Group", *, members: Iterable[str] = ()) -> Json:
-        """Add a group of users; a role that it is granted is a role of its members."""
+    def add_group(
+        self, name: str = "Group", *, members: Iterable[str] = (), group_id: str = ""
+    ) -> Json:
+        """Add a group of users; its members have the roles that it is granted."""
         with self.lock:
-            group: Json = {"id": f"group_{new_token()}", "name": name, "members": list(members)}
-            self.groups[group["id"]] = group
-            return group
+            group_id = group_id or f"group_{new_token()}"
+            self.groups[group_id] = {"id": group_id, "name": name, "members": list(members)}
+            return self.groups[group_id]
 
     def add_exam(self, name: str = "Exam", *, exam_id: str = "", **fields: Any) -> Json:
         """Add an exam, with the fields of ``POST /exams``."""

@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+import trustme
 
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
 from django_examplary.testing.__main__ import main
@@ -34,13 +36,13 @@ def connection(server: FakeServer) -> Iterator[http.client.HTTPConnection]:
     url = urlsplit(server.url)
     assert url.hostname
     with contextlib.closing(
-        http.client.HTTPConnection(url.hostname, url.port, timeout=5)
+        http.client.HTTPConnection(url.hostname, url.port, timeout=60)
     ) as connection:
         yield connection
 
 
 def connect(server: FakeServer) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.server_port), timeout=5)
+    return socket.create_connection(("127.0.0.1", server.server_port), timeout=60)
 
 
 def get(connection: http.client.HTTPConnection, path: str = "/me") -> http.client.HTTPResponse:
@@ -63,7 +65,7 @@ def test_serves_the_given_fake_under_its_own_address():
         assert server.fake is fake
         assert fake.base_url == server.url
         session = fake.add_session("edit-rubric", fake.add_user()["id"])
-        page = requests.get(session.embed_url, timeout=5)
+        page = requests.get(session.embed_url, timeout=60)
         assert "Edit the rubric" in page.text
         assert page.headers["Content-Type"] == "text/html; charset=utf-8"
 
@@ -106,7 +108,7 @@ def test_body_needs_a_length(connection, header):
 
 
 def test_logs_nothing(server, capfd):
-    requests.get(f"{server.url}/embeds/secret", timeout=5)
+    requests.get(f"{server.url}/embeds/secret", timeout=60)
     assert capfd.readouterr() == ("", "")
 
 
@@ -115,7 +117,7 @@ def test_many_clients_at_once(server):
     statuses: list[int] = []
 
     def ask() -> None:
-        answer = requests.get(f"{server.url}/me", headers=HEADERS, timeout=5)
+        answer = requests.get(f"{server.url}/me", headers=HEADERS, timeout=60)
         statuses.append(answer.status_code)
 
     threads = [threading.Thread(target=ask) for _ in range(32)]
@@ -137,7 +139,7 @@ def test_stopping_closes_everything(connection):
     with idle:
         assert idle.recv(1) == b""
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+        socket.create_connection(("127.0.0.1", port), timeout=60)
 
 
 def test_programming_error_is_shown(server, connection, capfd):
@@ -161,6 +163,117 @@ def test_reset(server, connection):
     server.fake.fail(transport="reset")
     with pytest.raises(ConnectionResetError):
         get(connection)
+
+
+# Pages on other origins (section 18).
+
+PREFLIGHT = {
+    "Origin": "https://demo.example",
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "authorization,content-type",
+}
+
+
+def test_preflight_allows_a_call_with_a_key(server):
+    for path in ("/users", "/embed-sessions/embed_session_1", "/nowhere"):
+        answer = requests.options(f"{server.url}{path}", headers=PREFLIGHT, timeout=60)
+        assert answer.status_code == 204
+        allowed = {
+            name.removeprefix("Access-Control-Allow-"): value
+            for name, value in answer.headers.items()
+            if name.startswith("Access-Control-Allow-")
+        }
+        assert allowed == {
+            "Origin": "*",
+            "Methods": "GET, POST, PATCH, DELETE",
+            "Headers": "authorization,content-type",
+        }
+
+
+def test_preflight_is_neither_recorded_nor_broken(server):
+    server.fake.fail(status=503)
+    assert requests.options(f"{server.url}/me", headers=PREFLIGHT, timeout=60).ok
+    assert server.fake.calls() == []
+    assert requests.get(f"{server.url}/me", headers=HEADERS, timeout=60).status_code == 503
+
+
+@pytest.mark.parametrize(("key", "status"), [(DEFAULT_API_KEY, 200), ("wrong", 401)])
+def test_answers_can_be_read_on_any_origin(server, key, status):
+    headers = {"Authorization": f"Bearer {key}", "Origin": "https://demo.example"}
+    answer = requests.get(f"{server.url}/me", headers=headers, timeout=60)
+    assert answer.status_code == status
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    server.fake.fail(status=429, headers={"Retry-After": "1"})
+    answer = requests.get(f"{server.url}/me", headers=headers, timeout=60)
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert answer.headers["Access-Control-Expose-Headers"] == "Retry-After"
+
+
+def test_answers_to_servers_have_no_such_headers(server):
+    answer = requests.get(f"{server.url}/me", headers=HEADERS, timeout=60)
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_embed_pages_are_for_their_own_origin(server):
+    session = server.fake.add_session("edit-rubric", server.fake.add_user()["id"])
+    headers = {"Origin": "https://demo.example"}
+    page = requests.get(session.embed_url, headers=headers, timeout=60)
+    assert page.ok
+    assert "Access-Control-Allow-Origin" not in page.headers
+
+
+# TLS and another public address.
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def files(authority, tmp_path_factory) -> dict[str, str]:
+    """The paths of a certificate for localhost, its key, and its authority."""
+    folder = tmp_path_factory.mktemp("tls")
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    return {name: str(folder / f"{name}.pem") for name in ("cert", "key", "ca")}
+
+
+def test_https(files):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files["cert"], files["key"])
+    get = functools.partial(requests.get, verify=files["ca"], timeout=60)
+    with serve(tls=context) as server:
+        assert server.url == f"https://127.0.0.1:{server.server_port}" == server.fake.base_url
+        session = server.fake.add_session("edit-rubric", server.fake.add_user()["id"])
+        assert get(session.embed_url).ok
+        # A client that doesn't know the authority, or speaks http, stops no other.
+        with pytest.raises(requests.exceptions.SSLError):
+            requests.get(f"{server.url}/openapi", timeout=60)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"http://127.0.0.1:{server.server_port}/openapi", timeout=60)
+        silent = connect(server)
+        assert get(f"{server.url}/openapi").ok
+    silent.close()
+
+
+def test_reset_over_https(files):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files["cert"], files["key"])
+    with serve(tls=context) as server:
+        server.fake.fail(transport="reset")
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"{server.url}/me", verify=files["ca"], timeout=60)
+        assert requests.get(f"{server.url}/openapi", verify=files["ca"], timeout=60).ok
+
+
+def test_public_url_is_that_of_new_sessions():
+    with serve(public_url="https://examplary.school.example") as server:
+        session = server.fake.add_session("edit-rubric", server.fake.add_user()["id"])
+        assert session.embed_url.startswith("https://examplary.school.example/embeds/")
+        assert server.url.startswith("http://127.0.0.1:")
 
 
 # On its own.
@@ -201,18 +314,12 @@ def test_main_says_what_to_set(monkeypatch, capsys):
     assert f"EXAMPLARY_EMBED_ORIGINS={fake.base_url}" in printed
 
 
-def test_main_says_what_to_do_about_a_taken_port(capsys):
-    with serve() as server, pytest.raises(SystemExit) as caught:
-        main(["--port", str(urlsplit(server.url).port)])
-    assert caught.value.code == 2
-    assert "choose another --port" in capsys.readouterr().err
-
-
-def test_command_runs_without_settings():
-    """The whole fake, its templates included, works outside a Django project."""
+@contextlib.contextmanager
+def running(*arguments: str) -> Iterator[str]:
+    """Run the fake in a process of its own, and give the address that it prints."""
     environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
     with subprocess.Popen(
-        [sys.executable, "-m", "django_examplary.testing", "--port", "0"],
+        [sys.executable, "-m", "django_examplary.testing", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -222,18 +329,77 @@ def test_command_runs_without_settings():
         try:
             first = process.stdout.readline()
             assert first.startswith("A fake Examplary listens on "), first + process.stdout.read()
-            url = first.split()[5].rstrip(".")
-            assert requests.get(f"{url}/openapi", timeout=60).ok
-            call = functools.partial(requests.post, headers=HEADERS, timeout=60)
-            actor = call(f"{url}/users", json={"email": "ada@example.com"}).json()["id"]
-            session = {"flow": "edit-rubric", "actor": actor, "theme": {"locale": "nl"}}
-            page = call(f"{url}/embed-sessions", json=session).json()["embedUrl"]
-            assert "Rubric bewerken" in requests.get(page, timeout=60).text
+            yield first.split()[5].rstrip(".")
         finally:
             process.send_signal(signal.SIGTERM)
             output = process.stdout.read()
         assert process.wait(timeout=60) == 0, output
         assert "Traceback" not in output, output
+
+
+def test_command_serves_https_under_its_public_address(files):
+    arguments = ["--tls-cert", files["cert"], "--tls-key", files["key"]]
+    with running(*arguments, "--public-url", "https://examplary.school.example/") as url:
+        call = functools.partial(requests.post, headers=HEADERS, timeout=60, verify=files["ca"])
+        actor = call(f"{url}/users", json={"email": "ada@example.com"}).json()["id"]
+        session = {"flow": "edit-rubric", "actor": actor}
+        page = call(f"{url}/embed-sessions", json=session).json()["embedUrl"]
+        assert page.startswith("https://examplary.school.example/embeds/")
+
+
+def test_command_forgets_nothing_with_a_store(tmp_path):
+    seed, store = tmp_path / "seed.json", tmp_path / "store.json"
+    seed.write_text('{"exams": [{"id": "exam_1", "name": "Algebra"}]}')
+    arguments = ["--seed", str(seed), "--store", str(store)]
+    with running(*arguments) as url:
+        call = functools.partial(requests.post, headers=HEADERS, timeout=60)
+        actor = call(f"{url}/users", json={"email": "ada@example.com"}).json()["id"]
+        body = {"flow": "edit-exam", "actor": actor, "presets": {"examId": "exam_1"}}
+        session_id = call(f"{url}/embed-sessions", json=body).json()["id"]
+        body = {"actor": actor, "role": "editor"}
+        assert call(f"{url}/permissions/exam_1", json=body).status_code == 201
+    with running(*arguments) as url:
+        read = functools.partial(requests.get, headers=HEADERS, timeout=60)
+        assert read(f"{url}/exams/exam_1").json()["name"] == "Algebra"
+        assert read(f"{url}/permissions/exam_1/{actor}").json()["role"] == "editor"
+        session = read(f"{url}/embed-sessions/{session_id}").json()
+        assert session["actor"] == actor
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--public-url", "school.example"], "--public-url must be an origin"),
+        (["--public-url", "https://school.example/fake"], "--public-url must be an origin"),
+        (["--tls-key", "key.pem"], "--tls-key needs --tls-cert"),
+        (["--tls-cert", "missing.pem"], "--tls-cert or --tls-key can't be read"),
+        (["--seed", "missing.json"], "--seed or --store can't be used"),
+        (["--store", "/missing/store.json"], "--seed or --store can't be used"),
+    ],
+)
+def test_main_names_the_wrong_option(arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--port", "0", *arguments])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_main_says_what_to_do_about_a_taken_port(capsys):
+    with serve() as server, pytest.raises(SystemExit) as caught:
+        main(["--port", str(urlsplit(server.url).port)])
+    assert caught.value.code == 2
+    assert "choose another --port" in capsys.readouterr().err
+
+
+def test_command_runs_without_settings():
+    """The whole fake, its templates included, works outside a Django project."""
+    with running() as url:
+        assert requests.get(f"{url}/openapi", timeout=60).ok
+        call = functools.partial(requests.post, headers=HEADERS, timeout=60)
+        actor = call(f"{url}/users", json={"email": "ada@example.com"}).json()["id"]
+        session = {"flow": "edit-rubric", "actor": actor, "theme": {"locale": "nl"}}
+        page = call(f"{url}/embed-sessions", json=session).json()["embedUrl"]
+        assert "Rubric bewerken" in requests.get(page, timeout=60).text
 
 
 def test_handler_makes_up_methods_of_http_only():
