@@ -45,7 +45,7 @@ _QUESTIONS = {"single-line-text": 2, "true-false": 1, "multi-line-text": 4}
 def rubric(language: str, points: float = 2) -> Json:
     """Return a small rubric in the shape of section 11."""
     names = texts(language)
-    levels = {"correct": points, "partly correct": points / 2, "incorrect": 0}
+    levels = {"correct": points, "partly correct": _number(points / 2), "incorrect": 0}
     return {
         "rubricType": "analytical",
         "criteria": [
@@ -69,9 +69,13 @@ def edited(rubric: Json, answers: Json) -> Json:
             level["title"] = answers.get(f"c{c}.l{i}.title", level.get("title", ""))
             typed = answers.get(f"c{c}.l{i}.points")
             if typed:
-                points = float(typed)
-                level["points"] = int(points) if points.is_integer() else points
+                level["points"] = _number(float(typed))
     return rubric
+
+
+def _number(value: float) -> float:
+    """Return a whole number as an integer, which JSON and the pages show without a fraction."""
+    return int(value) if value.is_integer() else value
 
 
 def questions(subject: str | None, language: str) -> list[Json]:

@@ -13,7 +13,7 @@ import requests
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
 from django_examplary.testing.answers import PROFILES
 from django_examplary.testing.errors import ErrorShape
-from django_examplary.testing.messages import Request, Response
+from django_examplary.testing.messages import Request
 from django_examplary.testing.sessions import Session
 from django_examplary.testing.switches import Switches
 from tests.testing.test_fake import call, create, open_embed
@@ -338,7 +338,7 @@ def test_permission(fake, actor, name, expected):
 
 
 def test_idempotency(fake):
-    def post() -> Response:
+    def post():
         headers = {"Authorization": DEFAULT_API_KEY, "Idempotency-Key": "1"}
         body = b'{"email": "new@example.com"}'
         return fake.handle(Request("POST", "/users", {}, headers, body))

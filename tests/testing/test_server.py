@@ -244,18 +244,18 @@ def files(authority, tmp_path_factory) -> dict[str, str]:
 def test_https(files):
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(files["cert"], files["key"])
-    get = functools.partial(requests.get, verify=files["ca"], timeout=60)
+    fetch = functools.partial(requests.get, verify=files["ca"], timeout=60)
     with serve(tls=context) as server:
         assert server.url == f"https://127.0.0.1:{server.server_port}" == server.fake.base_url
         session = server.fake.add_session("edit-rubric", server.fake.add_user()["id"])
-        assert get(session.embed_url).ok
+        assert fetch(session.embed_url).ok
         # A client that doesn't know the authority, or speaks http, stops no other.
         with pytest.raises(requests.exceptions.SSLError):
             requests.get(f"{server.url}/openapi", timeout=60)
         with pytest.raises(requests.ConnectionError):
             requests.get(f"http://127.0.0.1:{server.server_port}/openapi", timeout=60)
         silent = connect(server)
-        assert get(f"{server.url}/openapi").ok
+        assert fetch(f"{server.url}/openapi").ok
     silent.close()
 
 
