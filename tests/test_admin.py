@@ -24,6 +24,7 @@ from django_examplary.admin import (
 from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services.actors import claim_actors
+from tests import wire
 from tests.admin_rows import limit, make_actor, make_session, make_user
 
 State = ExamplaryActor.State
@@ -446,7 +447,7 @@ def test_provision_begins_with_so_many_users(fake, admin_client, monkeypatch):
 
 def test_answers_that_cannot_be_read_leave_few_users_uncertain(fake, admin_client):
     users = [make_user(f"user{number}") for number in range(20)]
-    fake.fail("POST", "/users", transport="garbage", times=None, before=False)
+    fake.fail("POST", "/users", **wire.GARBAGE, times=None, before=False)
 
     messages = provision(admin_client, USERS, users)
 

@@ -21,6 +21,7 @@ from django.utils import timezone
 from django_examplary.admin import Limits, provisioning
 from django_examplary.admin.provisioning import SelectionForm
 from django_examplary.models import ExamplaryActor
+from tests import wire
 from tests.admin_rows import limit
 from tests.html import find_all
 
@@ -347,7 +348,7 @@ def test_pause_of_the_api_is_passed_on(fake, admin_client):
 def test_request_is_short_whatever_the_api_does(fake, admin_client, monkeypatch):
     limit(monkeypatch, deadline=0.5)
     make_users(20)
-    fake.fail("POST", "/users", transport="hang", times=None)
+    fake.fail("POST", "/users", transport=wire.HANG, times=None)
     started = time.monotonic()
 
     batch(admin_client)

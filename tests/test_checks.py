@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.test import override_settings
 from django.urls import include, path, re_path
+from django_examplary.services.sessions import embed_origin
 
 from django_examplary.checks import (
     check_deployment,
@@ -30,7 +31,6 @@ from django_examplary.checks.settings import NAMES
 from django_examplary.embeds import csp_directives
 from django_examplary.exceptions import ExamplaryEmbedURLError
 from django_examplary.models import ExamplaryActor
-from django_examplary.services.sessions import embed_origin
 
 API_KEY = "examp_0123456789abcdefghijklmnopqrstuv"
 DJANGO = "django.template.backends.django.DjangoTemplates"

@@ -40,6 +40,7 @@ from django_examplary.exceptions import (
 )
 from django_examplary.signals import api_call_finished
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
+from tests import wire
 
 
 @pytest.fixture
@@ -355,7 +356,7 @@ def test_any_2xx_is_success_where_the_status_is_not_documented(client, fake, emb
 
 
 def test_any_body_will_do_for_a_deletion(client, fake, embed_session):
-    fake.fail("DELETE", transport="garbage", before=False)
+    fake.fail("DELETE", **wire.GARBAGE, before=False)
     client.delete_embed_session(embed_session.id)
     assert embed_session.revoked
 
@@ -482,16 +483,16 @@ FINAL = {"GET": 1, "DELETE": 1, "POST /embed-sessions": 1, "POST /users": 1}
 OUTCOMES = {
     "close": ({"transport": "close"}, ExamplaryConnectionError, UNANSWERED),
     "reset": ({"transport": "reset"}, ExamplaryConnectionError, UNANSWERED),
-    "truncate": ({"transport": "truncate"}, ExamplaryConnectionError, UNANSWERED),
-    "bad-chunk": ({"transport": "bad-chunk"}, ExamplaryConnectionError, UNANSWERED),
-    "interim-102": ({"transport": "interim-102"}, ExamplaryConnectionError, UNANSWERED),
-    "interim-103": ({"transport": "interim-103"}, ExamplaryConnectionError, UNANSWERED),
-    "gzip": ({"transport": "gzip"}, ExamplaryResponseError, REFUSED),
-    "endless": ({"transport": "endless"}, ExamplaryResponseError, REFUSED),
-    "huge": ({"transport": "huge"}, ExamplaryResponseError, REFUSED),
-    "many-headers": ({"transport": "many-headers"}, ExamplaryConnectionError, UNANSWERED),
-    "no-length": ({"transport": "no-length"}, ExamplaryResponseError, UNANSWERED),
-    "garbage": ({"transport": "garbage"}, ExamplaryResponseError, UNANSWERED),
+    "truncate": ({"transport": wire.TRUNCATE}, ExamplaryConnectionError, UNANSWERED),
+    "bad-chunk": ({"transport": wire.BAD_CHUNK}, ExamplaryConnectionError, UNANSWERED),
+    "interim-102": ({"transport": wire.INTERIM_102}, ExamplaryConnectionError, UNANSWERED),
+    "interim-103": ({"transport": wire.INTERIM_103}, ExamplaryConnectionError, UNANSWERED),
+    "gzip": ({"transport": wire.GZIP}, ExamplaryResponseError, REFUSED),
+    "endless": ({"transport": wire.ENDLESS}, ExamplaryResponseError, REFUSED),
+    "huge": ({"transport": wire.HUGE_BODY}, ExamplaryResponseError, REFUSED),
+    "many-headers": ({"transport": wire.MANY_HEADERS}, ExamplaryConnectionError, UNANSWERED),
+    "no-length": ({"transport": wire.NO_LENGTH}, ExamplaryResponseError, UNANSWERED),
+    "garbage": (wire.GARBAGE, ExamplaryResponseError, UNANSWERED),
     "500": ({"status": 500}, ExamplaryServerError, UNANSWERED),
     "502": ({"status": 502}, ExamplaryServerError, UNANSWERED),
     "503": ({"status": 503}, ExamplaryServerError, UNANSWERED),
@@ -654,21 +655,21 @@ def test_host_that_does_not_resolve_was_not_sent(make_client):
 
 
 def test_a_cookie_is_never_sent_back(client, fake):
-    fake.fail(transport="cookie", times=None)
+    fake.fail(headers={"Set-Cookie": "tracker=1; Path=/"}, times=None)
     client.get_me()
     client.get_me()
     assert "Cookie" not in fake.requests[1].headers
 
 
 def test_extra_bytes_are_not_the_next_answer(client, fake, embed_session):
-    fake.fail(transport="extra-bytes")
+    fake.fail(transport=wire.EXTRA_BYTES)
     client.get_me()
     assert client.get_embed_session(embed_session.id).id == embed_session.id
 
 
 def test_interim_answer_does_not_shift_the_next_answers(make_client, fake, embed_session):
     client = make_client(max_retries=0)
-    fake.fail(transport="interim-103")
+    fake.fail(transport=wire.INTERIM_103)
     with pytest.raises(ExamplaryConnectionError, match="interim"):
         client.get_me()
     time.sleep(0.1)
@@ -676,11 +677,14 @@ def test_interim_answer_does_not_shift_the_next_answers(make_client, fake, embed
     assert client.get_me().id == fake.owner_id
 
 
-@pytest.mark.parametrize("transport", ["hang", "drip-headers", "drip-body"])
+@pytest.mark.parametrize(
+    "transport",
+    [wire.HANG, wire.drip_headers(), wire.drip_body()],
+    ids=["hang", "drip-headers", "drip-body"],
+)
 @pytest.mark.parametrize("call", CALLS)
 def test_deadline_holds_however_slowly_the_answer_comes(make_client, fake, actor, call, transport):
     fake.fail(transport=transport, times=None)
-    fake.drip_interval = 0.1
     client = make_client(timeout=0.3, deadline=0.6)
     started = time.monotonic()
     with pytest.raises(ExamplaryTimeoutError) as caught:
@@ -967,7 +971,7 @@ def test_outage_fails_fast_and_lets_one_call_at_a_time_try(make_client, fake, mo
 
 def test_outage_is_noticed_also_where_the_deadline_is_the_shortest(make_client, fake):
     client = make_client(max_retries=0, timeout=5, deadline=0.2)
-    fake.fail(times=None, transport="hang")
+    fake.fail(times=None, transport=wire.HANG)
     # As all calls of a launch are.
     assert attempt(client.within(0.2).get_me) is ExamplaryTimeoutError
     assert attempt(client.list_taxonomies) is ExamplaryTimeoutError
@@ -1005,7 +1009,7 @@ def test_call_that_tries_has_all_its_time(monkeypatch):
     [
         ({"status": 403}, ExamplaryPermissionError),
         # The API is there, and says more than we take.
-        ({"transport": "huge"}, ExamplaryResponseError),
+        ({"transport": wire.HUGE_BODY}, ExamplaryResponseError),
     ],
 )
 def test_refusals_are_no_outage(make_client, fake, fault, error):
@@ -1019,7 +1023,7 @@ def test_refusals_are_no_outage(make_client, fake, fault, error):
 
 def test_call_that_hangs_holds_up_nobody_else(make_client, fake):
     client = make_client(pool_size=1, max_retries=0, timeout=2)
-    fake.fail(transport="hang")
+    fake.fail(transport=wire.HANG)
     waiting = threading.Thread(target=lambda: attempt(client.get_me))
     waiting.start()
     assert any(fake.requests or time.sleep(0.01) for _ in range(1000))
@@ -1099,7 +1103,7 @@ def test_calls_share_a_connection(client, server, monkeypatch):
 
 
 def test_connection_that_the_server_closed_is_opened_again(client, fake):
-    fake.fail(transport="close-after")
+    fake.fail(transport=wire.CLOSE_AFTER)
     client.get_me()
     time.sleep(0.05)
     client.create_user(email="ann@school.example")
@@ -1144,7 +1148,7 @@ while "requests" not in sys.modules:
     time.sleep(0.01)
 time.sleep(0.3)
 """
-    fake.fail(transport="hang")
+    fake.fail(transport=wire.HANG)
     command = [sys.executable, "-W", "error", "-c", script, server.url, DEFAULT_API_KEY]
     ended = subprocess.run(command, check=False, capture_output=True, timeout=30)
     assert (ended.returncode, ended.stderr) == (0, b"")

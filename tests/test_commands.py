@@ -21,6 +21,7 @@ from django_examplary import services
 from django_examplary.flows import GenerateExam
 from django_examplary.management import base
 from django_examplary.models import ExamplaryActor, ExamplarySession
+from tests import wire
 from tests.processes import PATIENCE, finish, wait_for
 
 NAMES = ["ann", "ben", "cat", "dan"]
@@ -350,7 +351,7 @@ def test_clean_stop_and_resumption(examplary, number, code):
 @pytest.mark.django_db(transaction=True)
 def test_second_signal_kills(examplary):
     make_users(4)
-    examplary.fail("POST", "/users", transport="hang", times=None)
+    examplary.fail("POST", "/users", transport=wire.HANG, times=None)
     command = process("examplary_provision")
     wait_for(lambda: examplary.calls("POST", "/users"), command)
 

@@ -554,9 +554,7 @@ def test_session(page):
 
     html = render_embed(page, session)
 
-    assert asked(html) == Launch(
-        user_id="7", session_id=str(session.pk), language="en"
-    )
+    assert asked(html) == Launch(user_id="7", session_id=str(session.pk), language="en")
     assert find(html, "iframe")["title"] == "Edit an exam"
     assert find(html, "examplary-embed")["data-key"] == str(session.pk)
     assert resolve(find(html, "a")["href"]).kwargs == {"key": str(session.pk)}

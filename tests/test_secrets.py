@@ -21,6 +21,7 @@ from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryEr
 from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplarySession
 from django_examplary.testing import FakeExamplary, serve
+from tests import wire
 
 pytestmark = pytest.mark.django_db
 
@@ -69,8 +70,8 @@ FAULTS = {
     "unauthorised": {"status": 401},
     "server error": {"status": 500, "before": False},
     "closed": {"transport": "close"},
-    "cut": {"transport": "truncate"},
-    "garbage": {"transport": "garbage", "before": False},
+    "cut": {"transport": wire.TRUNCATE},
+    "garbage": {**wire.GARBAGE, "before": False},
     "no id": {"edit": lambda body: body | {"id": 7}},
     "foreign flow": {"edit": lambda body: body | {"flow": "edit-rubric"}},
     "foreign embed": {"edit": lambda body: body | {"embedUrl": UNTRUSTED}},

@@ -22,6 +22,7 @@ from django_examplary.launch import LaunchRequest, sign_return
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.signals import session_closed, session_completed
 from django_examplary.views import launch
+from tests import wire
 from tests.html import find, find_all
 
 pytestmark = pytest.mark.django_db
@@ -205,7 +206,7 @@ def test_failure_is_a_designed_page_with_a_reference(
 
 def test_api_that_hangs_does_not_hold_up_everybody(fake, client, settings):
     settings.EXAMPLARY_TIMEOUT, settings.EXAMPLARY_MAX_RETRIES = 0.2, 0
-    fake.fail(transport="hang", times=None)
+    fake.fail(transport=wire.HANG, times=None)
     users = [User.objects.create_user(f"u{n}", f"u{n}@school.example") for n in range(15)]
     for user in users:
         client.force_login(user)

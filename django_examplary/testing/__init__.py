@@ -6,7 +6,7 @@ from the API's contract alone, so that it cannot share a misunderstanding with t
 
 from __future__ import annotations
 
-from django_examplary.testing.fake import DEFAULT_API_KEY, FakeExamplary
+from django_examplary.testing.fake import FakeExamplary
 from django_examplary.testing.faults import Fault
 from django_examplary.testing.helpers import (
     Embed,
@@ -20,6 +20,7 @@ from django_examplary.testing.helpers import (
     refuse_examplary,
 )
 from django_examplary.testing.server import serve
+from django_examplary.testing.workspace import DEFAULT_API_KEY, Workspace
 
 __all__ = [
     "DEFAULT_API_KEY",
@@ -29,6 +30,7 @@ __all__ = [
     "Fault",
     "RealExamplaryError",
     "Window",
+    "Workspace",
     "assert_sent",
     "fake_examplary",
     "find_embeds",

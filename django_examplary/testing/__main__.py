@@ -3,42 +3,104 @@
 from __future__ import annotations
 
 import argparse
+import ssl
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from django_examplary.testing.fake import DEFAULT_API_KEY, FakeExamplary
+from django_examplary.testing.fake import FakeExamplary
+from django_examplary.testing.rules import ORIGIN
 from django_examplary.testing.server import FakeServer, run
+from django_examplary.testing.store import StoreError, StoringExamplary, load, save
+from django_examplary.testing.workspace import DEFAULT_API_KEY
 
 _WELCOME = """\
 A fake Examplary listens on {url}. To use it, set:
 
   export EXAMPLARY_API_KEY={api_key}
-  export EXAMPLARY_API_URL={url}
-  export EXAMPLARY_EMBED_ORIGINS={url}
+  export EXAMPLARY_API_URL={public_url}
+  export EXAMPLARY_EMBED_ORIGINS={public_url}
 
-Open the site itself on another host name (localhost), as embeds are of another origin in life too.
+Open the site itself on another host name (localhost): real embeds are on another origin too.
 Press Ctrl-C to stop.
 """
 
 
 def _welcome(server: FakeServer) -> None:
-    # Not a secret: it opens nothing but this fake.
-    sys.stdout.write(_WELCOME.format(url=server.url, api_key=server.fake.api_key))
+    # The key is not a secret: it opens nothing but this fake.
+    fake = server.fake
+    sys.stdout.write(
+        _WELCOME.format(url=server.url, api_key=fake.api_key, public_url=fake.base_url)
+    )
     sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m django_examplary.testing", description=__doc__)
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="the address to listen on")
+    add("--port", type=int, default=8001, help="0 chooses a free port")
+    add("--api-key", default=DEFAULT_API_KEY, help="the API key to accept")
+    add("--public-url", default="", help="the origin for clients, if the fake is behind a proxy")
+    add("--tls-cert", type=Path, help="serve https with this certificate, a PEM file")
+    add("--tls-key", type=Path, help="the certificate's private key, if it has its own file")
+    add("--seed", type=Path, help="a JSON file with users, exams and the like to start with")
+    add("--store", type=Path, help="a file that keeps everything over a restart")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until Ctrl-C or SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m django_examplary.testing", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    parser.add_argument("--port", type=int, default=8001, help="0 takes any free port")
-    parser.add_argument("--api-key", default=DEFAULT_API_KEY, help="the key that it takes")
+    parser = _parser()
     options = parser.parse_args(arguments)
-    fake = FakeExamplary(api_key=options.api_key, staging=True)
+    public_url = options.public_url.rstrip("/")
+    if public_url and not ORIGIN.accepts(public_url):
+        parser.error("--public-url must be an origin, such as https://examplary.school.example.")
+    if options.tls_key and not options.tls_cert:
+        parser.error("--tls-key needs --tls-cert.")
     try:
-        run(fake, host=options.host, port=options.port, ready=_welcome)
+        tls = _tls(options)
     except OSError as error:
-        parser.error(f"{error}: choose another --port, or 0 for any that is free")
+        parser.error(f"--tls-cert or --tls-key can't be read: {error}")
+    try:
+        fake = _fake(options)
+    except (OSError, StoreError) as error:
+        parser.error(f"--seed or --store can't be used: {error}")
+    try:
+        run(
+            fake,
+            host=options.host,
+            port=options.port,
+            public_url=public_url,
+            tls=tls,
+            ready=_welcome,
+        )
+    except OSError as error:
+        parser.error(f"{error}: choose another --port, or 0 for a free one")
+
+
+def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    if options.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(options.tls_cert, options.tls_key)
+    return context
+
+
+def _fake(options: argparse.Namespace) -> FakeExamplary:
+    """Return the fake with its content: the store's if it exists, otherwise the seed's."""
+    if options.store is None:
+        fake = FakeExamplary(api_key=options.api_key, staging=True)
+    else:
+        fake = StoringExamplary(api_key=options.api_key, staging=True, path=options.store)
+    if options.store is not None and options.store.exists():
+        load(fake, options.store)
+    elif options.seed is not None:
+        load(fake, options.seed)
+    if options.store is not None:
+        # A path that can't be written is reported now, not at the first request.
+        save(fake, options.store)
+    return fake
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import TYPE_CHECKING
 
 from django_examplary.testing import content
 from django_examplary.testing.messages import JSON_TYPE, Request, Response, json_response
@@ -25,9 +24,7 @@ from django_examplary.testing.rules import (
     check,
 )
 from django_examplary.testing.sessions import FLOWS
-
-if TYPE_CHECKING:
-    from django_examplary.testing.fake import FakeExamplary
+from django_examplary.testing.workspace import Workspace, new_token
 
 # Both are quoted word for word in section 7.
 ACTOR_IS_OWNER = (
@@ -39,7 +36,7 @@ ACTOR_IS_UNKNOWN = "Actor with the given ID does not exist as a user within your
 routes = Routes()
 
 
-def _known(objects: dict[str, Json], object_id: str) -> Json:
+def _find(objects: dict[str, Json], object_id: str) -> Json:
     try:
         return objects[object_id]
     except KeyError:
@@ -50,220 +47,243 @@ def _known(objects: dict[str, Json], object_id: str) -> Json:
 
 
 @routes.api("POST", "/users")
-def create_user(fake: FakeExamplary, request: Request) -> Response:
+def create_user(workspace: Workspace, request: Request) -> Response:
     body = check(request.json, USER, required=["email"])
-    existing = fake.find_user(body["email"])
-    if existing is None or fake.duplicates == "create":
-        user = fake.add_user(
+    existing = workspace.find_user(body["email"])
+    if existing is None or workspace.duplicates == "create":
+        user = workspace.add_user(
             body["email"], name=body.get("name", ""), role=body.get("role", "teacher")
         )
-        return fake.succeed(user)
-    if fake.duplicates == "refuse":
-        raise Refusal(fake.duplicate_status, "A user with this e-mail address already exists.")
-    return fake.succeed(existing)
+        return workspace.succeed(user)
+    if workspace.duplicates == "refuse":
+        raise Refusal(workspace.duplicate_status, "A user with this e-mail address already exists.")
+    return workspace.succeed(existing)
 
 
 @routes.api("GET", "/me")
-def get_me(fake: FakeExamplary, request: Request) -> Response:
-    return fake.succeed(fake.users[fake.owner_id])
+def get_me(workspace: Workspace, request: Request) -> Response:
+    return workspace.succeed(workspace.users[workspace.owner_id])
 
 
 @routes.api("PATCH", "/me")
-def update_me(fake: FakeExamplary, request: Request) -> Response:
+def update_me(workspace: Workspace, request: Request) -> Response:
     body = check(request.json, ME)
-    owner = fake.users[fake.owner_id]
+    owner = workspace.users[workspace.owner_id]
     owner["name"] = body.get("name", owner["name"])
-    return fake.succeed(owner)
+    return workspace.succeed(owner)
 
 
 # Embed sessions (section 7).
 
 
-def _check_actor(fake: FakeExamplary, actor: str) -> None:
+def _check_actor(workspace: Workspace, actor: str) -> None:
     # The prefix comes first, and is among the rules of the body.
-    if actor == fake.owner_id:
+    if actor == workspace.owner_id:
         raise Refusal(400, ACTOR_IS_OWNER)
-    if actor not in fake.users:
+    if actor not in workspace.users:
         raise Refusal(400, ACTOR_IS_UNKNOWN)
 
 
-def _check_presets(fake: FakeExamplary, flow: str, presets: Json) -> None:
+def _check_presets(workspace: Workspace, flow: str, presets: Json) -> None:
     rules = PRESETS[flow]
     needed = FLOWS[flow]
     required = [needed.content] if needed.content and needed.content_required else []
     check(presets, rules, required=required, within="presets.")
     unknown = sorted(presets.keys() - rules.keys()) if rules else []
-    if unknown and fake.refuse_unknown_presets:
+    if unknown and workspace.refuse_unknown_presets:
         raise Refusal(400, f"presets.{unknown[0]} is unknown.")
 
 
 @routes.api("POST", "/embed-sessions")
-def create_embed_session(fake: FakeExamplary, request: Request) -> Response:
-    if not fake.approved:
-        raise Refusal(403, "Your workspace is not approved for embed sessions.")
+def create_embed_session(workspace: Workspace, request: Request) -> Response:
+    if not workspace.approved:
+        raise Refusal(
+            workspace.unapproved_status, "Your workspace is not approved for embed sessions."
+        )
     body = check(request.json, EMBED_SESSION, required=["flow", "actor"])
-    _check_actor(fake, body["actor"])
-    _check_presets(fake, body["flow"], body.get("presets", {}))
-    check(body.get("theme", {}), THEME, within="theme.")
-    if body["flow"] == "take-exam" and not fake.staging:
-        raise Refusal(fake.take_exam_status, fake.take_exam_message)
-    session = fake.add_session(
+    _check_actor(workspace, body["actor"])
+    _check_presets(workspace, body["flow"], body.get("presets", {}))
+    theme = check(body.get("theme", {}), THEME, within="theme.")
+    if workspace.refuse_locale and "locale" in theme:
+        raise Refusal(400, "theme.locale is not supported.")
+    if body["flow"] == "take-exam" and not workspace.staging:
+        raise Refusal(workspace.take_exam_status, workspace.take_exam_message)
+    session = workspace.add_session(
         body["flow"],
         body["actor"],
         presets=body.get("presets", {}),
-        theme=body.get("theme", {}),
+        theme=theme,
         metadata=body.get("metadata", {}),
         return_url=body.get("returnUrl"),
         allowed_origin=body.get("allowedOrigin"),
     )
-    return fake.succeed(session.as_json())
+    return workspace.succeed(session.as_json())
 
 
 @routes.api("GET", "/embed-sessions/{id}")
-def get_embed_session(fake: FakeExamplary, request: Request, session_id: str) -> Response:
-    session = fake.sessions.get(session_id)
+def get_embed_session(workspace: Workspace, request: Request, session_id: str) -> Response:
+    session = workspace.sessions.get(session_id)
     if session is None:
         raise Refusal(404, "Not found.")
-    if fake.is_open(session):
-        return json_response(200, session.as_json())
-    if fake.expired_status is not None and not session.revoked:
-        return json_response(200, session.as_json() | {"status": fake.expired_status})
-    raise Refusal(fake.gone_status, "Not found.")
+    if workspace.is_open(session):
+        body = session.as_json()
+        if session.status == "completed":
+            session.reads += 1
+            if session.reads <= workspace.reads_before_outputs:
+                body["outputs"] = {}
+        return json_response(200, body)
+    if workspace.expired_status is not None and not session.revoked:
+        return json_response(200, session.as_json() | {"status": workspace.expired_status})
+    raise Refusal(workspace.gone_status, "Not found.")
 
 
 @routes.api("DELETE", "/embed-sessions/{id}")
-def delete_embed_session(fake: FakeExamplary, request: Request, session_id: str) -> Response:
-    session = fake.sessions.get(session_id)
+def delete_embed_session(workspace: Workspace, request: Request, session_id: str) -> Response:
+    session = workspace.sessions.get(session_id)
     if session is None:
         raise Refusal(404, "Not found.")
-    if not fake.is_open(session):
-        raise Refusal(fake.gone_status, "Not found.")
+    if not workspace.is_open(session):
+        raise Refusal(workspace.gone_status, "Not found.")
+    if session.status != "pending" and workspace.delete_ended_status is not None:
+        raise Refusal(workspace.delete_ended_status, "The session has ended.")
     session.revoked = True
-    return fake.succeed({}, status=204)
+    return workspace.succeed({}, status=204)
 
 
 # Exams (section 10).
 
 
+def _check_grants(workspace: Workspace, body: Json) -> None:
+    for number, grant in enumerate(body.get("permissions") or []):
+        if not workspace.knows_actor(grant["actor"]):
+            raise Refusal(400, f"permissions[{number}].actor does not exist in your workspace.")
+
+
 @routes.api("POST", "/exams")
-def create_exam(fake: FakeExamplary, request: Request) -> Response:
-    return fake.succeed(fake.add_exam(**check(request.json, EXAM, required=["name"])))
+def create_exam(workspace: Workspace, request: Request) -> Response:
+    body = dict(check(request.json, EXAM, required=["name"]))
+    _check_grants(workspace, body)
+    # Ids and versions of questions are assigned, never accepted.
+    body["questions"] = [
+        {name: value for name, value in question.items() if name not in ("id", "v")}
+        for question in body.get("questions") or []
+    ]
+    return workspace.succeed(workspace.add_exam(**body))
 
 
 @routes.api("GET", "/exams/{examId}")
-def get_exam(fake: FakeExamplary, request: Request, exam_id: str) -> Response:
-    return json_response(200, _known(fake.exams, exam_id))
+def get_exam(workspace: Workspace, request: Request, exam_id: str) -> Response:
+    return json_response(200, _find(workspace.exams, exam_id))
 
 
 @routes.api("DELETE", "/exams/{examId}")
-def delete_exam(fake: FakeExamplary, request: Request, exam_id: str) -> Response:
-    _known(fake.exams, exam_id)
-    del fake.exams[exam_id]
-    return fake.succeed({}, status=204)
+def delete_exam(workspace: Workspace, request: Request, exam_id: str) -> Response:
+    _find(workspace.exams, exam_id)
+    del workspace.exams[exam_id]
+    return workspace.succeed({}, status=204)
 
 
 @routes.api("POST", "/exams/{examId}/export/qti3-zip")
-def export_exam(fake: FakeExamplary, request: Request, exam_id: str) -> Response:
-    exam = _known(fake.exams, exam_id)
-    token = fake.new_token(32)
-    fake.exports[token] = content.qti_package(exam)
-    return fake.succeed({"url": f"{fake.base_url}/exports/{token}.zip"})
+def export_exam(workspace: Workspace, request: Request, exam_id: str) -> Response:
+    exam = _find(workspace.exams, exam_id)
+    token = new_token(32)
+    workspace.exports[token] = exam["id"]
+    return workspace.succeed({"url": f"{workspace.base_url}/exports/{token}.zip"})
 
 
 @routes.page("GET", "/exports/{token}.zip")
-def download_export(fake: FakeExamplary, request: Request, token: str) -> Response:
-    try:
-        package = fake.exports[token]
-    except KeyError:
-        raise Refusal(404, "Not found.") from None
-    return Response(200, {"Content-Type": "application/zip"}, package)
+def download_export(workspace: Workspace, request: Request, token: str) -> Response:
+    exam = _find(workspace.exams, workspace.exports.get(token, ""))
+    return Response(200, {"Content-Type": "application/zip"}, content.qti_package(exam))
 
 
 # Permissions (section 6).
 
 
-def _check_resource(fake: FakeExamplary, resource: str) -> dict[str, Json]:
-    permissions = fake.permissions.get(resource)
+def _check_resource(workspace: Workspace, resource: str) -> dict[str, Json]:
+    permissions = workspace.permissions.get(resource)
     # 403 is the one refusal that is documented, so it serves for what does not exist too.
-    if permissions is None or resource in fake.forbidden:
+    if permissions is None or resource in workspace.forbidden:
         raise Refusal(403, "You do not have access to this resource.")
     return permissions
 
 
 @routes.api("GET", "/permissions/{resource}")
-def list_permissions(fake: FakeExamplary, request: Request, resource: str) -> Response:
-    return json_response(200, list(_check_resource(fake, resource).values()))
+def list_permissions(workspace: Workspace, request: Request, resource: str) -> Response:
+    permissions = _check_resource(workspace, resource)
+    return workspace.succeed_with_list(request, list(permissions.values()))
 
 
 @routes.api("POST", "/permissions/{resource}")
-def create_permission(fake: FakeExamplary, request: Request, resource: str) -> Response:
-    _check_resource(fake, resource)
+def create_permission(workspace: Workspace, request: Request, resource: str) -> Response:
+    _check_resource(workspace, resource)
     body = request.json
     if isinstance(body, dict) and "email" in body:
         check(body, PERMISSION_BY_EMAIL, required=["email", "role"])
-        user = fake.find_user(body["email"]) or fake.add_user(
-            body["email"], role=fake.permission_user_role
+        user = workspace.find_user(body["email"]) or workspace.add_user(
+            body["email"], role=workspace.permission_user_role
         )
         actor = user["id"]
     else:
         actor = check(body, PERMISSION_BY_ID, required=["actor", "role"])["actor"]
-        if actor.startswith("user_") and actor not in fake.users:
+        if not workspace.knows_actor(actor):
             raise Refusal(400, ACTOR_IS_UNKNOWN)
-    return json_response(201, fake.grant(resource, actor, body["role"]))
+    return json_response(201, workspace.grant(resource, actor, body["role"]))
 
 
 @routes.api("GET", "/permissions/{resource}/{actor}")
-def get_permission(fake: FakeExamplary, request: Request, resource: str, actor: str) -> Response:
-    return json_response(200, _known(_check_resource(fake, resource), actor))
+def get_permission(workspace: Workspace, request: Request, resource: str, actor: str) -> Response:
+    return json_response(200, _find(_check_resource(workspace, resource), actor))
 
 
 # Practice spaces (section 9.7).
 
 
 @routes.api("POST", "/practice-spaces")
-def create_practice_space(fake: FakeExamplary, request: Request) -> Response:
-    return fake.succeed(fake.add_practice_space(**check(request.json, PRACTICE_SPACE)))
+def create_practice_space(workspace: Workspace, request: Request) -> Response:
+    body = check(request.json, PRACTICE_SPACE)
+    _check_grants(workspace, body)
+    return workspace.succeed(workspace.add_practice_space(**body))
 
 
 # Source materials (section 12).
 
 
 @routes.api("GET", "/source-materials")
-def list_source_materials(fake: FakeExamplary, request: Request) -> Response:
+def list_source_materials(workspace: Workspace, request: Request) -> Response:
     wanted = request.query.get("externalId")
-    return json_response(
-        200,
-        [
-            material
-            for material in fake.source_materials.values()
-            if wanted is None or material.get("externalId") == wanted
-        ],
-    )
+    materials = [
+        material
+        for material in workspace.source_materials.values()
+        if wanted is None or material.get("externalId") == wanted
+    ]
+    return workspace.succeed_with_list(request, materials)
 
 
 @routes.api("POST", "/source-materials")
-def create_source_material(fake: FakeExamplary, request: Request) -> Response:
+def create_source_material(workspace: Workspace, request: Request) -> Response:
     body = check(request.json, SOURCE_MATERIAL, required=["url"])
     told = {name: body[name] for name in ("type", "name", "externalId") if name in body}
-    return json_response(201, fake.add_source_material(body["url"], **told))
+    return json_response(201, workspace.add_source_material(body["url"], **told))
 
 
 @routes.api("GET", "/source-materials/{id}")
-def get_source_material(fake: FakeExamplary, request: Request, material_id: str) -> Response:
-    material = _known(fake.source_materials, material_id)
-    if len(fake.calls("GET", f"/source-materials/{material_id}")) > fake.processing_polls:
+def get_source_material(workspace: Workspace, request: Request, material_id: str) -> Response:
+    material = _find(workspace.source_materials, material_id)
+    workspace.material_reads[material_id] += 1
+    if workspace.material_reads[material_id] > workspace.processing_polls:
         material["processingStatus"] = "completed"
     return json_response(200, material)
 
 
 @routes.api("POST", "/source-materials/{id}/slice")
-def slice_source_material(fake: FakeExamplary, request: Request, material_id: str) -> Response:
-    material = _known(fake.source_materials, material_id)
+def slice_source_material(workspace: Workspace, request: Request, material_id: str) -> Response:
+    material = _find(workspace.source_materials, material_id)
     body = check(request.json, SLICE, required=["startPage", "endPage"])
     if body["startPage"] > body["endPage"]:
         raise Refusal(400, "endPage must not come before startPage.")
     told = {"name": body["name"]} if "name" in body else {}
-    piece = fake.add_source_material(
+    piece = workspace.add_source_material(
         material["originalSource"]["url"], parentSourceMaterialId=material_id, **told
     )
     return json_response(201, piece)
@@ -273,26 +293,27 @@ def slice_source_material(fake: FakeExamplary, request: Request, material_id: st
 
 
 @routes.api("GET", "/student-levels")
-def list_student_levels(fake: FakeExamplary, request: Request) -> Response:
-    return fake.succeed(content.STUDENT_LEVELS)
+def list_student_levels(workspace: Workspace, request: Request) -> Response:
+    return workspace.succeed(content.STUDENT_LEVELS)
 
 
 @routes.api("GET", "/taxonomies")
-def list_taxonomies(fake: FakeExamplary, request: Request) -> Response:
-    return fake.succeed(content.TAXONOMIES)
+def list_taxonomies(workspace: Workspace, request: Request) -> Response:
+    return workspace.succeed(content.TAXONOMIES)
 
 
 @routes.api("GET", "/question-types")
-def list_question_types(fake: FakeExamplary, request: Request) -> Response:
-    return fake.succeed(content.QUESTION_TYPES)
+def list_question_types(workspace: Workspace, request: Request) -> Response:
+    return workspace.succeed_with_list(request, content.QUESTION_TYPES)
 
 
 @routes.api("GET", "/question-types/public", needs_key=False)
-def list_public_question_types(fake: FakeExamplary, request: Request) -> Response:
-    return json_response(200, content.QUESTION_TYPES)
+def list_public_question_types(workspace: Workspace, request: Request) -> Response:
+    public = [{**kind, "trusted": True} for kind in content.QUESTION_TYPES]
+    return json_response(200, public)
 
 
 @routes.api("GET", "/openapi", needs_key=False)
-def get_openapi(fake: FakeExamplary, request: Request) -> Response:
+def get_openapi(workspace: Workspace, request: Request) -> Response:
     document = resources.files(__package__).joinpath("openapi.json").read_bytes()
     return Response(200, {"Content-Type": JSON_TYPE}, document)

@@ -1,4 +1,4 @@
-"""Believable content: what the fake lists, generates and exports."""
+"""Sample content: the lists, questions, rubrics and exports of the fake."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import zipfile
 from xml.sax.saxutils import escape, quoteattr
 
 from django_examplary.testing.rules import Json
+from django_examplary.testing.texts import texts
 
 # The shapes of these lists are not documented (section 1); the ids appear in examples.
 STUDENT_LEVELS = [
@@ -14,43 +15,46 @@ STUDENT_LEVELS = [
     {"id": "us_undergraduate", "name": "Undergraduate (US)"},
 ]
 TAXONOMIES = [{"id": "taxonomy_bloom_revised", "name": "Bloom's taxonomy (revised)"}]
-QUESTION_TYPES = [
-    {"id": "single-line-text", "name": "Short answer"},
-    {"id": "multi-line-text", "name": "Long answer"},
-    {"id": "essay", "name": "Essay"},
-    {"id": "multiple-choice-single-answer", "name": "Multiple choice, one answer"},
-    {"id": "multiple-choice-multiple-answers", "name": "Multiple choice, several answers"},
-    {"id": "true-false", "name": "True or false"},
-    {"id": "examplary.expansion.matching", "name": "Matching"},
+# Names and descriptions are translated into English and Dutch (section 18). Some of the built-in
+# types of section 10.
+QUESTION_TYPES: list[Json] = [
+    {
+        "id": kind,
+        "name": {"en": name_en, "nl": name_nl},
+        "description": {"en": f"{name_en}: a built-in type.", "nl": f"{name_nl}: ingebouwd type."},
+    }
+    for kind, name_en, name_nl in (
+        ("single-line-text", "Short answer", "Kort antwoord"),
+        ("multi-line-text", "Long answer", "Lang antwoord"),
+        ("essay", "Essay", "Essay"),
+        ("multiple-choice-single-answer", "Multiple choice, one answer", "Meerkeuze, één antwoord"),
+        (
+            "multiple-choice-multiple-answers",
+            "Multiple choice, several answers",
+            "Meerkeuze, meer antwoorden",
+        ),
+        ("true-false", "True or false", "Waar of niet waar"),
+        ("examplary.expansion.matching", "Matching", "Koppelen"),
+    )
 ]
 
-_QUESTIONS = {
-    "en": (
-        ("single-line-text", "Name the central idea of {subject} in one sentence.", 2),
-        ("true-false", "A good answer in {subject} always shows how it was found.", 1),
-        ("multi-line-text", "Explain a problem from {subject} to a fellow student.", 4),
-    ),
-    "nl": (
-        ("single-line-text", "Noem de kern van {subject} in één zin.", 2),
-        ("true-false", "Een goed antwoord bij {subject} laat altijd de aanpak zien.", 1),
-        ("multi-line-text", "Leg een medeleerling een probleem uit {subject} uit.", 4),
-    ),
-}
-_ANY_SUBJECT = {"en": "this subject", "nl": "dit vak"}
+# The types of the questions that the fake generates, and their points.
+_QUESTIONS = {"single-line-text": 2, "true-false": 1, "multi-line-text": 4}
 
 
-def rubric(points: float = 2) -> Json:
+def rubric(language: str, points: float = 2) -> Json:
     """Return a small rubric in the shape of section 11."""
+    names = texts(language)
+    levels = {"correct": points, "partly correct": _number(points / 2), "incorrect": 0}
     return {
         "rubricType": "analytical",
         "criteria": [
             {
                 "id": "c1",
-                "title": "Correctness",
+                "title": names["correctness"],
                 "levels": [
-                    {"id": "c1l1", "title": "Correct", "points": points},
-                    {"id": "c1l2", "title": "Partly correct", "points": points / 2},
-                    {"id": "c1l3", "title": "Incorrect", "points": 0},
+                    {"id": f"c1l{number}", "title": names[name], "points": worth}
+                    for number, (name, worth) in enumerate(levels.items(), start=1)
                 ],
             },
         ],
@@ -58,30 +62,33 @@ def rubric(points: float = 2) -> Json:
 
 
 def edited(rubric: Json, answers: Json) -> Json:
-    """Put what the user typed into a rubric; ``c0.l1.points`` names a field of its editor."""
+    """Put typed values into a rubric; ``c0.l1.points`` names a field of the rubric page."""
     for c, criterion in enumerate(rubric.get("criteria", [])):
         criterion["title"] = answers.get(f"c{c}.title", criterion.get("title", ""))
         for i, level in enumerate(criterion.get("levels", [])):
             level["title"] = answers.get(f"c{c}.l{i}.title", level.get("title", ""))
             typed = answers.get(f"c{c}.l{i}.points")
             if typed:
-                points = float(typed)
-                level["points"] = int(points) if points.is_integer() else points
+                level["points"] = _number(float(typed))
     return rubric
 
 
-def language(locale: str | None) -> str:
-    """Return the language of the fake that suits a locale."""
-    code = (locale or "").partition("-")[0].lower()
-    return code if code in _QUESTIONS else "en"
+def _number(value: float) -> float:
+    """Return a whole number as an integer, which JSON and the pages show without a fraction."""
+    return int(value) if value.is_integer() else value
 
 
 def questions(subject: str | None, language: str) -> list[Json]:
     """Return the questions that the fake generates for a subject, without ids."""
-    subject = subject or _ANY_SUBJECT[language]
+    names = texts(language)
+    subject = subject or names["any subject"]
     return [
-        {"type": kind, "title": title.format(subject=subject), "scoring": rubric(points)}
-        for kind, title, points in _QUESTIONS[language]
+        {
+            "type": kind,
+            "title": names[kind].format(subject=subject),
+            "scoring": rubric(language, points),
+        }
+        for kind, points in _QUESTIONS.items()
     ]
 
 

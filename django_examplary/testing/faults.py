@@ -1,66 +1,18 @@
-"""Faults to order: what can go wrong between a client and the API."""
+"""Faults that a test can order: an error status, a wrong body, a delay, a lost connection."""
 
 from __future__ import annotations
 
-import dataclasses
-import gzip
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from django_examplary.testing.messages import HTML_TYPE, JSON_TYPE, Response
-
-Transport = Literal[
-    "bad-chunk",
-    "close",
-    "close-after",
-    "cookie",
-    "drip-body",
-    "drip-headers",
-    "endless",
-    "extra-bytes",
-    "garbage",
-    "gzip",
-    "hang",
-    "huge",
-    "interim-102",
-    "interim-103",
-    "many-headers",
-    "no-length",
-    "reset",
-    "truncate",
-]
-
-# These leave nothing of the API's own answer, so by default there is no call for processing.
-_REPLACING = frozenset({"close", "endless", "garbage", "hang", "huge", "reset"})
-
-
-def _cookie(response: Response) -> Response:
-    cookie = {"Set-Cookie": "tracker=1; Path=/"}
-    return dataclasses.replace(response, headers={**response.headers, **cookie})
-
-
-def _garbage(response: Response) -> Response:
-    return Response(200, {"Content-Type": HTML_TYPE}, b"<!doctype html><title>Welcome</title>")
-
-
-def _gzip(response: Response) -> Response:
-    headers = {**response.headers, "Content-Encoding": "gzip"}
-    return dataclasses.replace(response, headers=headers, body=gzip.compress(response.body))
-
-
-# Faults that need no socket; the server carries out the other transports.
-_REWRITES: dict[str, Callable[[Response], Response]] = {
-    "cookie": _cookie,
-    "garbage": _garbage,
-    "gzip": _gzip,
-}
+from django_examplary.testing.messages import JSON_TYPE, Response, Transport
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Fault:
-    """One thing that goes wrong, ``times`` times; see ``FakeExamplary.fail``."""
+    """A fault that strikes ``times`` times; see ``FakeExamplary.fail``."""
 
     method: str | None
     path: str | None
@@ -71,16 +23,23 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay: float = 0
     before: bool = True
-    transport: Transport | None = None
+    transport: Literal["close", "reset"] | Transport | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.transport, str) and self.transport not in ("close", "reset"):
+            msg = f'transport must be "close", "reset" or a Transport, not {self.transport!r}.'
+            raise ValueError(msg)
 
     @property
     def prevents(self) -> bool:
-        """Whether the request is not processed, because the fault brings its own outcome."""
-        return self.before and (
-            self.status is not None or self.body is not None or self.transport in _REPLACING
-        )
+        """Whether the request isn't processed because the fault brings its own outcome."""
+        if isinstance(self.transport, Transport):
+            loses_answer = self.transport.loses_answer
+        else:
+            loses_answer = self.transport is not None
+        return self.before and (self.status is not None or self.body is not None or loses_answer)
 
-    def spoil(self, response: Response) -> Response:
+    def apply(self, response: Response) -> Response:
         """Return ``response`` with this fault in it."""
         headers, body = dict(response.headers), response.body
         if isinstance(self.body, bytes):
@@ -92,8 +51,4 @@ class Fault:
         if self.edit is not None:
             body = json.dumps(self.edit(json.loads(body))).encode()
         status = response.status if self.status is None else self.status
-        headers |= self.headers
-        rewrite = _REWRITES.get(self.transport or "")
-        if rewrite is not None:
-            return rewrite(Response(status, headers, body))
-        return Response(status, headers, body, self.transport)
+        return Response(status, headers | dict(self.headers), body, self.transport)

@@ -71,7 +71,8 @@ def fake_examplary(
         if browser:
             changed["DEBUG"] = True
         else:
-            fake.embed_origin = EMBED_ORIGIN
+            for workspace in fake.workspaces:
+                workspace.embed_origin = EMBED_ORIGIN
         # The site asks about a session once a second at most, and a test is faster.
         interval = "django_examplary.views.VERIFY_INTERVAL"
         installed = apps.is_installed("django_examplary")

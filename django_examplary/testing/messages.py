@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 JSON_TYPE = "application/json"
@@ -42,6 +42,15 @@ class Request:
         except ValueError:
             return None
 
+    @property
+    def is_preflight(self) -> bool:
+        """Whether a browser asks for permission to send a request from another origin."""
+        return (
+            self.method == "OPTIONS"
+            and "Origin" in self.headers
+            and "Access-Control-Request-Method" in self.headers
+        )
+
     def arguments(self, template: str) -> tuple[str, ...] | None:
         """What the path holds in the places of ``template``, or None when it does not fit."""
         found = _pattern(template).fullmatch(self.path)
@@ -54,14 +63,26 @@ class Request:
         )
 
 
+class Transport(NamedTuple):
+    """A way to send a response other than whole and unharmed.
+
+    ``send`` receives the connection's request handler and the response. The server has two
+    transports by name, ``"close"`` and ``"reset"``; a test suite may bring others.
+    """
+
+    send: Callable[[Any, Response], None]
+    #: Whether the client receives nothing of the response, so that the request isn't processed.
+    loses_answer: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer; ``transport`` names what the server does to it on the wire."""
+    """A response; ``transport`` is the way in which the server sends it."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    transport: str | None = None
+    transport: Literal["close", "reset"] | Transport | None = None
 
     @property
     def json(self) -> Any:

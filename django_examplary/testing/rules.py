@@ -108,7 +108,7 @@ _QUESTION: Mapping[str, Callable[[Any], bool]] = {
 def _is_grant(value: object) -> bool:
     return (
         isinstance(value, dict)
-        and isinstance(value.get("actor"), str)
+        and ACTOR.accepts(value.get("actor"))
         and value.get("role") in CONTENT_ROLES
     )
 
@@ -136,6 +136,7 @@ STRINGS = _list_of(STRING.accepts, "an array of strings")
 OBJECTS = _list_of(OBJECT.accepts, "an array of objects")
 URL = Rule(_is_absolute_url, "an absolute URL")
 ORIGIN = Rule(_is_origin, "an origin, without a path")
+ACTOR = _text(r"(user|group|org)_.+", "the id of a user, a group or an organisation")
 EMAIL = _text(EMAIL_PATTERN, "an e-mail address")
 PAGE = Rule(lambda value: _is_number(value) and value >= 1, "a number of at least 1")
 RUBRIC = Rule(_is_rubric, "a rubric")
@@ -150,7 +151,7 @@ USER = {
 }
 ME = {"name": USER["name"]}
 PERMISSION_BY_ID = {
-    "actor": _text(r"(user|group|org)_.+", "the id of a user, a group or an organisation"),
+    "actor": ACTOR,
     "role": _one_of(*CONTENT_ROLES),
 }
 PERMISSION_BY_EMAIL = {

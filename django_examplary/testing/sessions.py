@@ -64,6 +64,8 @@ class Session:
     status: str = "pending"
     outputs: Json = field(default_factory=dict)
     revoked: bool = False
+    # How many times the session was read since it completed.
+    reads: int = 0
     # What the user typed into the embed page; a fake's matter, not part of the API.
     answers: Json = field(default_factory=dict)
 

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from django_examplary import signals
 from django_examplary.testing import FakeExamplary, serve
+from tests.browser.hostile import HostileExamplary
 from tests.browser.visitors import Visitor
 
 # Playwright runs an event loop in this thread, which is why Django takes it for asynchronous.
@@ -46,7 +47,7 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
 
 @pytest.fixture
 def examplary(settings: Any) -> Iterator[FakeExamplary]:
-    with serve(FakeExamplary(staging=True)) as server:
+    with serve(HostileExamplary(staging=True)) as server:
         # Embeds over http are for development.
         settings.DEBUG = True
         settings.ROOT_URLCONF = "tests.browser.urls"

@@ -37,6 +37,7 @@ from django_examplary.exceptions import (
 from django_examplary.models import ExamplaryActor
 from django_examplary.services.actors import disown_actor, replace_stale_actor
 from django_examplary.signals import actor_provisioned
+from tests import wire
 
 pytestmark = pytest.mark.django_db
 
@@ -227,7 +228,7 @@ def test_profile_that_raises_leaves_the_user_as_before(fake, teacher, settings):
 
 def test_call_ends_within_the_claim_whatever_the_client_would_take(fake, teacher, settings):
     settings.EXAMPLARY_TIMEOUT, settings.EXAMPLARY_DEADLINE = 100, 0.5
-    fake.fail("POST", "/users", transport="hang")
+    fake.fail("POST", "/users", transport=wire.HANG)
     client = services.get_client(deadline=100, max_retries=0)
     started = time.monotonic()
     with pytest.raises(ExamplaryTimeoutError):
@@ -255,7 +256,7 @@ def test_missing_key_claims_nothing(teacher, settings):
         # The user may have been made.
         ({"transport": "close"}, ExamplaryConnectionError, State.UNCERTAIN),
         ({"transport": "reset", "before": False}, ExamplaryConnectionError, State.UNCERTAIN),
-        ({"transport": "garbage", "before": False}, ExamplaryResponseError, State.UNCERTAIN),
+        ({**wire.GARBAGE, "before": False}, ExamplaryResponseError, State.UNCERTAIN),
         ({"status": 500, "before": False}, ExamplaryServerError, State.UNCERTAIN),
         ({"body": {"id": "group_1"}}, ExamplaryResponseError, State.UNCERTAIN),
     ],

@@ -14,6 +14,7 @@ from django.contrib.auth.models import Group
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.transaction import TransactionManagementError
 from django.utils import timezone
+from django_examplary.services.connections import ASKED_TO_STOP
 
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
@@ -24,8 +25,8 @@ from django_examplary.exceptions import (
 )
 from django_examplary.models import ExamplaryActor
 from django_examplary.services import actors, bulk
-from django_examplary.services.connections import ASKED_TO_STOP
 from django_examplary.signals import actor_provisioned
+from tests import wire
 
 pytestmark = pytest.mark.django_db
 
@@ -258,7 +259,7 @@ def test_failure_of_one_user_does_not_stop_the_others(fake, caplog):
 
 def test_call_ends_within_the_claim_whatever_the_client_would_take(fake, teacher, settings):
     settings.EXAMPLARY_TIMEOUT, settings.EXAMPLARY_DEADLINE = 100, 0.5
-    fake.fail("POST", "/users", transport="hang")
+    fake.fail("POST", "/users", transport=wire.HANG)
     started = time.monotonic()
 
     result = provision(client=services.get_client(deadline=100, max_retries=0))
@@ -330,9 +331,7 @@ def test_outage_stops_the_run(fake, settings):
     assert State.UNCERTAIN in {state for _, state in states()} <= {State.UNCERTAIN, State.PENDING}
 
 
-@pytest.mark.parametrize(
-    "fault", [{"transport": "garbage"}, {"edit": lambda body: {"user": "made"}}]
-)
+@pytest.mark.parametrize("fault", [wire.GARBAGE, {"edit": lambda body: {"user": body}}])
 def test_answers_that_cannot_be_read_stop_the_run(fake, fault):
     """Each of them may have made a user whose id nobody has."""
     make_users(20)
@@ -718,8 +717,8 @@ FAULTS = [
     {"status": 500, "before": False},
     {"transport": "close"},
     {"transport": "reset", "before": False},
-    {"transport": "truncate"},
-    {"transport": "garbage", "before": False},
+    {"transport": wire.TRUNCATE},
+    {**wire.GARBAGE, "before": False},
 ]
 
 

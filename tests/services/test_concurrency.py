@@ -39,7 +39,7 @@ from django_examplary.launch import LaunchRequest, sign_return
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.signals import session_completed
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
-from tests import processes
+from tests import processes, wire
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -354,8 +354,8 @@ FAULTS = [
     {"status": 500, "before": False},
     {"transport": "close"},
     {"transport": "reset", "before": False},
-    {"transport": "truncate"},
-    {"transport": "garbage", "before": False},
+    {"transport": wire.TRUNCATE},
+    {**wire.GARBAGE, "before": False},
 ]
 
 

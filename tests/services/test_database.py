@@ -8,13 +8,13 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError, connection, connections, transaction
 from django.db.transaction import TransactionManagementError
+from django_examplary.services.connections import commit, non_atomic
 
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
 from django_examplary.exceptions import ExamplaryInvalidRequestError, ExamplaryNotFoundError
 from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
-from django_examplary.services.connections import commit, non_atomic
 
 pytestmark = pytest.mark.django_db
 

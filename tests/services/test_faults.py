@@ -22,6 +22,7 @@ from django_examplary.exceptions import ExamplaryError
 from django_examplary.flows import EditRubric, GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.testing import DEFAULT_API_KEY
+from tests import wire
 from tests.processes import wait_for
 
 pytestmark = pytest.mark.django_db
@@ -71,21 +72,21 @@ FAULTS = {
     "no answer, connection closed": ({"transport": "close"}, UNANSWERED),
     "no answer, connection reset": ({"transport": "reset"}, UNANSWERED),
     "reset after it was processed": ({"transport": "reset", "before": False}, UNANSWERED),
-    "shorter than its length": ({"transport": "truncate"}, UNANSWERED),
-    "broken chunk": ({"transport": "bad-chunk"}, UNANSWERED),
-    "endless": ({"transport": "endless"}, NOT_TAKEN),
-    "100 MiB": ({"transport": "huge"}, NOT_TAKEN),
-    "compressed": ({"transport": "gzip"}, NOT_TAKEN),
-    "a thousand headers": ({"transport": "many-headers"}, UNANSWERED),
-    "102 first": ({"transport": "interim-102"}, UNANSWERED),
-    "103 first": ({"transport": "interim-103"}, UNANSWERED),
+    "shorter than its length": ({"transport": wire.TRUNCATE}, UNANSWERED),
+    "broken chunk": ({"transport": wire.BAD_CHUNK}, UNANSWERED),
+    "endless": ({"transport": wire.ENDLESS}, NOT_TAKEN),
+    "100 MiB": ({"transport": wire.HUGE_BODY}, NOT_TAKEN),
+    "compressed": ({"transport": wire.GZIP}, NOT_TAKEN),
+    "a thousand headers": ({"transport": wire.MANY_HEADERS}, UNANSWERED),
+    "102 first": ({"transport": wire.INTERIM_102}, UNANSWERED),
+    "103 first": ({"transport": wire.INTERIM_103}, UNANSWERED),
     # Time
-    "no answer at all": ({"transport": "hang"}, UNANSWERED),
-    "headers byte by byte": ({"transport": "drip-headers"}, UNANSWERED),
-    "body byte by byte": ({"transport": "drip-body"}, UNANSWERED),
+    "no answer at all": ({"transport": wire.HANG}, UNANSWERED),
+    "headers byte by byte": ({"transport": wire.drip_headers()}, UNANSWERED),
+    "body byte by byte": ({"transport": wire.drip_body()}, UNANSWERED),
     # The answer
-    "half of it, without a length": ({"transport": "no-length"}, UNREADABLE),
-    "HTML": ({"transport": "garbage"}, UNREADABLE),
+    "half of it, without a length": ({"transport": wire.NO_LENGTH}, UNREADABLE),
+    "HTML": (wire.GARBAGE, UNREADABLE),
     "empty": ({"body": b""}, UNUSABLE),
     "a list": ({"body": []}, UNUSABLE),
     "null": ({"body": b"null", "headers": {"Content-Type": "application/json"}}, UNUSABLE),

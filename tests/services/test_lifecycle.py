@@ -7,6 +7,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError, QuerySet, RestrictedError
 from django.db.transaction import TransactionManagementError
 from django.utils import timezone
+from django_examplary.services.lifecycle import Erasure
 
 from django_examplary import services
 from django_examplary.exceptions import (
@@ -16,7 +17,6 @@ from django_examplary.exceptions import (
 from django_examplary.flows import EditRubric, GenerateExam, GenerateQuestion
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services import lifecycle
-from django_examplary.services.lifecycle import Erasure
 from django_examplary.signals import session_completed
 
 pytestmark = pytest.mark.django_db

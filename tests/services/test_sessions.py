@@ -11,6 +11,7 @@ from django.contrib.auth.signals import user_logged_out
 from django.db import connection, transaction
 from django.db.transaction import TransactionManagementError
 from django.utils import timezone
+from django_examplary.services.sessions import checked_embed, launch_session
 
 from django_examplary import services
 from django_examplary.conf import conf
@@ -35,7 +36,6 @@ from django_examplary.flows import EditExam, GenerateExam, MarkAnswer, TakeExam
 from django_examplary.launch import LaunchRequest
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services.actors import disown_actor
-from django_examplary.services.sessions import checked_embed, launch_session
 from django_examplary.signals import session_cancelled, session_closed, session_completed
 
 pytestmark = pytest.mark.django_db

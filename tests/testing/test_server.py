@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
-import json
 import os
 import signal
 import socket
+import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,11 +15,12 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+import trustme
 
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
 from django_examplary.testing.__main__ import main
-from django_examplary.testing.server import FakeServer, _Handler, run
-from tests import processes
+from django_examplary.testing.server import FakeHandler, FakeServer, run
+from tests import wire
 
 HEADERS = {"Authorization": f"Bearer {DEFAULT_API_KEY}"}
 
@@ -45,15 +48,6 @@ def connect(server: FakeServer) -> socket.socket:
 def get(connection: http.client.HTTPConnection, path: str = "/me") -> http.client.HTTPResponse:
     connection.request("GET", path, headers=HEADERS)
     return connection.getresponse()
-
-
-def raw_answer(server: FakeServer, size: int = -1) -> bytes:
-    """What comes over the wire, until the server closes or ``size`` bytes are there."""
-    with connect(server) as client:
-        key = HEADERS["Authorization"]
-        client.sendall(f"GET /me HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\n\r\n".encode())
-        with client.makefile("rb") as stream:
-            return stream.read(size)
 
 
 def test_serves_the_api(server):
@@ -138,7 +132,7 @@ def test_stopping_closes_everything(connection):
     with serve() as server:
         idle = connect(server)
         arrived = threading.Event()
-        server.fake.fail(transport="hang", edit=lambda answer: arrived.set())
+        server.fake.fail(transport=wire.HANG, edit=lambda answer: arrived.set())
         idle.sendall(b"GET /me HTTP/1.1\r\nHost: x\r\n\r\n")
         assert arrived.wait(60)
     with idle:
@@ -163,14 +157,6 @@ def test_close(server, connection):
         get(connection)
 
 
-def test_close_after_the_answer(server, connection):
-    server.fake.fail(transport="close-after")
-    answer = get(connection)
-    assert answer.headers["Connection"] is None
-    answer.read()
-    assert connection.sock.recv(1) == b""
-
-
 def test_reset(server, connection):
     get(connection).read()
     server.fake.fail(transport="reset")
@@ -178,107 +164,115 @@ def test_reset(server, connection):
         get(connection)
 
 
-def test_hang_ends_with_the_client(server):
-    server.fake.fail(transport="hang")
-    with pytest.raises(requests.ReadTimeout):
-        requests.get(f"{server.url}/me", timeout=0.1)
+# Pages on other origins (section 18).
+
+PREFLIGHT = {
+    "Origin": "https://demo.example",
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "authorization,content-type",
+}
 
 
-def test_truncate(server, connection):
-    server.fake.fail(transport="truncate")
-    with pytest.raises(http.client.IncompleteRead):
-        get(connection).read()
+def test_preflight_allows_a_call_with_a_key(server):
+    for path in ("/users", "/embed-sessions/embed_session_1", "/nowhere"):
+        answer = requests.options(f"{server.url}{path}", headers=PREFLIGHT, timeout=60)
+        assert answer.status_code == 204
+        allowed = {
+            name.removeprefix("Access-Control-Allow-"): value
+            for name, value in answer.headers.items()
+            if name.startswith("Access-Control-Allow-")
+        }
+        assert allowed == {
+            "Origin": "*",
+            "Methods": "GET, POST, PATCH, DELETE",
+            "Headers": "authorization,content-type",
+        }
 
 
-def test_no_length(server, connection):
-    server.fake.fail(transport="no-length")
-    answer = get(connection)
-    assert answer.headers["Content-Length"] is None
-    with pytest.raises(json.JSONDecodeError):
-        json.loads(answer.read())
+def test_preflight_is_neither_recorded_nor_broken(server):
+    server.fake.fail(status=503)
+    assert requests.options(f"{server.url}/me", headers=PREFLIGHT, timeout=60).ok
+    assert server.fake.calls() == []
+    assert requests.get(f"{server.url}/me", headers=HEADERS, timeout=60).status_code == 503
 
 
-def test_bad_chunk(server, connection):
-    server.fake.fail(transport="bad-chunk")
-    with pytest.raises(http.client.IncompleteRead):
-        get(connection).read()
+@pytest.mark.parametrize(("key", "status"), [(DEFAULT_API_KEY, 200), ("wrong", 401)])
+def test_answers_can_be_read_on_any_origin(server, key, status):
+    headers = {"Authorization": f"Bearer {key}", "Origin": "https://demo.example"}
+    answer = requests.get(f"{server.url}/me", headers=headers, timeout=60)
+    assert answer.status_code == status
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    server.fake.fail(status=429, headers={"Retry-After": "1"})
+    answer = requests.get(f"{server.url}/me", headers=headers, timeout=60)
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert answer.headers["Access-Control-Expose-Headers"] == "Retry-After"
 
 
-@pytest.mark.parametrize("transport", ["drip-body", "drip-headers"])
-def test_drip(server, connection, transport):
-    server.fake.drip_interval = 0.0001
-    server.fake.fail(transport=transport)
-    assert json.loads(get(connection).read())["id"] == server.fake.owner_id
+def test_answers_to_servers_have_no_such_headers(server):
+    answer = requests.get(f"{server.url}/me", headers=HEADERS, timeout=60)
+    assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_drip_ends_with_the_server():
-    with serve() as server:
-        server.fake.drip_interval = 60
-        arrived = threading.Event()
-        server.fake.fail(transport="drip-headers", edit=lambda answer: arrived.set())
-        client = connect(server)
-        client.sendall(b"GET /me HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert arrived.wait(60)
-    with client:
-        assert client.recv(1) == b""
+def test_embed_pages_are_for_their_own_origin(server):
+    session = server.fake.add_session("edit-rubric", server.fake.add_user()["id"])
+    headers = {"Origin": "https://demo.example"}
+    page = requests.get(session.embed_url, headers=headers, timeout=60)
+    assert page.ok
+    assert "Access-Control-Allow-Origin" not in page.headers
 
 
-@pytest.mark.parametrize(
-    ("transport", "status"), [("interim-102", b"102"), ("interim-103", b"103")]
-)
-def test_interim_answer_comes_first(server, transport, status):
-    server.fake.fail(transport=transport)
-    answer = raw_answer(server, 200)
-    assert answer.startswith(b"HTTP/1.1 " + status)
-    assert b"\r\n\r\nHTTP/1.1 200 OK\r\n" in answer
+# TLS and another public address.
 
 
-def test_extra_bytes(server):
-    server.fake.fail(transport="extra-bytes")
-    assert raw_answer(server, 300).count(b"HTTP/1.1 200 OK") == 2
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
 
 
-def test_many_headers(server):
-    server.fake.fail(transport="many-headers")
-    assert raw_answer(server).count(b"X-Filler-") == 1000
+@pytest.fixture(scope="module")
+def files(authority, tmp_path_factory) -> dict[str, str]:
+    """The paths of a certificate for localhost, its key, and its authority."""
+    folder = tmp_path_factory.mktemp("tls")
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    return {name: str(folder / f"{name}.pem") for name in ("cert", "key", "ca")}
 
 
-def test_endless(server, connection):
-    server.fake.fail(transport="endless")
-    assert len(get(connection).read(2**20)) == 2**20
+def test_https(files):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files["cert"], files["key"])
+    fetch = functools.partial(requests.get, verify=files["ca"], timeout=60)
+    with serve(tls=context) as server:
+        assert server.url == f"https://127.0.0.1:{server.server_port}" == server.fake.base_url
+        session = server.fake.add_session("edit-rubric", server.fake.add_user()["id"])
+        assert fetch(session.embed_url).ok
+        # A client that doesn't know the authority, or speaks http, stops no other.
+        with pytest.raises(requests.exceptions.SSLError):
+            requests.get(f"{server.url}/openapi", timeout=60)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"http://127.0.0.1:{server.server_port}/openapi", timeout=60)
+        silent = connect(server)
+        assert fetch(f"{server.url}/openapi").ok
+    silent.close()
 
 
-def test_endless_ends_with_the_server():
-    with serve() as server:
-        server.fake.fail(transport="endless")
-        client = connect(server)
-        client.sendall(b"GET /me HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert client.recv(1) == b"H"
-    # Whatever was under way arrives; then it is over.
-    with client, client.makefile("rb") as stream, contextlib.suppress(ConnectionResetError):
-        stream.read()
+def test_reset_over_https(files):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files["cert"], files["key"])
+    with serve(tls=context) as server:
+        server.fake.fail(transport="reset")
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"{server.url}/me", verify=files["ca"], timeout=60)
+        assert requests.get(f"{server.url}/openapi", verify=files["ca"], timeout=60).ok
 
 
-def test_huge(server, connection):
-    server.fake.fail(transport="huge")
-    answer = get(connection)
-    size = 100 * 2**20
-    assert answer.headers["Content-Length"] == str(size)
-    assert sum(len(chunk) for chunk in iter(lambda: answer.read(2**20), b"")) == size
-
-
-def test_gzip(server, connection):
-    server.fake.fail(transport="gzip")
-    assert get(connection).headers["Content-Encoding"] == "gzip"
-
-
-def test_next_call_is_fine_after_every_transport(server):
-    for transport in ("close", "reset", "truncate", "bad-chunk", "garbage"):
-        server.fake.fail(transport=transport)
-        with contextlib.suppress(requests.RequestException):
-            requests.get(f"{server.url}/me", headers=HEADERS, timeout=60)
-        answer = requests.get(f"{server.url}/me", headers=HEADERS, timeout=60)
-        assert answer.json()["id"] == server.fake.owner_id
+def test_public_url_is_that_of_new_sessions():
+    with serve(public_url="https://examplary.school.example") as server:
+        session = server.fake.add_session("edit-rubric", server.fake.add_user()["id"])
+        assert session.embed_url.startswith("https://examplary.school.example/embeds/")
+        assert server.url.startswith("http://127.0.0.1:")
 
 
 # On its own.
@@ -304,9 +298,9 @@ def test_run_ends_on_a_signal(number, request):
 def test_main_says_what_to_set(monkeypatch, capsys):
     started: list[FakeExamplary] = []
 
-    def fake_run(fake, *, host, port, ready):
+    def fake_run(fake, *, ready, **options):
         started.append(fake)
-        with serve(fake, host=host, port=port) as server:
+        with serve(fake, **options) as server:
             ready(server)
 
     monkeypatch.setattr("django_examplary.testing.__main__.run", fake_run)
@@ -319,6 +313,76 @@ def test_main_says_what_to_set(monkeypatch, capsys):
     assert f"EXAMPLARY_EMBED_ORIGINS={fake.base_url}" in printed
 
 
+@contextlib.contextmanager
+def running(*arguments: str) -> Iterator[str]:
+    """Run the fake in a process of its own, and give the address that it prints."""
+    environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "django_examplary.testing", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout
+        try:
+            first = process.stdout.readline()
+            assert first.startswith("A fake Examplary listens on "), first + process.stdout.read()
+            yield first.split()[5].rstrip(".")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            output = process.stdout.read()
+        assert process.wait(timeout=60) == 0, output
+        assert "Traceback" not in output, output
+
+
+def test_command_serves_https_under_its_public_address(files):
+    arguments = ["--tls-cert", files["cert"], "--tls-key", files["key"]]
+    with running(*arguments, "--public-url", "https://examplary.school.example/") as url:
+        call = functools.partial(requests.post, headers=HEADERS, timeout=60, verify=files["ca"])
+        actor = call(f"{url}/users", json={"email": "ada@example.com"}).json()["id"]
+        session = {"flow": "edit-rubric", "actor": actor}
+        page = call(f"{url}/embed-sessions", json=session).json()["embedUrl"]
+        assert page.startswith("https://examplary.school.example/embeds/")
+
+
+def test_command_forgets_nothing_with_a_store(tmp_path):
+    seed, store = tmp_path / "seed.json", tmp_path / "store.json"
+    seed.write_text('{"exams": [{"id": "exam_1", "name": "Algebra"}]}')
+    arguments = ["--seed", str(seed), "--store", str(store)]
+    with running(*arguments) as url:
+        call = functools.partial(requests.post, headers=HEADERS, timeout=60)
+        actor = call(f"{url}/users", json={"email": "ada@example.com"}).json()["id"]
+        body = {"flow": "edit-exam", "actor": actor, "presets": {"examId": "exam_1"}}
+        session_id = call(f"{url}/embed-sessions", json=body).json()["id"]
+        body = {"actor": actor, "role": "editor"}
+        assert call(f"{url}/permissions/exam_1", json=body).status_code == 201
+    with running(*arguments) as url:
+        read = functools.partial(requests.get, headers=HEADERS, timeout=60)
+        assert read(f"{url}/exams/exam_1").json()["name"] == "Algebra"
+        assert read(f"{url}/permissions/exam_1/{actor}").json()["role"] == "editor"
+        session = read(f"{url}/embed-sessions/{session_id}").json()
+        assert session["actor"] == actor
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--public-url", "school.example"], "--public-url must be an origin"),
+        (["--public-url", "https://school.example/fake"], "--public-url must be an origin"),
+        (["--tls-key", "key.pem"], "--tls-key needs --tls-cert"),
+        (["--tls-cert", "missing.pem"], "--tls-cert or --tls-key can't be read"),
+        (["--seed", "missing.json"], "--seed or --store can't be used"),
+        (["--store", "/missing/store.json"], "--seed or --store can't be used"),
+    ],
+)
+def test_main_names_the_wrong_option(arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--port", "0", *arguments])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 def test_main_says_what_to_do_about_a_taken_port(capsys):
     with serve() as server, pytest.raises(SystemExit) as caught:
         main(["--port", str(urlsplit(server.url).port)])
@@ -326,14 +390,19 @@ def test_main_says_what_to_do_about_a_taken_port(capsys):
     assert "choose another --port" in capsys.readouterr().err
 
 
-def test_command_runs_alone():
-    command = [sys.executable, "-m", "django_examplary.testing", "--port", "0"]
-    with processes.serve(*command, environment=os.environ) as url:
+def test_command_runs_without_settings():
+    """The whole fake, its templates included, works outside a Django project."""
+    with running() as url:
         assert requests.get(f"{url}/openapi", timeout=60).ok
+        call = functools.partial(requests.post, headers=HEADERS, timeout=60)
+        actor = call(f"{url}/users", json={"email": "ada@example.com"}).json()["id"]
+        session = {"flow": "edit-rubric", "actor": actor, "theme": {"locale": "nl"}}
+        page = call(f"{url}/embed-sessions", json=session).json()["embedUrl"]
+        assert "Rubric bewerken" in requests.get(page, timeout=60).text
 
 
 def test_handler_makes_up_methods_of_http_only():
-    handler = object.__new__(_Handler)
+    handler = object.__new__(FakeHandler)
     assert handler.do_ANYTHING == handler.answer
     with pytest.raises(AttributeError):
         handler.undo  # noqa: B018  # reading it is the test

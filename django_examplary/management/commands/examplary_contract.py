@@ -18,8 +18,8 @@ from django_examplary.contract.comparison import GROUPS, Finding, compare
 from django_examplary.contract.document import Document, DocumentError
 from django_examplary.contract.probe import Probe, Step
 from django_examplary.exceptions import ExamplaryError
-from django_examplary.origins import PRODUCTION_URL
 from django_examplary.management.base import ExamplaryCommand, one_line
+from django_examplary.origins import PRODUCTION_URL
 
 #: The groups that count as failures, by the value of --fail-on.
 _FAILING = {"error": GROUPS[:1], "warn": GROUPS[:2], "news": GROUPS}
