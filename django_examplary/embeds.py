@@ -87,8 +87,8 @@ def embed_context(
     `flow` is a flow's name, with its presets as keywords in snake_case or as a mapping; or a flow
     instance; or an open session. `theme` is laid over EXAMPLARY_THEME. `next` is the path that the
     page continues to when the user has finished. With `grant_access` the user is given the role
-    that the flow needs on its exam or space. With `once` a user who has completed the same flow with
-    the same presets cannot launch it again. With `reuse=False` the embed does not share its
+    that the flow needs on its exam or space. With `once` a user who has completed the same
+    flow with the same presets cannot launch it again. With `reuse=False` the embed does not share its
     session with other pages, nor with a reload of its own page.
 
     `display="modal"` renders a button that opens a dialog, which asks before it closes on

@@ -22,7 +22,7 @@
     ├─ ExamplaryNotProvisionedError       the user has no actor and cannot get one now
     ├─ ExamplaryAccessError               the actor may not use the exam or the space
     ├─ ExamplaryNotReadyError             another request is preparing the same actor or session
-    ├─ ExamplaryBusyError                 a limit of this site: too many sessions, or launches at once
+    ├─ ExamplaryBusyError                 a limit of this site, such as too many sessions
     ├─ ExamplaryDatabaseError             the database could not store a row
     └─ ExamplarySessionEndedError         the session has ended and cannot be opened again
     ExamplaryConfigurationError           a setting to fix; an ImproperlyConfigured, not in the tree

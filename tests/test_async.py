@@ -23,7 +23,7 @@ from django.urls import include, path, reverse
 from django_examplary import services, signals
 from django_examplary.exceptions import ExamplaryAuthenticationError, ExamplaryNotProvisionedError
 from django_examplary.flows import EditExam, GenerateExam
-from django_examplary.launch import LaunchRequest
+from django_examplary.launch import Launch
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from tests.asgi import serve_site
 from tests.processes import PATIENCE, wait_for
@@ -245,7 +245,7 @@ def test_a_slow_api_holds_up_nobody_else(kind, fake, settings):
     slow = []
     for number in range(12):
         user, cookie = sign_in(number)
-        token = LaunchRequest(user_id=str(user.pk), flow="generate-exam").sign()
+        token = Launch(user_id=str(user.pk), flow=GenerateExam(), origin=ORIGIN).sign()
         launch = reverse("django_examplary:launch", args=[token])
         slow.append((launch if kind == "launch" else "/opening/", cookie))
 

@@ -16,7 +16,6 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.test import override_settings
 from django.urls import include, path, re_path
-from django_examplary.services.sessions import embed_origin
 
 from django_examplary.checks import (
     check_deployment,
@@ -31,6 +30,7 @@ from django_examplary.checks.settings import NAMES
 from django_examplary.embeds import csp_directives
 from django_examplary.exceptions import ExamplaryEmbedURLError
 from django_examplary.models import ExamplaryActor
+from django_examplary.origins import embed_origin
 
 API_KEY = "examp_0123456789abcdefghijklmnopqrstuv"
 DJANGO = "django.template.backends.django.DjangoTemplates"
@@ -228,7 +228,7 @@ def test_origin_is_reported_if_its_embeds_are_refused(origin, reported, debug):
     assert ids(check_settings, **overrides) == reported
     with override_settings(**overrides):
         try:
-            refused = embed_origin(f"{origin}/embeds/x") != origin
+            refused = embed_origin(f"{origin}/embeds/x", [origin], http_loopback=debug) != origin
         except ExamplaryEmbedURLError:
             refused = True
     assert refused is bool(reported)

@@ -42,19 +42,33 @@ TABLE: dict[str, tuple[Any, Any, str, Any]] = {
     "EXAMPLARY_LAUNCH_MAX_AGE": (43_200, 60, "120", 120),
     "EXAMPLARY_PRERELEASE_FLOWS": (False, True, "yes", True),
     "EXAMPLARY_REVOKE_ON_COMPLETION": (True, False, "0", False),
-    "EXAMPLARY_REVOKE_ON_LOGOUT": (False, True, "true", True),
+    "EXAMPLARY_REVOKE_ON_LOGOUT": (True, False, "false", False),
     "EXAMPLARY_RETENTION": (None, 0, "365", 365),
+    "EXAMPLARY_CA_BUNDLE": ("", "/etc/ssl/a.pem", "/etc/ssl/b.pem", "/etc/ssl/b.pem"),
+    "EXAMPLARY_PROXY": ("", "environment", "http://proxy:3128", "http://proxy:3128"),
+    "EXAMPLARY_AUTHORIZE": (None, repr, DESCRIBE, describe),
+    "EXAMPLARY_SESSIONS_PER_HOUR": (60, 0, "10", 10),
+    "EXAMPLARY_CONCURRENT_LAUNCHES": (4, 1, "16", 16),
+    "EXAMPLARY_EMAILS_ARE_VERIFIED": (False, True, "true", True),
+    "EXAMPLARY_WORKSPACES": ({}, {"north": {}}, DESCRIBE, describe),
+    "EXAMPLARY_WORKSPACE": (None, repr, DESCRIBE, describe),
 }
 DEFAULTS = [(name, default) for name, (default, *_) in TABLE.items()]
 FROM_SETTING = [(name, setting) for name, (_, setting, *_) in TABLE.items()]
 FROM_ENVIRONMENT = [(name, raw, value) for name, (*_, raw, value) in TABLE.items()]
-CALLABLES = ["EXAMPLARY_ACTOR_PROFILE", "EXAMPLARY_THEME"]
+CALLABLES = [
+    "EXAMPLARY_ACTOR_PROFILE",
+    "EXAMPLARY_AUTHORIZE",
+    "EXAMPLARY_THEME",
+    "EXAMPLARY_WORKSPACE",
+    "EXAMPLARY_WORKSPACES",
+]
 
 
 @pytest.fixture(autouse=True)
 def unset(settings, monkeypatch):
     """Start every test without settings and environment variables of this app."""
-    for name in TABLE:
+    for name in [*TABLE, "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"]:
         monkeypatch.delenv(name, raising=False)
         if hasattr(settings, name):
             delattr(settings, name)

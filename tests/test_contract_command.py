@@ -22,7 +22,7 @@ from django_examplary.contract.probe import Probe
 from django_examplary.contract.validation import Validator
 from django_examplary.data import to_camel
 from django_examplary.flows import FLOWS, TakeExam
-from django_examplary.services.actors import EMAIL_PATTERN
+from django_examplary.services.profiles import EMAIL_PATTERN
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
 from tests.test_contract import exercise
 

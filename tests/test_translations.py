@@ -14,7 +14,8 @@ from django.utils.translation import gettext, ngettext
 
 import django_examplary
 from django_examplary.embeds import TITLES
-from django_examplary.launch import LaunchRequest
+from django_examplary.flows import GenerateExam
+from django_examplary.launch import Launch
 
 PACKAGE = Path(django_examplary.__file__).parent
 LANGUAGES = ["de", "es", "fr", "nl"]
@@ -131,7 +132,7 @@ def test_plurals(language, one, two):
 @pytest.mark.django_db
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_page_in_the_frame_speaks_the_users_language(client, teacher, language):
-    token = LaunchRequest(user_id=str(teacher.pk), flow="generate-exam").sign()
+    token = Launch(user_id=str(teacher.pk), flow=GenerateExam(), origin="http://testserver").sign()
     headers = {"accept-language": language, "sec-fetch-dest": "iframe"}
 
     # The middleware activates the language, and nobody deactivates it after the request.

@@ -42,7 +42,6 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkPageMixin, ActorModelAdmin):
         "name",
         "role",
         "last_error",
-        "claimed_at",
         "provisioned_at",
         "created_at",
         "updated_at",

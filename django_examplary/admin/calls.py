@@ -84,7 +84,7 @@ def provision_and_report(
             inactive,
         )
         model_admin.message_user(request, text % {"count": inactive}, messages.WARNING)
-    if result.stopped not in ("", services.ASKED_TO_STOP):
+    if result.stopped:
         model_admin.message_user(request, result.stopped, messages.ERROR)
     elif left:
         text = ngettext(

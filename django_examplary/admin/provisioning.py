@@ -120,7 +120,7 @@ class ProvisionPageMixin(PageMixin):
             role=form.cleaned_data["role"],
             limits=limits,
         )
-        finished = result.stopped != services.ASKED_TO_STOP
+        finished = not result.interrupted
         if finished and result.stopped:
             self.message_user(request, result.stopped, messages.ERROR)
         elif finished and result.skipped:

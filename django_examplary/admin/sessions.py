@@ -89,7 +89,7 @@ class ExamplarySessionAdmin(PageMixin, SessionModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         # A filter in the query string would give a hidden value away letter by letter.
-        hidden = ("embed_url", "examplary_id", "fingerprint", "known_to", "open_key", "outputs")
+        hidden = ("embed_url", "examplary_id", "fingerprint", "claim_token", "open_key", "outputs")
         return not lookup.startswith(hidden) and super().lookup_allowed(lookup, value, request)
 
     def has_delete_permission(

@@ -81,8 +81,8 @@ def open_session(
 ) -> ExamplarySession:
     """Return an open session of `flow` for `user`: the stored one if there is one just like it.
 
-    `origin` is the site's own as the request has it, `https://school.example`; EXAMPLARY_SITE_ORIGIN
-    replaces it. With `mode="frame"` the embed reports to a page of that origin; with `"window"` the
+    `origin` is the site's own as the request has it, `https://school.example`, unless
+    EXAMPLARY_SITE_ORIGIN is set. With `mode="frame"` the embed reports to a page of that origin; with `"window"` the
     browser returns to it and continues to `next_url`. `theme` overrides EXAMPLARY_THEME (unless
     that is a callable) and the active language. With `grant_access` the user is given the content
     role that the flow needs on its exam or space: check first that the user may have it. Without,
@@ -142,8 +142,8 @@ def create_session(
     client = client or get_client(actor.workspace)
     # The claims outlive one deadline, so all calls of a launch share it.
     client = client.within(conf.EXAMPLARY_DEADLINE)
-    if launch.flow is None:
-        raise ExamplaryValidationError("flow", "is required to create a session")
+    if launch.flow is None or not launch.origin:
+        raise ExamplaryValidationError("launch", "needs a flow and an origin to create a session")
     _refuse_prerelease(launch.flow, client)
     return _Opening(actor, launch.flow, launch, client).open()
 
@@ -265,7 +265,7 @@ class _Opening:
 
     def _refuse_flood(self) -> None:
         limit = conf.EXAMPLARY_SESSIONS_PER_HOUR
-        if limit is None:
+        if not limit:
             return
         an_hour_ago = timezone.now() - timedelta(hours=1)
         recent = session_rows().filter(actor=self.actor, created_at__gt=an_hour_ago)

@@ -105,12 +105,13 @@ def launch_path(user: Any, **options: Any) -> str:
     """Return what a page's frame would load."""
     from django.urls import reverse  # noqa: PLC0415
 
-    from django_examplary.launch import LaunchRequest  # noqa: PLC0415
+    from django_examplary.flows import GenerateExam  # noqa: PLC0415
+    from django_examplary.launch import Launch  # noqa: PLC0415
 
-    token = LaunchRequest(
+    token = Launch(
         user_id=str(user.pk),
-        flow="generate-exam",
-        presets={"subject": "Mathematics", "studentLevel": "us_high_school_lower"},
+        flow=GenerateExam(subject="Mathematics", student_level="us_high_school_lower"),
+        origin="http://testserver",
         theme={"locale": "en"},
         next_url="/with/",
         **options,

@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from django_examplary import services
 from django_examplary.flows import GenerateExam
-from django_examplary.launch import LaunchRequest
+from django_examplary.launch import Launch
 from django_examplary.models import ExamplarySession
 from django_examplary.testing import (
     ExamplaryTestMixin,
@@ -177,8 +177,12 @@ def test_embeds_are_not_loaded_before_they_are(client, fake):
 
 
 def launch(user: User) -> str:
-    wanted = LaunchRequest(
-        user_id=str(user.pk), flow="generate-exam", mode="redirect", next_url="/"
+    wanted = Launch(
+        user_id=str(user.pk),
+        flow=GenerateExam(),
+        origin="http://testserver",
+        mode="window",
+        next_url="/",
     )
     return reverse("django_examplary:window", args=[wanted.sign()])
 
@@ -207,7 +211,7 @@ def test_assert_sent(client, fake):
     open_embed(client, fake, "/embed/")
 
     assert_sent(fake, "POST", "/users", email="teacher@school.example", role="teacher")
-    assert_sent(fake, "POST", "/embed-sessions", flow="generate-exam")
+    assert_sent(fake, "POST", "/embed-sessions", flow=GenerateExam())
     with pytest.raises(AssertionError, match="was sent 0 times, not once"):
         assert_sent(fake, "GET", "/me")
     with pytest.raises(AssertionError, match="with flow 'generate-exam', not 'take-exam'"):
