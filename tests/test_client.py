@@ -899,11 +899,30 @@ def test_client_is_a_context_manager_and_hides_the_key(server):
         ("Wed, 21 Oct 2015 07:28:00 +99999999999999999999", None),
     ],
 )
-def testretry_after(header, seconds):
+def test_retry_after(header, seconds):
     assert retry_after(header) == seconds
 
 
-def test_date_that_is_none_harms_nobody(client, fake):
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [("Wed, 21 Oct 2015 07:27:30 GMT", 30), ("Wed, 21 Oct 2015 07:29:00 GMT", 0), ("?", 0)],
+)
+def test_retry_after_counts_from_the_date_of_its_response(date, seconds):
+    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT", date) == seconds
+
+
+def test_clock_of_the_api_does_not_lengthen_a_pause(client, fake):
+    headers = {
+        "Retry-After": "Wed, 21 Oct 2065 07:28:01 GMT",
+        "Date": "Wed, 21 Oct 2065 07:28:00 GMT",
+    }
+    fake.fail(status=429, headers=headers)
+    started = time.monotonic()
+    assert client.get_me().id == fake.owner_id
+    assert 1 <= time.monotonic() - started < 5
+
+
+def test_invalid_date_is_ignored(client, fake):
     fake.fail(headers={"Date": "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"})
     assert client.create_user(email="ann@school.example").id in fake.users
 
@@ -1072,6 +1091,148 @@ def attempt(call):
         return type(error)
 
 
+def count_outcomes(count, call):
+    return [attempt(call) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    "fault", [{"status": 500}, {"status": 504}, {"transport": "close"}, {"transport": "hang"}]
+)
+def test_call_that_always_fails_is_no_outage(make_client, fake, actor, fault):
+    client = make_client(max_retries=0, timeout=0.2)
+    fake.fail("POST", "/embed-sessions", times=None, **fault)
+    for number in range(5):
+        # The same launch each time, although its return URL differs.
+        client_error = attempt(
+            lambda number=number: client.create_embed_session(
+                flow="generate-exam", actor=actor, return_url=f"https://school.example/{number}/"
+            )
+        )
+        assert client_error in (
+            ExamplaryServerError,
+            ExamplaryConnectionError,
+            ExamplaryTimeoutError,
+        )
+    assert client.list_taxonomies()
+
+
+def test_call_that_always_fails_does_not_prolong_an_outage(make_client, fake, monkeypatch):
+    client = make_client(max_retries=0)
+    clock = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    fake.fail(times=3, status=500)
+    for call in DIFFERENT_CALLS:
+        assert attempt(lambda call=call: call(client)) is ExamplaryServerError
+    clock[0] += 6
+    fake.fail("GET", "/me", status=500)
+    assert attempt(client.get_me) is ExamplaryServerError
+    # The next call may be sent at once.
+    assert client.list_taxonomies()
+    assert client.get_me().id == fake.owner_id
+
+
+def test_unreachable_api_is_an_outage_whatever_is_called(make_client):
+    with serve() as gone:
+        pass
+    client = make_client(base_url=gone.url, max_retries=0)
+    outcomes = count_outcomes(4, client.get_me)
+    assert outcomes == [ExamplaryConnectionError] * 3 + [ExamplaryUnavailableError]
+
+
+def test_refused_key_pauses_all_calls(make_client, fake):
+    client = make_client(api_key="examp_wrong", max_retries=0)
+    outcomes = count_outcomes(4, client.get_me)
+    assert outcomes == [ExamplaryAuthenticationError] * 3 + [ExamplaryUnavailableError]
+    assert attempt(lambda: client.get_exam("exam_1")) is ExamplaryUnavailableError
+    assert len(fake.requests) == 3
+
+
+def test_forbidden_operations_pause_all_calls(make_client, fake):
+    client = make_client(max_retries=0)
+    fake.fail(times=None, status=403)
+    for call in DIFFERENT_CALLS:
+        assert attempt(lambda call=call: call(client)) is ExamplaryPermissionError
+    assert attempt(client.get_me) is ExamplaryUnavailableError
+
+
+def test_requested_pause_holds_for_its_operation_alone(make_client, fake, monkeypatch):
+    client = make_client(max_retries=0)
+    clock = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    fake.fail("GET", "/me", status=429, headers={"Retry-After": "30"})
+    assert attempt(client.get_me) is ExamplaryRateLimitError
+    clock[0] += 10
+    with pytest.raises(ExamplaryRateLimitError, match="not sent") as caught:
+        client.get_me()
+    assert caught.value.retry_after == 20
+    assert not is_uncertain(caught.value)
+    assert client.list_taxonomies()
+    clock[0] += 21
+    assert client.get_me().id == fake.owner_id
+    assert len(fake.calls("GET", "/me")) == 2
+
+
+def test_longer_pause_that_another_call_received_is_kept(client, fake):
+    fake.fail("GET", "/me", status=429, headers={"Retry-After": "1"})
+    fake.fail("GET", "/me", status=429, headers={"Retry-After": "2"}, delay=0.5)
+    seconds = []
+
+    def measure():
+        started = time.monotonic()
+        client.get_me()
+        seconds.append(time.monotonic() - started)
+
+    threads = [threading.Thread(target=measure) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert min(seconds) >= 2
+    assert len(fake.requests) == 4
+
+
+# Arguments of one call
+
+
+@pytest.mark.parametrize("call", ["users", "sessions"])
+def test_idempotency_key_is_sent_with_every_attempt(client, fake, actor, call):
+    fake.fail(status=429)
+    options = {"idempotency_key": "a1b2"}
+    if call == "users":
+        client.create_user(email="ann@school.example", **options)
+    else:
+        client.create_embed_session(flow="generate-exam", actor=actor, **options)
+    assert [request.headers["Idempotency-Key"] for request in fake.requests] == ["a1b2"] * 2
+    client.request("POST", "/exams", json={"name": "Sums"}, **options)
+    assert fake.requests[-1].headers["Idempotency-Key"] == "a1b2"
+    client.get_me()
+    assert "Idempotency-Key" not in fake.requests[-1].headers
+
+
+@pytest.mark.parametrize("key", ["a b", "a\r\nX: y", "é", "x" * 256])
+def test_idempotency_key_that_cannot_be_sent_is_refused(client, fake, key):
+    with pytest.raises(ExamplaryValidationError, match="idempotency_key: must be at most 255"):
+        client.create_user(email="ann@school.example", idempotency_key=key)
+    assert fake.requests == []
+
+
+def test_largest_response_is_an_argument(make_client, fake):
+    fake.fail(body={"id": "user_1", "name": "x" * 2000}, times=None)
+    assert make_client(max_answer_bytes=3000).get_me().id == "user_1"
+    with pytest.raises(ExamplaryResponseError, match="longer than 1000 bytes"):
+        make_client(max_answer_bytes=1000).get_me()
+
+
+def test_openapi_document_may_be_large_and_deep_and_needs_no_key(client, fake):
+    deep = "leaf"
+    for _ in range(60):
+        deep = {"in": deep}
+    document = {"paths": {}, "deep": deep, "padding": "x" * (2 * 1024 * 1024)}
+    fake.fail(body=document)
+    assert client.get_openapi() == document
+    assert "Authorization" not in fake.requests[-1].headers
+
+
 # Threads, processes and what is left behind
 
 
@@ -1107,6 +1268,33 @@ def test_connection_that_the_server_closed_is_opened_again(client, fake):
     client.get_me()
     time.sleep(0.05)
     client.create_user(email="ann@school.example")
+    assert len(fake.requests) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_forked_child_can_use_a_client_that_a_thread_was_using(server, fake):
+    script = """
+import os, sys
+from django_examplary.client import ExamplaryClient
+url, key = sys.argv[1:]
+client = ExamplaryClient(key, base_url=url)
+bound = client.within(30)
+with client._connections._lock, client._connections.cooldown._lock:
+    pid = os.fork()
+    if not pid:
+        os._exit(0 if client.get_me().id == bound.get_me().id else 1)
+import signal, time
+for _ in range(600):
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    if ended:
+        sys.exit(status != 0)
+    time.sleep(0.1)
+os.kill(pid, signal.SIGKILL)
+sys.exit("the child hangs")
+"""
+    command = [sys.executable, "-c", script, server.url, DEFAULT_API_KEY]
+    ended = subprocess.run(command, check=False, capture_output=True)
+    assert (ended.returncode, ended.stderr) == (0, b"")
     assert len(fake.requests) == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from io import StringIO
 
@@ -17,7 +18,10 @@ from django.views.debug import ExceptionReporter
 
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
-from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryError
+from django_examplary.exceptions import (
+    ExamplaryConfigurationError,
+    ExamplaryError,
+)
 from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplarySession
 from django_examplary.testing import FakeExamplary, serve
@@ -149,6 +153,51 @@ def test_error_report_of_a_bug_of_ours_holds_no_secret(fake, teacher, monkeypatc
     assert_clean(report, fake)
 
 
+def variables_of(error):
+    """The variables of all frames of this package, as Sentry collects them."""
+
+    collected, traceback = [], error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if f"{os.sep}django_examplary{os.sep}" in frame.f_code.co_filename:
+            collected.append(repr(frame.f_locals))
+        traceback = traceback.tb_next
+    assert collected
+    return "".join(collected)
+
+
+CLIENT_FAULTS = {**FAULTS, "foreign actor": {"edit": lambda body: body | {"actor": "user_other"}}}
+
+
+@pytest.mark.parametrize("fault", CLIENT_FAULTS)
+@pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
+def test_frames_of_a_failed_call_hold_no_secret(fake, method, fault):
+    """The address of a user may be there: it is no secret of Examplary."""
+    if method == "DELETE" and fault not in ("refused", "unauthorised", "server error", "closed"):
+        pytest.skip("any 2xx is a success")
+    actor = fake.add_user("ann@school.example")["id"]
+    session = fake.add_session("generate-exam", actor)
+    if method == "GET" and fault in ("foreign embed", "foreign flow", "foreign actor"):
+        fake.fail(method, "/embed-sessions/{id}", edit=lambda body: body | {"id": session.id + "x"})
+    else:
+        fake.fail(method, **CLIENT_FAULTS[fault])
+    client = services.get_client()
+    calls = {
+        "POST": lambda: client.create_embed_session(flow="generate-exam", actor=actor),
+        "GET": lambda: client.get_embed_session(session.id),
+        "DELETE": lambda: client.delete_embed_session(session.id),
+    }
+    if method == "POST" and fault == "foreign embed":
+        calls["POST"]()
+        return
+    with pytest.raises(ExamplaryError) as caught:
+        calls[method]()
+    text = variables_of(caught.value)
+    assert_clean(text, fake)
+    assert UNTRUSTED not in text
+    assert caught.value.__context__ is caught.value.__cause__ is None
+
+
 def test_key_that_cannot_be_sent_is_not_quoted(settings):
     settings.EXAMPLARY_API_KEY = f"{KEY} {KEY}"
     for use in (lambda: ExamplaryClient(BROKEN_KEY), services.get_client):
@@ -172,7 +221,8 @@ def test_full_run_leaves_no_trace(fake, client, admin_client, teacher, student, 
     for format_ in ("json", "xml"):
         call_command("dumpdata", "django_examplary", format=format_, stdout=seen)
     session = ExamplarySession.objects.get()
-    seen.write(f"{session} {session!r} {vars(services.get_client())}".replace(KEY, "", 1))
+    api = services.get_client()
+    seen.write(f"{session} {session!r} {vars(api)} {vars(api._connections)}")
     for name in ("examplaryactor", "examplarysession"):
         seen.write(
             admin_client.get(reverse(f"admin:django_examplary_{name}_changelist")).content.decode()

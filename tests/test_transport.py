@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import http.client
+import select
+import shutil
 import socket
+import socketserver
 import ssl
+import subprocess
 import threading
 import time
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import requests
 import trustme
+import urllib3
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from requests.auth import _basic_auth_str
 
+from django_examplary import services
 from django_examplary.client import ExamplaryClient
 from django_examplary.client.responses import TransportError
 from django_examplary.client.retries import is_uncertain
-from django_examplary.client.transport import Exchange, Transport
+from django_examplary.client.transport import MAX_IDLE, Exchange, Transport
 from django_examplary.exceptions import (
+    ExamplaryConfigurationError,
     ExamplaryConnectionError,
     ExamplaryResponseError,
     ExamplaryTimeoutError,
 )
 from django_examplary.signals import api_call_finished
-from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary
+from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
 from django_examplary.testing.server import FakeServer
 
 
@@ -78,7 +91,7 @@ def test_tls_works_and_keeps_its_connection(authority, trusted, make_client):
 
 
 @pytest.mark.parametrize("fault", ["unknown authority", "wrong host", "expired"])
-def test_bad_certificate_is_never_asked_again(authority, make_client, request, fault):
+def test_bad_certificate_is_final_and_names_the_setting(authority, make_client, request, fault):
     if fault != "unknown authority":
         request.getfixturevalue("trusted")
     certificate = {
@@ -98,6 +111,7 @@ def test_bad_certificate_is_never_asked_again(authority, make_client, request, f
     with serve_tls(certificate) as (url, fake):
         with pytest.raises(ExamplaryConnectionError, match="certificate is not valid") as caught:
             make_client(url).get_me()
+        assert "set EXAMPLARY_CA_BUNDLE to" in str(caught.value)
         assert caught.value.sent is False
         assert attempts == [1]
         assert fake.requests == []
@@ -113,9 +127,14 @@ def test_answer_cut_inside_tls_leaves_it_open(authority, trusted, make_client):
 
 
 @contextmanager
-def listen(talk):
+def listen(talk, *, threads=False):
     """A raw server; `talk` gets each connection. Yields its port and the number of connections."""
-    accepted = []
+    accepted, started = [], []
+
+    def serve(connection):
+        with connection:
+            talk(connection)
+
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept():
@@ -125,8 +144,11 @@ def listen(talk):
                 except OSError:
                     return
                 accepted.append(connection)
-                with connection:
-                    talk(connection)
+                if threads:
+                    started.append(threading.Thread(target=serve, args=[connection]))
+                    started[-1].start()
+                else:
+                    serve(connection)
 
         thread = threading.Thread(target=accept)
         thread.start()
@@ -134,7 +156,8 @@ def listen(talk):
             yield listener.getsockname()[1], accepted
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
+            for each in [thread, *started]:
+                each.join()
 
 
 @pytest.mark.parametrize(
@@ -241,6 +264,314 @@ def test_environment_has_no_say_in_whom_tls_trusts(authority, trusted, make_clie
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     with serve_tls(authority.issue_cert("localhost")) as (url, fake):
         assert make_client(url).get_me().id == fake.owner_id
+
+
+@pytest.fixture(params=["file", "directory"])
+def ca_bundle(authority, tmp_path, request):
+    """The authority's certificate, which `certifi` does not know."""
+    path = tmp_path / "own.pem"
+    authority.cert_pem.write_to_path(path)
+    if request.param == "file":
+        return str(path)
+    openssl = shutil.which("openssl")
+    if openssl is None:  # pragma: no cover  # Only this knows by which name the file is found.
+        pytest.skip("this machine has no openssl")
+    command = [openssl, "x509", "-hash", "-noout", "-in", str(path)]
+    subject = subprocess.run(command, check=True, capture_output=True)
+    folder = tmp_path / "certificates"
+    folder.mkdir()
+    path.rename(folder / f"{subject.stdout.decode().strip()}.0")
+    return str(folder)
+
+
+def test_ca_bundle_is_trusted(authority, ca_bundle, make_client):
+    with serve_tls(authority.issue_cert("localhost")) as (url, fake):
+        assert make_client(url, ca_bundle=ca_bundle).get_me().id == fake.owner_id
+
+
+def test_ca_bundle_of_the_settings_is_trusted(authority, tmp_path, settings):
+    authority.cert_pem.write_to_path(tmp_path / "own.pem")
+    with serve_tls(authority.issue_cert("localhost")) as (url, fake):
+        settings.EXAMPLARY_API_URL = url
+        settings.EXAMPLARY_CA_BUNDLE = str(tmp_path / "own.pem")
+        with services.get_client(max_retries=0) as client:
+            assert client.get_me().id == fake.owner_id
+
+
+def test_certificates_that_lack_identifiers_are_accepted_with_a_ca_bundle(make_client, tmp_path):
+    """Networks that inspect TLS make such certificates, which Python 3.13 refuses by default."""
+    now = datetime.now(UTC)
+
+    def certify(name, key, *, issuer, issuer_key, extension):
+        return (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+            .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(extension, critical=False)
+            .sign(issuer_key, hashes.SHA256())
+        )
+
+    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    signed = {"issuer": "School", "issuer_key": ca_key}
+    ca = certify("School", ca_key, extension=x509.BasicConstraints(True, None), **signed)
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+    leaf = certify("localhost", key, extension=names, **signed)
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (tmp_path / "ca.pem").write_bytes(ca.public_bytes(pem))
+    certificate = trustme.LeafCert(private, leaf.public_bytes(pem), [])
+    with serve_tls(certificate) as (url, fake):
+        client = make_client(url, ca_bundle=str(tmp_path / "ca.pem"))
+        assert client.get_me().id == fake.owner_id
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "No such file"), ("no certificate", "no PEM certificate")]
+)
+def test_ca_bundle_that_cannot_be_read_is_a_configuration_error(
+    make_client, tmp_path, content, reason
+):
+    path = tmp_path / "own.pem"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ExamplaryConfigurationError, match="EXAMPLARY_CA_BUNDLE") as caught:
+        make_client("https://localhost:9", ca_bundle=str(path)).get_me()
+    assert f"{str(path)!r} cannot be read: {reason}" in str(caught.value)
+
+
+# Proxies
+
+API_HOST = "api.examplary.test"
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """A forwarding proxy that finds the API by its port alone: its name resolves nowhere."""
+
+    daemon_threads = True
+    status = 200
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), ProxyHandler)
+        self.heads = []
+
+    @property
+    def url(self):
+        return f"127.0.0.1:{self.server_address[1]}"
+
+
+class ProxyHandler(socketserver.BaseRequestHandler):
+    server: Proxy
+
+    def handle(self):
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self.request.recv(1)
+        self.server.heads.append(head.decode())
+        if self.server.status == 0:
+            return
+        if self.server.status != 200:
+            self.request.sendall(
+                f"HTTP/1.1 {self.server.status} No\r\nContent-Length: 0\r\n\r\n".encode()
+            )
+            return
+        target = head.split()[1].decode().removeprefix("http://").partition("/")[0]
+        with socket.create_connection(("127.0.0.1", int(target.rpartition(":")[2]))) as upstream:
+            if head.startswith(b"CONNECT"):
+                self.request.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                upstream.sendall(head)
+            with suppress(OSError):
+                self.relay(upstream)
+
+    def relay(self, upstream):
+        other = {self.request: upstream, upstream: self.request}
+        while True:
+            for ready in select.select(list(other), [], [])[0]:
+                data = ready.recv(65536)
+                if not data:
+                    return
+                other[ready].sendall(data)
+
+
+@pytest.fixture
+def proxy():
+    with Proxy() as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.02,))
+        thread.start()
+        yield proxy
+        proxy.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def behind_proxy(authority, proxy, tmp_path):
+    """The API as it is reached through the proxy alone: its URL, the fake, and a CA bundle."""
+    authority.cert_pem.write_to_path(tmp_path / "own.pem")
+    with serve_tls(authority.issue_cert(API_HOST)) as (url, fake):
+        yield url.replace("localhost", API_HOST), fake, str(tmp_path / "own.pem")
+
+
+def test_proxy_is_used_and_its_connection_kept(behind_proxy, proxy, make_client):
+    url, fake, ca_bundle = behind_proxy
+    client = make_client(url, ca_bundle=ca_bundle, proxy=f"http://ann:secret@{proxy.url}")
+    for _ in range(3):
+        assert client.get_me().id == fake.owner_id
+    [head] = proxy.heads
+    assert head.startswith(f"CONNECT {API_HOST}:")
+    assert f"Proxy-Authorization: {_basic_auth_str('ann', 'secret')}" in head
+    assert "Bearer" not in head
+    assert "secret" not in repr(client) + repr(vars(client)) + repr(vars(client._connections))
+    assert all("Proxy-Authorization" not in call.headers for call in fake.requests)
+
+
+def test_proxy_of_the_settings_is_used(behind_proxy, proxy, settings):
+    url, fake, ca_bundle = behind_proxy
+    settings.EXAMPLARY_API_URL = url
+    settings.EXAMPLARY_CA_BUNDLE = ca_bundle
+    settings.EXAMPLARY_PROXY = f"http://{proxy.url}"
+    with services.get_client(max_retries=0) as client:
+        assert client.get_me().id == fake.owner_id
+    assert len(proxy.heads) == 1
+
+
+def test_proxy_of_the_environment_is_used_on_request(behind_proxy, proxy, make_client, monkeypatch):
+    url, fake, ca_bundle = behind_proxy
+    for name in ("NO_PROXY", "no_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", f"http://{proxy.url}")
+    options = {"ca_bundle": ca_bundle, "max_retries": 0}
+    with pytest.raises(ExamplaryConnectionError, match="does not resolve"):
+        make_client(url, **options).get_me()
+    assert make_client(url, proxy="environment", **options).get_me().id == fake.owner_id
+    monkeypatch.setenv("no_proxy", ".examplary.test")
+    with pytest.raises(ExamplaryConnectionError, match="does not resolve"):
+        make_client(url, proxy="environment", **options).get_me()
+
+
+def test_http_api_on_localhost_is_reached_through_a_proxy(proxy, make_client):
+    with serve(FakeExamplary()) as server:
+        client = make_client(server.url, proxy=f"http://{proxy.url}")
+        session = server.fake.add_session("generate-exam", server.fake.add_user("a@x.org")["id"])
+        assert client.get_embed_session(session.id).id == session.id
+    assert proxy.heads[0].startswith(f"GET {server.url}/embed-sessions/{session.id} HTTP/1.1")
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "attempts"),
+    [
+        (407, "the proxy of EXAMPLARY_PROXY did not connect with status 407", 1),
+        (0, "the connection broke", 3),
+    ],
+)
+def test_proxy_that_refuses_sent_nothing(
+    behind_proxy, proxy, make_client, status, reason, attempts
+):
+    url, fake, ca_bundle = behind_proxy
+    proxy.status = status
+    client = make_client(url, ca_bundle=ca_bundle, proxy=f"http://{proxy.url}")
+    with pytest.raises(ExamplaryConnectionError, match=reason) as caught:
+        client.create_user(email="ann@x.org")
+    assert caught.value.sent is False
+    assert (len(proxy.heads), fake.requests) == (attempts, [])
+
+
+def test_proxy_that_is_not_there_sent_nothing(make_client):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    client = make_client(f"https://{API_HOST}", proxy=f"http://127.0.0.1:{port}")
+    with pytest.raises(ExamplaryConnectionError, match="EXAMPLARY_PROXY did not connect") as caught:
+        client.create_user(email="ann@x.org")
+    assert caught.value.sent is False
+
+
+def test_proxy_that_hangs_keeps_the_deadline(make_client):
+    with listen(lambda connection: connection.recv(65536) and time.sleep(1)) as (port, _):
+        client = make_client(
+            f"https://{API_HOST}", proxy=f"http://127.0.0.1:{port}", timeout=0.2, deadline=0.5
+        )
+        with pytest.raises(ExamplaryConnectionError) as caught:
+            client.create_user(email="ann@x.org")
+    assert caught.value.sent is False
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["proxy.example:3128", "socks5://proxy.example", "http://", "http://[", "http://a b", "direct"],
+)
+def test_proxy_that_cannot_be_used_is_a_configuration_error(make_client, proxy):
+    with pytest.raises(ExamplaryConfigurationError, match="EXAMPLARY_PROXY must be"):
+        make_client("https://localhost", proxy=proxy)
+
+
+# Connections that were idle
+
+
+@contextmanager
+def forgetful():
+    """A server that keeps idle connections open and forgets them: later requests get no answer."""
+
+    def talk(connection):
+        connection.recv(65536)
+        connection.sendall(WHOLE)
+        # Until the client closes it.
+        while connection.recv(65536):
+            pass
+
+    with listen(talk, threads=True) as served:
+        yield served
+
+
+def test_idle_connection_is_not_used_again(make_client, monkeypatch):
+    with forgetful() as (port, accepted):
+        client = make_client(f"http://127.0.0.1:{port}", timeout=2, max_retries=0)
+        assert client.get_me().id == "user_1"
+        later = time.monotonic() + MAX_IDLE + 1
+        monkeypatch.setattr("django_examplary.client.transport.time.monotonic", lambda: later)
+        monkeypatch.setattr(client, "deadline", 60)
+        assert client.create_user(email="ann@x.org").id == "user_1"
+        client.close()
+        assert len(accepted) == 2
+
+
+# Instruments
+
+
+def test_instrumented_libraries_never_see_the_id_of_a_session(make_client, monkeypatch):
+    """As OpenTelemetry wraps urllib3 and Sentry http.client."""
+    seen = []
+
+    def record(function):
+        def recorded(self, *args, **kwargs):
+            seen.append(repr((args, kwargs)))
+            return function(self, *args, **kwargs)
+
+        return recorded
+
+    for owner, name in (
+        (urllib3.connectionpool.HTTPConnectionPool, "urlopen"),
+        (urllib3.connection.HTTPConnection, "request"),
+        (http.client.HTTPConnection, "putrequest"),
+        (requests.adapters.HTTPAdapter, "send"),
+    ):
+        monkeypatch.setattr(owner, name, record(getattr(owner, name)))
+    with serve(FakeExamplary()) as server:
+        session = server.fake.add_session("generate-exam", server.fake.add_user("a@x.org")["id"])
+        client = make_client(server.url)
+        client.get_embed_session(session.id)
+        client.delete_embed_session(session.id)
+        exam = server.fake.add_exam()["id"]
+        assert client.download_exam_qti3(exam)
+        paths = [request.path for request in server.fake.requests]
+    assert f"/embed-sessions/{session.id}" in paths
+    assert sum("/embed-sessions/%7Bid%7D" in line for line in seen) >= 6
+    assert session.token not in "".join(seen)
+    assert paths[-1].rpartition("/")[2] not in "".join(seen)
 
 
 def answering(*answers):

@@ -182,12 +182,18 @@ class _Adapter(HTTPAdapter):
 
 
 def _tls_context(ca_bundle: str) -> ssl.SSLContext:
+    if not ca_bundle:
+        return ssl.create_default_context(cafile=certifi.where())
     try:
-        if os.path.isdir(ca_bundle):
-            return ssl.create_default_context(capath=ca_bundle)
-        return ssl.create_default_context(cafile=ca_bundle or certifi.where())
+        folder = os.path.isdir(ca_bundle)
+        context = ssl.create_default_context(
+            cafile=None if folder else ca_bundle, capath=ca_bundle if folder else None
+        )
+        # Networks that inspect TLS make certificates without the key identifiers of RFC 5280.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        return context
     except OSError as error:
-        reason = error.strerror or "it holds no certificate"
+        reason = "no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
     raise ExamplaryConfigurationError(
         f"The certificates in {ca_bundle!r} cannot be read: {reason}. Set EXAMPLARY_CA_BUNDLE to a "
         "PEM file; while it is not set, REQUESTS_CA_BUNDLE and SSL_CERT_FILE count."
