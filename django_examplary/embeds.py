@@ -5,21 +5,25 @@ The template tags and the functions for Jinja2 are thin wrappers around these fu
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.shortcuts import resolve_url
-from django.template.loader import render_to_string
+from django.template import Context, Template
+from django.template.loader import get_template, render_to_string
+from django.templatetags.static import static
 from django.utils.crypto import get_random_string
 from django.utils.functional import Promise
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext_lazy
 
@@ -124,14 +128,19 @@ def embed_context(
             next,
             grant_access=grant_access,
             once=once,
-            nonce=_nonce(reuse),
+            nonce=_session_nonce(reuse),
         )
     token = launch.sign()
     origins = conf.get_workspace(workspace_of(request.user)).embed_origins
-    # The iframe waits for its opener, which works without the script too.
+    # The iframe waits for its opener, a link that works without the script too.
     waits = display == "modal" or load == "click"
-    # Without the script the opener gives the flow the whole window, in a session of its own.
-    unscripted = replace(launch, mode="window") if waits else launch
+    finish_key = "" if waits and flow.completes else launch.key
+    if finish_key and waits and session is None:
+        # Without the script the opener gives the flow the whole window, in a session of its own.
+        finish_key = replace(launch, mode="window").key
+    # The one address with the token: the iframe's own, or its opener's. Like the script, this
+    # derives the others from it, for the views are side by side.
+    url = reverse_view("window" if waits else "launch", token)
     return {
         "flow": flow.slug,
         "key": launch.key,
@@ -145,9 +154,8 @@ def embed_context(
         "grace": str(grace),
         "confirm_close": bool(confirm_close),
         "completes": flow.completes,
-        "launch_url": reverse_view("launch", token),
-        "window_url": reverse_view("window", token),
-        "finish_url": reverse_view("finish", unscripted.key),
+        "url": url,
+        "finish_url": finish_key and urljoin(url, f"../../finish/{finish_key}/"),
         # Browsers that go back restore a frame's last address by its name. This name belongs to
         # one launch, so nobody is shown the frame of an earlier user of the browser.
         "frame_name": hashlib.sha256(token.encode()).hexdigest()[:16],
@@ -170,14 +178,48 @@ def render_embed(
     return render_to_string(f"django_examplary/{template}.html", data)
 
 
-def render_panels(nonce: str = "") -> str:
-    """Return the HTML that every embed of a page builds its panels from, in the active language."""
-    return render_to_string("django_examplary/panels.html", {"nonce": nonce})
-
-
 def render_script(nonce: str = "") -> SafeString:
     """Return stylesheet, panels and script of the embeds. A page needs them once."""
-    return render_to_string("django_examplary/script.html", {"nonce": nonce})
+    sheet = _render_stylesheet(nonce)
+    script = static("django_examplary/embed.js")
+    return format_html(
+        "{}<template data-examplary-panels>{}{}</template>"
+        '<script type="module" src="{}"{}></script>',
+        sheet,
+        sheet,
+        _render_panels(_panels_template(), get_language()),
+        script,
+        _nonce_attribute(nonce),
+    )
+
+
+def render_panels(nonce: str = "") -> SafeString:
+    """Return the HTML that each embed copies its panels from, in the active language.
+
+    `render_script` includes it. A page without templates passes it to the script's `create()`.
+    """
+    return _render_stylesheet(nonce) + _render_panels(_panels_template(), get_language())
+
+
+def _panels_template() -> Template:
+    backend: Any = get_template("django_examplary/panels.html")
+    template: Template = backend.template
+    return template
+
+
+@functools.lru_cache(maxsize=64)
+def _render_panels(template: Template, language: str | None) -> SafeString:
+    """Render what all pages in a language share. A template that is loaded again is a new key."""
+    return template.render(Context())
+
+
+def _render_stylesheet(nonce: str) -> SafeString:
+    sheet = static("django_examplary/embed.css")
+    return format_html('<link rel="stylesheet" href="{}"{}>', sheet, _nonce_attribute(nonce))
+
+
+def _nonce_attribute(nonce: str) -> SafeString:
+    return format_html(' nonce="{}"', nonce) if nonce else SafeString()
 
 
 def launch_url(
@@ -210,7 +252,7 @@ def launch_url(
         next,
         grant_access=grant_access,
         once=once,
-        nonce=_nonce(reuse),
+        nonce=_session_nonce(reuse),
         mode="window",
     )
     return reverse_view("window", launch.sign())
@@ -300,7 +342,7 @@ def _refuse_decided(**options: Any) -> None:
             raise ExamplaryValidationError(name, "was decided when the session was opened")
 
 
-def _nonce(reuse: bool) -> str:
+def _session_nonce(reuse: bool) -> str:
     return "" if reuse else get_random_string(12)
 
 

@@ -263,7 +263,7 @@ def test_data_of_an_embed_is_plain(page):
 
     assert json.loads(json.dumps(data)) == data
     assert data["title"] == "Yes"
-    assert launched(data["launch_url"]) == opened(data["window_url"])
+    assert launched(data["url"]) == asked(render_embed(page, "generate-exam"))
 
 
 def test_data_of_a_visitor_is_where_to_sign_in(visit):

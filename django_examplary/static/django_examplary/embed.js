@@ -122,12 +122,12 @@
       }
       if (data.waits) {
         const opener = document.createElement("a");
-        opener.href = data.window_url;
+        opener.href = data.url;
         opener.setAttribute("data-examplary-opener", "");
         element.append(opener);
       } else {
         frame.setAttribute("loading", data.load);
-        frame.src = data.launch_url;
+        frame.src = data.url;
       }
       element.append(frame);
       return element;
