@@ -12,10 +12,10 @@ from django.core.checks import Tags, run_checks
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
-from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.test import override_settings
 from django.urls import include, path, re_path
+from django.views import View
 
 from django_examplary.checks import (
     check_deployment,
@@ -293,9 +293,8 @@ class Csrf(CsrfViewMiddleware):
     """A subclass with another name."""
 
 
-def named_like_session_middleware(get_response):
-    """A function whose name proves nothing: SessionMiddleware."""
-    return get_response
+class NotSessionMiddleware:
+    """Has the right words in its name, and nothing else."""
 
 
 def replace(old: str, new: str) -> list[str]:
@@ -310,7 +309,7 @@ def replace(old: str, new: str) -> list[str]:
         ({"MIDDLEWARE": [m for m in MIDDLEWARE if "Csrf" not in m]}, ["W020"]),
         ({"MIDDLEWARE": replace("SessionMiddleware", "Session")}, []),
         ({"MIDDLEWARE": replace("CsrfViewMiddleware", "Csrf")}, []),
-        ({"MIDDLEWARE": replace("SessionMiddleware", "named_like_session_middleware")}, ["W020"]),
+        ({"MIDDLEWARE": replace("SessionMiddleware", "NotSessionMiddleware")}, ["W020"]),
         ({"MIDDLEWARE": ["nowhere.SessionMiddleware", *MIDDLEWARE]}, []),
         ({"SESSION_COOKIE_SAMESITE": "None"}, ["W010"]),
         ({"SESSION_COOKIE_SAMESITE": "None", "SESSION_COOKIE_SECURE": True}, []),
@@ -511,9 +510,7 @@ def test_permissions_policy(given, missing):
 # URLs
 
 
-def page(request: HttpRequest, token: str = "") -> HttpResponse:
-    """A page of a site."""
-    return HttpResponse()
+page = View.as_view()
 
 
 ours = path("examplary/", include("django_examplary.urls"))

@@ -6,9 +6,8 @@ import json
 import os
 
 from tests.settings import *  # noqa: F403
-from tests.settings import ALLOWED_HOSTS, INSTALLED_APPS, SQLITE
+from tests.settings import INSTALLED_APPS, SQLITE
 
-ALLOWED_HOSTS = [*ALLOWED_HOSTS, ".testserver"]
 DATABASES = {"default": SQLITE}
 LOGIN_URL = "/embed/"
 
