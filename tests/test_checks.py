@@ -7,6 +7,7 @@ import pytest
 from csp.constants import NONCE
 from django.apps import apps
 from django.conf import settings
+from django.conf.urls.i18n import i18n_patterns
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.checks import Tags, run_checks
 from django.core.management import CommandError, call_command
@@ -533,6 +534,10 @@ class Instance:
     ]
 
 
+class Localised:
+    urlpatterns = [ours, *i18n_patterns(login)]
+
+
 class Shadowed:
     urlpatterns = [login, re_path("^.*$", page), ours]
 
@@ -550,6 +555,7 @@ class Above:
         (OnlyOurs, ["W023"]),
         (Parameter, ["E010"]),
         (Instance, []),
+        (Localised, []),  # LocaleMiddleware redirects to the language.
         (Shadowed, ["E008"]),
         (Above, []),
     ],
