@@ -9,6 +9,7 @@ from tests.settings import *  # noqa: F403
 from tests.settings import INSTALLED_APPS, SQLITE
 
 DATABASES = {"default": SQLITE}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LOGIN_URL = "/embed/"
 
 globals().update(json.loads(os.environ["SITUATION"]))
