@@ -7,15 +7,16 @@ import pytest
 from csp.constants import NONCE
 from django.apps import apps
 from django.conf import settings
+from django.conf.urls.i18n import i18n_patterns
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.checks import Tags, run_checks
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
-from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.test import override_settings
 from django.urls import include, path, re_path
+from django.views import View
 
 from django_examplary.checks import (
     check_deployment,
@@ -293,9 +294,8 @@ class Csrf(CsrfViewMiddleware):
     """A subclass with another name."""
 
 
-def named_like_session_middleware(get_response):
-    """A function whose name proves nothing: SessionMiddleware."""
-    return get_response
+class NotSessionMiddleware:
+    """Has the right words in its name, and nothing else."""
 
 
 def replace(old: str, new: str) -> list[str]:
@@ -310,7 +310,7 @@ def replace(old: str, new: str) -> list[str]:
         ({"MIDDLEWARE": [m for m in MIDDLEWARE if "Csrf" not in m]}, ["W020"]),
         ({"MIDDLEWARE": replace("SessionMiddleware", "Session")}, []),
         ({"MIDDLEWARE": replace("CsrfViewMiddleware", "Csrf")}, []),
-        ({"MIDDLEWARE": replace("SessionMiddleware", "named_like_session_middleware")}, ["W020"]),
+        ({"MIDDLEWARE": replace("SessionMiddleware", "NotSessionMiddleware")}, ["W020"]),
         ({"MIDDLEWARE": ["nowhere.SessionMiddleware", *MIDDLEWARE]}, []),
         ({"SESSION_COOKIE_SAMESITE": "None"}, ["W010"]),
         ({"SESSION_COOKIE_SAMESITE": "None", "SESSION_COOKIE_SECURE": True}, []),
@@ -511,9 +511,7 @@ def test_permissions_policy(given, missing):
 # URLs
 
 
-def page(request: HttpRequest, token: str = "") -> HttpResponse:
-    """A page of a site."""
-    return HttpResponse()
+page = View.as_view()
 
 
 ours = path("examplary/", include("django_examplary.urls"))
@@ -536,6 +534,10 @@ class Instance:
     ]
 
 
+class Localised:
+    urlpatterns = [ours, *i18n_patterns(login)]
+
+
 class Shadowed:
     urlpatterns = [login, re_path("^.*$", page), ours]
 
@@ -553,6 +555,7 @@ class Above:
         (OnlyOurs, ["W023"]),
         (Parameter, ["E010"]),
         (Instance, []),
+        (Localised, []),  # LocaleMiddleware redirects to the language.
         (Shadowed, ["E008"]),
         (Above, []),
     ],

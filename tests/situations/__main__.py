@@ -21,7 +21,7 @@ from django_examplary.models import ExamplarySession  # noqa: E402
 from django_examplary.testing import fake_examplary, open_embed  # noqa: E402
 
 
-def main(host: str) -> None:
+def main() -> None:
     setup_test_environment()
     call_command("migrate", run_syncdb=True, verbosity=0)
     found = [message.id for message in run_checks()]
@@ -39,7 +39,7 @@ def main(host: str) -> None:
         del fields["id"]
     user = model._default_manager.create(**{k: v for k, v in fields.items() if k in names})
 
-    client = Client(enforce_csrf_checks=True, SERVER_NAME=host)
+    client = Client(enforce_csrf_checks=True)
     client.force_login(user, backend=settings.AUTHENTICATION_BACKENDS[0])
     with fake_examplary() as fake:
         completed = open_embed(client, fake, "/embed/").complete({"examId": "exam_1"})
@@ -61,5 +61,4 @@ def main(host: str) -> None:
     json.dump({"checks": found, "status": completed["status"], "admin": pages}, sys.stdout)
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+main()

@@ -6,10 +6,10 @@ import json
 import os
 
 from tests.settings import *  # noqa: F403
-from tests.settings import ALLOWED_HOSTS, INSTALLED_APPS, SQLITE
+from tests.settings import INSTALLED_APPS, SQLITE
 
-ALLOWED_HOSTS = [*ALLOWED_HOSTS, ".testserver"]
 DATABASES = {"default": SQLITE}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LOGIN_URL = "/embed/"
 
 globals().update(json.loads(os.environ["SITUATION"]))

@@ -1,4 +1,4 @@
-"""A root URLconf without our URLs, which are on a subdomain."""
+"""A root URLconf without the URLs of django_examplary."""
 
 from __future__ import annotations
 
