@@ -81,7 +81,16 @@ def examplary(fake, monkeypatch):
 # What they share
 
 
-@pytest.mark.parametrize("name", ["examplary_ping", "examplary_provision", "examplary_sweep"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "examplary_contract",
+        "examplary_link",
+        "examplary_ping",
+        "examplary_provision",
+        "examplary_sweep",
+    ],
+)
 def test_help_teaches(name, capsys):
     with pytest.raises(SystemExit):
         call_command(name, "--help")
@@ -89,8 +98,8 @@ def test_help_teaches(name, capsys):
     text = capsys.readouterr().out
     assert f"manage.py {name}" in text
     assert "exit codes:\n  0    all is done" in text
-    # One call ends by itself, and nothing is there to go on with.
-    assert ("stopped by SIGTERM" in text) == (name != "examplary_ping")
+    # A few calls end by themselves, and leave nothing to continue with.
+    assert ("stopped by SIGTERM" in text) == (name not in ("examplary_contract", "examplary_ping"))
     assert max(len(line) for line in text.splitlines()) <= 100
 
 
@@ -207,6 +216,125 @@ def test_ping_says_nothing_of_what_is_silenced(fake, settings):
     code, _, said = run("examplary_ping")
 
     assert (code, said) == (0, "")
+
+
+# examplary_ping --session
+
+
+@pytest.fixture
+def provisioned(fake, teacher):
+    services.provision_actor(teacher)
+    fake.requests.clear()
+    return teacher
+
+
+def test_ping_opens_and_revokes_a_session(fake, provisioned):
+    code, text, _ = run("examplary_ping", session="teacher")
+
+    assert code == 0
+    assert f"Session       opened at {fake.base_url}, and revoked" in text
+    assert "pass\n--session" not in text
+    (session,) = fake.sessions.values()
+    assert session.revoked
+    assert session.allowed_origin == "https://localhost"
+    row = ExamplarySession.objects.get()
+    assert (row.status, row.embed_url) == (ExamplarySession.Status.REVOKED, "")
+    assert session.id not in text
+    assert session.token not in text
+
+
+def test_ping_session_leaves_open_sessions_alone(fake, provisioned, settings):
+    settings.EXAMPLARY_SITE_ORIGIN = "https://school.example"
+    lesson = services.open_session(provisioned, GenerateExam(), origin="https://school.example")
+
+    code, text, _ = run("examplary_ping", "--json", session=str(provisioned.pk))
+
+    assert code == 0
+    assert json.loads(text)["session"] == {"embed_origin": fake.base_url, "revoked": True}
+    lesson.refresh_from_db()
+    assert lesson.status == ExamplarySession.Status.PENDING
+    assert {each.allowed_origin for each in fake.sessions.values()} == {"https://school.example"}
+
+
+def test_ping_session_that_cannot_be_revoked(fake, provisioned):
+    fake.fail("DELETE", "/embed-sessions/{id}", times=None, status=500)
+
+    code, text, _ = run("examplary_ping", session="teacher")
+
+    assert code == 0
+    assert "but not revoked: a sweep tries again" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ({"approved": False}, 2, "Examplary must have approved the workspace"),
+        ({"embed_origin": "https://exams.other.example"}, 2, "EXAMPLARY_EMBED_ORIGINS"),
+    ],
+)
+def test_ping_session_is_refused(fake, provisioned, change, code, message):
+    for name, value in change.items():
+        setattr(fake, name, value)
+
+    result = run("examplary_ping", session="teacher")
+
+    assert result[:2] == (code, "")
+    assert message in result[2]
+
+
+@pytest.mark.parametrize(("status", "code"), [(422, 2), (404, 1)])
+def test_ping_session_is_answered_otherwise(fake, provisioned, status, code):
+    fake.fail("POST", "/embed-sessions", times=None, status=status)
+
+    assert run("examplary_ping", session="teacher")[0] == code
+
+
+@pytest.mark.parametrize("name", ["nobody", "99999999999999999999"])
+def test_ping_session_of_an_unknown_user(fake, db, name):
+    assert run("examplary_ping", session=name) == (2, "", f"There is no user {name}.")
+    assert fake.requests == []
+
+
+def test_ping_session_of_a_user_without_an_actor(fake, teacher):
+    code, _, message = run("examplary_ping", session="teacher")
+
+    assert code == 2
+    assert message.endswith(f"Run manage.py examplary_provision {teacher.pk}")
+    assert fake.requests == []
+
+
+# Texts of a server
+
+
+HOSTILE = "\x1b[2J\x9b1m\rok\u202e\u2028\ud800"
+ESCAPED = r"\x1b[2J\x9b1m\rok\u202e\u2028\ud800"
+
+
+def test_ping_escapes_texts_of_the_server(fake):
+    fake.fail("GET", "/me", status=200, body={"id": "user_owner", "role": f"{HOSTILE}\nx"})
+
+    text = run("examplary_ping")[1]
+
+    # The client has replaced the lone surrogate before.
+    assert ESCAPED.replace(r"\ud800", "\ufffd") + r"\nx" in text
+
+
+class Hostile(base.ExamplaryCommand):
+    """A command whose every text comes from a server."""
+
+    def handle(self, **options):
+        self.report(HOSTILE)
+        self.finish({}, HOSTILE, as_json=False, failed=HOSTILE)
+
+
+def test_every_command_escapes_what_it_prints():
+    stdout, stderr = io.StringIO(), io.StringIO()
+
+    with pytest.raises(CommandError) as caught:
+        call_command(Hostile(), stdout=stdout, stderr=stderr)
+
+    assert stdout.getvalue() == stderr.getvalue() == f"{ESCAPED}\n"
+    assert (str(caught.value), caught.value.returncode) == (ESCAPED, 1)
 
 
 # examplary_provision

@@ -899,6 +899,26 @@ def test_odd_nodes_refuse_nothing():
     assert {each.group for each in findings(document)} <= {"NEWS"}
 
 
+def test_document_of_another_api():
+    """None of the operations is there, and nothing is settled."""
+    found = compare(Document.from_content({"openapi": "3.0.0", "paths": {"/cats": {"get": {}}}}))
+
+    assert {each.group for each in found} == {"ERROR", "WARN", "NEWS"}
+    assert sum(each.group == "NEWS" for each in found) == 1
+    assert len(found) == len(CALLS) + 1
+
+
+def test_optional_body_and_open_outputs():
+    export = "/exams/{examId}/export/qti3-zip"
+    document = changed(
+        put(operation("post", export), requestBody={"content": {JSON: {"schema": {}}}}),
+        put(answer("post", export), schema={"type": "object"}),
+        put(properties("EmbedSession"), outputs={"type": "object"}),
+    )
+
+    assert findings(document) == []
+
+
 def test_values_of_every_type():
     document = Document.from_content(WRITTEN)
     validator = Validator(document)
@@ -1098,15 +1118,6 @@ def test_texts_of_the_document_are_escaped(document):
 
 
 # The probe
-
-
-def values_in(value):
-    """Return every text in a parsed answer."""
-    if isinstance(value, dict):
-        return {text for item in value.values() for text in values_in(item)}
-    if isinstance(value, list):
-        return {text for item in value for text in values_in(item)}
-    return {value} if isinstance(value, str) else set()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, get_args, get_type_hints
 
 from django_examplary.data import ActorRole
-from django_examplary.flows import FLOWS, Flow, Rule
+from django_examplary.flows import FLOWS, Flow
 
 EMAILS = ("ann@school.example", "A+b_c@xn--bcher-kva.example", "o'neil-1@a.b.org", "_@x.org")
 RUBRIC = {
@@ -51,9 +51,8 @@ def _values(hint: Any) -> Iterator[Any]:
     """Return examples for a preset: every value of a Literal, else one that its rule accepts."""
     for part in (hint, *get_args(hint)):
         for rule in getattr(part, "__metadata__", ()):
-            if isinstance(rule, Rule):
-                literals = [each for each in get_args(get_args(part)[0]) if isinstance(each, str)]
-                yield from literals or [next(each for each in _EXAMPLES if rule.accepts(each))]
+            literals = [each for each in get_args(get_args(part)[0]) if isinstance(each, str)]
+            yield from literals or [next(each for each in _EXAMPLES if rule.accepts(each))]
 
 
 def presets_of(flow: type[Flow]) -> list[dict[str, Any]]:

@@ -110,7 +110,7 @@ def _try_session(user: Any) -> dict[str, Any]:
     """Open a session of its own for the user, revoke it, and return what is no secret about it."""
     # The embed is never shown, so the origin need not be this site's.
     origin = conf.EXAMPLARY_SITE_ORIGIN or "https://localhost"
-    with _explained():
+    with _explained(ExamplaryEmbedURLError, ExamplaryInvalidRequestError, ExamplaryValidationError):
         session = services.open_session(user, GenerateExam(), origin=origin, reuse=False)
         parts = urlsplit(session.embed_url)
         session = services.revoke_session(session)
@@ -121,8 +121,11 @@ def _try_session(user: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Turn the errors of a call into those of the command, with the remedy."""
+def _explained(*refusals: type[ExamplaryError]) -> Iterator[None]:
+    """Turn the errors of a call into those of the command, with the remedy.
+
+    `refusals` are answers that retrying does not change.
+    """
     try:
         yield
     except ExamplaryAuthenticationError as error:
@@ -139,14 +142,9 @@ def _explained() -> Iterator[None]:
             "sessions: write to hi@examplary.ai.",
             returncode=2,
         ) from None
-    except (
-        ExamplaryEmbedURLError,
-        ExamplaryInvalidRequestError,
-        ExamplaryValidationError,
-    ) as error:
-        raise CommandError(str(error), returncode=2) from None
     except ExamplaryError as error:
-        raise CommandError(str(error), returncode=1) from None
+        code = 2 if isinstance(error, refusals) else 1
+        raise CommandError(str(error), returncode=code) from None
 
 
 def _describe(result: dict[str, Any]) -> str:

@@ -1,0 +1,162 @@
+"""`examplary_link`: users and ids from a CSV file."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.management import CommandError, call_command
+
+from django_examplary import services
+from django_examplary.management.base import ExamplaryCommand
+from django_examplary.models import ExamplaryActor
+
+User = get_user_model()
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def users(fake):
+    for number in range(3):
+        fake.add_user(f"user{number}@school.example", user_id=f"user_{number}")
+    return [
+        User.objects.create_user(f"user{number}", f"user{number}@school.example")
+        for number in range(3)
+    ]
+
+
+@pytest.fixture
+def link(tmp_path):
+    """Run the command on a text; return the exit code, the output and the message."""
+
+    def run(content, *arguments, **options):
+        path = tmp_path / "users.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        stdout, stderr = io.StringIO(), io.StringIO()
+        options = {"csv": str(path), "stdout": stdout, "stderr": stderr, **options}
+        try:
+            call_command("examplary_link", *arguments, **options)
+        except CommandError as error:
+            return error.returncode, stdout.getvalue(), str(error)
+        return 0, stdout.getvalue(), ""
+
+    return run
+
+
+def linked():
+    return dict(ExamplaryActor.objects.values_list("user__username", "examplary_id"))
+
+
+def test_users_are_linked_by_name_and_by_address(users, link):
+    code, text, _ = link("user0,user_0\nUSER1@school.example,user_1\n")
+
+    assert (code, text) == (0, "2 users linked, 0 were linked before.\n")
+    assert linked() == {"user0": "user_0", "user1": "user_1"}
+    assert services.provision_actor(users[0]).examplary_id == "user_0"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "user,id\nuser0,user_0\n",
+        "User;Examplary_ID\r\nuser0;user_0\r\n\r\n",
+        b"\xef\xbb\xbfuser0;user_0",
+        "user0 , user_0 \n , \n",
+    ],
+)
+def test_files_of_spreadsheets(users, link, content):
+    assert link(content)[0] == 0
+    assert linked() == {"user0": "user_0"}
+
+
+def test_dry_run_makes_no_calls(fake, users, link):
+    code, text, _ = link("user0,user_0\nnobody,user_1\n", dry_run=True)
+
+    assert code == 1
+    assert text.splitlines() == [
+        "1 users would be linked, 0 were linked before.",
+        "line 2, nobody: user: does not exist",
+    ]
+    assert fake.requests == []
+    assert linked() == {}
+
+
+def test_second_run_makes_no_calls(fake, users, link):
+    link("user0,user_0\n")
+    fake.requests.clear()
+
+    assert link("user0,user_0\n")[:2] == (0, "0 users linked, 1 were linked before.\n")
+    assert fake.requests == []
+
+
+def test_other_id_is_only_replaced_on_request(users, link):
+    link("user0,user_0\n")
+
+    code, text, _ = link("user0,user_1\n")
+    assert code == 1
+    assert "line 1, user0: user: has the id user_0. Pass --replace" in text
+    assert linked() == {"user0": "user_0"}
+    assert link("user0,user_1\n", replace=True)[0] == 0
+    assert linked() == {"user0": "user_1"}
+
+
+def test_failed_lines_do_not_stop_the_others(users, link):
+    User.objects.create_user("twin", "USER2@school.example")
+    content = "user2@school.example,user_2\nuser1,user_owner\nuser0,user_0\n"
+
+    code, text, message = link(content, "--json")
+
+    result = json.loads(text)
+    assert (code, message) == (1, "Some users are not linked.")
+    assert (result["linked"], result["unchanged"], result["stopped"]) == (1, 0, "")
+    assert [(each["line"], each["user"]) for each in result["failed"]] == [
+        (1, "user2@school.example"),
+        (2, "user1"),
+    ]
+    assert "is more than one user" in result["failed"][0]["reason"]
+    assert linked() == {"user0": "user_0"}
+
+
+def test_outage_stops_the_run_and_the_next_one_continues(fake, users, link):
+    content = "user0,user_0\nuser1,user_1\nuser2,user_2\n"
+    fake.fail("GET", "/me", status=401)
+    assert link("user0,user_0\n")[::2] == (
+        1,
+        "Stopped at line 1: GET /me was answered with 401: Unauthorized",
+    )
+
+    assert link(content)[:2] == (0, "3 users linked, 0 were linked before.\n")
+
+
+def test_signal_stops_the_run(users, link, monkeypatch):
+    monkeypatch.setattr(ExamplaryCommand, "should_stop", lambda self: bool(linked()))
+
+    assert link("user0,user_0\nuser1,user_1\n")[1].startswith("1 users linked")
+    assert linked() == {"user0": "user_0"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("user0\n", "line 1: must be a user name"),
+        ("user0,user_0,user_1\n", "line 1: must be a user name"),
+        ("user0,user_0\nuser1,exam_1\n", "line 2: must be a user name"),
+        ("user0,user_0\nuser1,user_0\n", "Lines 1 and 2 both have user_0."),
+        ("user0,user_0\nuser0,user_1\n", "Lines 1 and 2 both have user0."),
+        (b"\xff\xfe", "could not be read"),
+        (b"user0," + b"x" * 200_000, "is not CSV"),
+    ],
+)
+def test_wrong_file_links_nobody(fake, users, link, content, message):
+    code, text, error = link(content)
+
+    assert (code, text) == (2, "")
+    assert message in error
+    assert fake.requests == []
+
+
+def test_missing_file(link):
+    assert link("", csv="/nowhere/users.csv")[0] == 2
