@@ -92,8 +92,8 @@ def embed_context(
     instance; or an open session. `theme` is laid over EXAMPLARY_THEME. `next` is the path that the
     page continues to when the user has finished. With `grant_access` the user is given the role
     that the flow needs on its exam or space. With `once` a user who has completed the same
-    flow with the same presets cannot launch it again. With `reuse=False` the embed does not share its
-    session with other pages, nor with a reload of its own page.
+    flow with the same presets cannot launch it again. With `reuse=False` the embed does not share
+    its session with other pages, nor with a reload of its own page.
 
     `display="modal"` renders a button that opens a dialog, which asks before it closes on
     unfinished work unless `confirm_close` is false. `load` is "lazy" (when in view), "eager", or

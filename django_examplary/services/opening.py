@@ -82,12 +82,12 @@ def open_session(
     """Return an open session of `flow` for `user`: the stored one if there is one just like it.
 
     `origin` is the site's own as the request has it, `https://school.example`, unless
-    EXAMPLARY_SITE_ORIGIN is set. With `mode="frame"` the embed reports to a page of that origin; with `"window"` the
-    browser returns to it and continues to `next_url`. `theme` overrides EXAMPLARY_THEME (unless
-    that is a callable) and the active language. With `grant_access` the user is given the content
-    role that the flow needs on its exam or space: check first that the user may have it. Without,
-    a missing role is an ExamplaryAccessError. With `once` a user who has completed the same flow
-    with the same presets gets an ExamplarySessionEndedError.
+    EXAMPLARY_SITE_ORIGIN is set. With `mode="frame"` the embed reports to a page of that origin;
+    with `"window"` the browser returns to it and continues to `next_url`. `theme` overrides
+    EXAMPLARY_THEME (unless that is a callable) and the active language. With `grant_access` the
+    user is given the content role that the flow needs on its exam or space: check first that the
+    user may have it. Without, a missing role is an ExamplaryAccessError. With `once` a user who has
+    completed the same flow with the same presets gets an ExamplarySessionEndedError.
 
     Raises ExamplaryError (see `provision_actor` for the errors about the user),
     ExamplaryBusyError if the user has opened EXAMPLARY_SESSIONS_PER_HOUR sessions, and
