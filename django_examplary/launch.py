@@ -58,8 +58,10 @@ class Launch:
     def __post_init__(self) -> None:
         if self.next_url and not is_local_path(self.next_url):
             raise ExamplaryValidationError("next", "must be a path on this site, such as '/exams/'")
-        if not isinstance(self.metadata, Mapping) or not all(
-            isinstance(text, str) for item in self.metadata.items() for text in item
+        # A template passes whatever its variable holds.
+        metadata: Any = self.metadata
+        if not isinstance(metadata, Mapping) or not all(
+            isinstance(text, str) for item in metadata.items() for text in item
         ):
             raise ExamplaryValidationError("metadata", "must be a flat mapping of strings")
         sent = {"presets": self.flow.presets if self.flow else {}, "theme": dict(self.theme)}

@@ -28,7 +28,7 @@ from django_examplary.checks import (
 )
 from django_examplary.checks.policies import _NEEDS
 from django_examplary.checks.settings import NAMES
-from django_examplary.embeds import csp_directives
+from django_examplary.csp import csp_directives
 from django_examplary.exceptions import ExamplaryEmbedURLError
 from django_examplary.models import ExamplaryActor
 from django_examplary.origins import embed_origin
