@@ -1290,13 +1290,15 @@ def test_probe_deletes_its_session_after_ctrl_c(fake):
 def test_probe_asks_first(fake, probe, monkeypatch, reply, sent):
     monkeypatch.setattr("sys.stdin", io.StringIO(reply))
 
-    code, _, message, _ = probe(yes=False)
+    code, text, message, _ = probe(yes=False)
 
     assert bool(fake.requests) == sent
     assert (code, message) == (
         (0, message) if sent else (2, "Nothing was sent. Pass --yes to skip the question.")
     )
     assert sent is False or f"at {fake.base_url}, who cannot be deleted" in message
+    # The question is no part of the result.
+    assert "Continue?" not in text
 
 
 @pytest.mark.parametrize(

@@ -174,11 +174,11 @@ exit codes:
     def _ask(self, url: str, email: str) -> None:
         self.stderr.write(
             f"This creates the user {email} at {url}, who cannot be deleted through the API, and "
-            "opens and deletes one session.",
+            "opens and deletes one session.\nContinue? [y/N]",
             style_func=str,
         )
         try:
-            answer = input("Continue? [y/N] ")
+            answer = input()
         except EOFError:
             answer = ""
         if answer.strip().lower() not in ("y", "yes"):
