@@ -240,6 +240,7 @@ def sign_in(number: int) -> tuple[User, str]:
 def test_a_slow_api_holds_up_nobody_else(kind, fake, settings):
     settings.ROOT_URLCONF = __name__
     settings.EXAMPLARY_TIMEOUT = settings.EXAMPLARY_DEADLINE = PATIENCE
+    settings.EXAMPLARY_CONCURRENT_LAUNCHES = 12
     answer = threading.Event()
     fake.fail("POST", "/users", times=12, edit=lambda body: answer.wait(PATIENCE) and body)
     slow = []

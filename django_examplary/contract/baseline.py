@@ -96,8 +96,8 @@ _SESSION = (
 )
 _SESSION_UNUSED = frozenset({"enabledResponseModes", "presets", "theme", "metadata"})
 _PERMISSION = (
-    Read(name="actor", types=frozenset({"string", "object"}), needed=True),
-    Read(name="role", known=CONTENT_ROLES),
+    Read(name="actor", types=frozenset({"string", "object"})),
+    Read(name="role", needed=True, known=CONTENT_ROLES),
 )
 _PERMISSION_UNUSED = frozenset({"createdAt", "updatedAt", "createdBy"})
 _EXAM = (Read(name="id", needed=True), Read(name="name"))
