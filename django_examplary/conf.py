@@ -136,8 +136,8 @@ class Settings:
         return authorize
 
     @property
-    def EXAMPLARY_SESSIONS_PER_HOUR(self) -> int | None:
-        """How many sessions a user may open within an hour. None in the settings: the default."""
+    def EXAMPLARY_SESSIONS_PER_HOUR(self) -> int:
+        """How many sessions a user may open within an hour."""
         return self._read("EXAMPLARY_SESSIONS_PER_HOUR", 60, int)
 
     @property

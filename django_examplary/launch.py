@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -58,8 +59,9 @@ class Launch:
     def __post_init__(self) -> None:
         if self.next_url and not is_local_path(self.next_url):
             raise ExamplaryValidationError("next", "must be a path on this site, such as '/exams/'")
-        if not isinstance(self.metadata, Mapping) or not all(
-            isinstance(text, str) for item in self.metadata.items() for text in item
+        metadata: Any = self.metadata
+        if not isinstance(metadata, Mapping) or not all(
+            isinstance(text, str) for item in metadata.items() for text in item
         ):
             raise ExamplaryValidationError("metadata", "must be a flat mapping of strings")
         sent = {"presets": self.flow.presets if self.flow else {}, "theme": dict(self.theme)}
@@ -73,7 +75,8 @@ class Launch:
         Raises ExamplaryValidationError if the token would be too long for a URL.
         """
         facts = {name: value for name, value in self._facts().items() if value}
-        token = signing.dumps(facts, salt=_LAUNCH_SALT)
+        with _json_only():
+            token = signing.dumps(facts, salt=_LAUNCH_SALT)
         if len(token) > MAX_TOKEN_LENGTH:
             # Not earlier: compression takes as long as everything else.
             token = signing.dumps(facts, salt=_LAUNCH_SALT, compress=True)
@@ -111,7 +114,8 @@ class Launch:
         if self.session_id:
             return self.session_id
         facts = {**self._facts(), "language": ""}
-        canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+        with _json_only():
+            canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def _facts(self) -> dict[str, Any]:
@@ -119,6 +123,15 @@ class Launch:
         facts["flow"] = self.flow.slug if self.flow else ""
         facts["presets"] = self.flow.presets if self.flow else {}
         return facts
+
+
+@contextmanager
+def _json_only() -> Iterator[None]:
+    """Raise ExamplaryValidationError for a preset that JSON has no type for."""
+    try:
+        yield
+    except TypeError as error:
+        raise ExamplaryValidationError("presets", f"cannot be sent as JSON: {error}") from None
 
 
 def sign_return(session_id: str) -> str:
