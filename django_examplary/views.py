@@ -61,10 +61,12 @@ def _endpoint(view: View) -> View:
 
     @functools.wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        try:
-            return view(request, *args, **kwargs)
-        except (ExamplaryError, ImproperlyConfigured, Error) as error:
-            return failure(request, error, in_window=_is_window(request))
+        # The view may activate the language of the page, for its error responses too.
+        with translation.override(translation.get_language()):
+            try:
+                return view(request, *args, **kwargs)
+            except (ExamplaryError, ImproperlyConfigured, Error) as error:
+                return failure(request, error, in_window=_is_window(request))
 
     cached = cache_control(no_store=True, private=True)(answer)
     return login_not_required(non_atomic(cached))
@@ -81,8 +83,9 @@ def launch(request: HttpRequest, token: str) -> HttpResponse:
         wanted = Launch.unsign(token, max_age=conf.EXAMPLARY_LAUNCH_MAX_AGE)
     except InvalidLaunchToken:
         return problem(request, "stale", status=400, in_window=_is_window(request))
-    with translation.override(wanted.language or translation.get_language()):
-        return _launch(request, wanted)
+    if wanted.language:
+        translation.activate(wanted.language)
+    return _launch(request, wanted)
 
 
 def _launch(request: HttpRequest, wanted: Launch) -> HttpResponse:
@@ -212,10 +215,9 @@ def _end(request: HttpRequest, key: str, service: Callable[..., ExamplarySession
         return problem(request, "signed-out", status=403)
     # The language of the page that posts, which the address does not tell.
     language = request.POST.get("language", "")
-    if not translation.check_for_language(language):
-        language = translation.get_language() or ""
-    with translation.override(language):
-        return _answer(request, _find(request, key), service)
+    if translation.check_for_language(language):
+        translation.activate(language)
+    return _answer(request, _find(request, key), service)
 
 
 def _find(request: HttpRequest, key: str) -> ExamplarySession:

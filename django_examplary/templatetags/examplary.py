@@ -1,14 +1,16 @@
-"""`{% load examplary %}`: thin covers of `django_examplary.embeds`."""
+"""`{% load examplary %}`: thin wrappers around `django_examplary.embeds`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django import template
+from django.http import HttpRequest
 from django.template import Context
 from django.utils.safestring import SafeString
 
 from django_examplary import embeds
+from django_examplary.csp import csp_nonce
 from django_examplary.exceptions import ExamplaryConfigurationError
 
 register = template.Library()
@@ -19,31 +21,33 @@ register = template.Library()
 
 @register.simple_tag(takes_context=True)
 def examplary_embed(context: Context, flow: Any, /, **options: Any) -> SafeString:
-    """Embed a flow; the options are those of `embeds.render_embed`."""
-    # The page has one already wherever it has a form.
-    options.setdefault("csrf_token", context.get("csrf_token", ""))
+    """Embed a flow; the options are those of `embeds.embed_context`."""
     return embeds.render_embed(_request(context), flow, **options)
 
 
 @register.simple_tag(takes_context=True)
 def examplary_url(context: Context, flow: Any, /, **options: Any) -> str:
-    """The address that opens a flow in the whole window; see `embeds.launch_url`."""
+    """Return the address that opens a flow in the whole window; see `embeds.launch_url`."""
     return embeds.launch_url(_request(context), flow, **options)
 
 
 @register.simple_tag(takes_context=True)
 def examplary_script(context: Context, /) -> SafeString:
-    """Stylesheet and script of the embeds, with the CSP nonce if the page has one."""
+    """Return stylesheet, panels and script of the embeds, with the page's CSP nonce if any."""
     for name in ("csp_nonce", "CSP_NONCE"):
-        # The context processors of Django and of django-csp; false until somebody asks for it.
+        # From the context processors of Django and of django-csp; false until it is converted.
         if (nonce := context.get(name)) is not None:
             return embeds.render_script(nonce=str(nonce))
-    request = context.get("request")
-    return embeds.render_script(nonce=embeds.csp_nonce(request) if request else "")
+    return embeds.render_script(nonce=csp_nonce(_find_request(context)))
 
 
-def _request(context: Context) -> Any:
-    if request := context.get("request"):
+def _find_request(context: Context) -> HttpRequest | None:
+    # `{% include ... only %}` and inclusion tags pass on the context's own request, no variables.
+    return context.get("request") or getattr(context, "request", None)
+
+
+def _request(context: Context) -> HttpRequest:
+    if request := _find_request(context):
         return request
     raise ExamplaryConfigurationError(
         "The Examplary tags need the request: render the template with one, with "

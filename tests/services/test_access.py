@@ -117,7 +117,8 @@ def test_launch_looks_first_and_grants_only_if_it_may(fake, student, slug):
     fake.staging = True
     make, role = FLOWS[slug]
     flow = make(fake)
-    with pytest.raises(ExamplaryAccessError, match=f"lacks the role {role} on {flow.resource}") as caught:
+    problem = f"lacks the role {role} on {flow.resource}"
+    with pytest.raises(ExamplaryAccessError, match=problem) as caught:
         services.open_session(student, flow, origin=ORIGIN)
     assert (caught.value.resource, caught.value.role) == (flow.resource, role)
     assert fake.calls("POST", "/embed-sessions") == []
