@@ -111,10 +111,17 @@ def _launch(request: HttpRequest, wanted: Launch) -> HttpResponse:
     if session is None:
         with _waiting_launch():
             session = create_session(request.user, wanted, _client(workspace_of(request.user)))
-    response = HttpResponseRedirect(session.embed_url)
+    response = _EmbedRedirect(session.embed_url)
     # Django's default would strip the Referer that embeds may be allowed by.
     response["Referrer-Policy"] = "strict-origin-when-cross-origin"
     return response
+
+
+class _EmbedRedirect(HttpResponseRedirect):
+    """A redirect whose repr, which error reports show, does not hold the embed URL."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} status_code={self.status_code}>"
 
 
 def _is_authorized(request: HttpRequest, wanted: Launch) -> bool:

@@ -10,6 +10,8 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.core.management import call_command
+from django.core.signals import got_request_exception
+from django.db import DataError, IntegrityError, OperationalError
 from django.test import override_settings
 from django.urls import reverse
 from django.utils.crypto import get_random_string
@@ -17,8 +19,13 @@ from django.views.debug import ExceptionReporter
 
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
-from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryError
+from django_examplary.exceptions import (
+    ExamplaryConfigurationError,
+    ExamplaryDatabaseError,
+    ExamplaryError,
+)
 from django_examplary.flows import GenerateExam
+from django_examplary.launch import Launch
 from django_examplary.models import ExamplarySession
 from django_examplary.testing import FakeExamplary, serve
 
@@ -74,7 +81,6 @@ FAULTS = {
     "no id": {"edit": lambda body: body | {"id": 7}},
     "foreign flow": {"edit": lambda body: body | {"flow": "edit-rubric"}},
     "foreign embed": {"edit": lambda body: body | {"embedUrl": UNTRUSTED}},
-    "no expiry type": {"edit": lambda body: body | {"outputs": 7}},
 }
 
 
@@ -115,7 +121,7 @@ def error_text(report):
 def test_error_report_of_a_bug_beneath_us_holds_no_secret(fake, session, monkeypatch):
     """In the middle of a call, where the key is on its way."""
     monkeypatch.setattr(
-        "django_examplary.transport._DeadlineReader.readinto", lambda self, buffer: 1 / 0
+        "django_examplary.client.transport._DeadlineReader.readinto", lambda self, buffer: 1 / 0
     )
     try:
         services.verify_session(session)
@@ -140,11 +146,64 @@ def test_error_report_of_a_verification_holds_no_secret(fake, session, caplog, f
 
 def test_error_report_of_a_bug_of_ours_holds_no_secret(fake, teacher, monkeypatch):
     """Whatever breaks where the secrets are at hand."""
-    monkeypatch.setattr("django_examplary.services.sessions._expiry", lambda remote: 1 / 0)
+    monkeypatch.setattr("django_examplary.services.opening._expiry", lambda remote: 1 / 0)
     try:
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     except ZeroDivisionError as error:
         report = report_on(type(error))
+    assert_clean(report, fake)
+
+
+@pytest.mark.parametrize(
+    "error", [DataError("Failing row"), OperationalError("disk full"), IntegrityError("NOT NULL")]
+)
+def test_error_report_of_a_session_that_cannot_be_stored_holds_no_secret(
+    fake, teacher, before_query, caplog, error
+):
+    """The frames of the ORM hold the row with its embed URL and remote id."""
+    services.provision_actor(teacher)
+
+    def fail():
+        raise error
+
+    with before_query(fail, "UPDATE", "embed_url", times=6):
+        try:
+            services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+        except ExamplaryDatabaseError as caught:
+            report = report_on(type(caught)) + str(caught) + repr(caught)
+    assert_clean(report + caplog.text, fake)
+    [remote] = fake.sessions.values()
+    assert remote.revoked
+
+
+def fail_on_the_way_out(get_response):
+    def middleware(request):
+        response = get_response(request)
+        if response.status_code == 302:
+            raise ZeroDivisionError
+        return response
+
+    return middleware
+
+
+def test_error_report_of_a_middleware_holds_no_secret(fake, client, teacher, settings):
+    """Its frames hold the response that redirects to the embed."""
+    reports = []
+
+    def receiver(**kwargs):
+        reports.append(report_on(ZeroDivisionError))
+
+    settings.MIDDLEWARE = [f"{__name__}.fail_on_the_way_out", *settings.MIDDLEWARE]
+    client.force_login(teacher)
+    client.raise_request_exception = False
+    launch = Launch(user_id=str(teacher.pk), flow=GenerateExam(), origin=ORIGIN)
+    got_request_exception.connect(receiver)
+    try:
+        client.get(reverse("django_examplary:launch", args=[launch.sign()]))
+    finally:
+        got_request_exception.disconnect(receiver)
+    [report] = reports
+    assert "response" in report
     assert_clean(report, fake)
 
 
@@ -165,7 +224,8 @@ def test_full_run_leaves_no_trace(fake, client, admin_client, teacher, student, 
     page = client.get("/embed/").content.decode()
     seen.write(page)
     launch = page.split('src="')[1].split('"')[0]
-    sync = page.split('data-sync-url="')[1].split('"')[0]
+    key = page.split('data-key="')[1].split('"')[0]
+    sync = reverse("django_examplary:sync", args=[key])
     response = client.get(launch)
     assert fake.sessions[next(iter(fake.sessions))].embed_url == response["Location"]
     for format_ in ("json", "xml"):
