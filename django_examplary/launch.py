@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -75,7 +76,8 @@ class Launch:
         Raises ExamplaryValidationError if the token would be too long for a URL.
         """
         facts = {name: value for name, value in self._facts().items() if value}
-        token = signing.dumps(facts, salt=_LAUNCH_SALT)
+        with _json_only():
+            token = signing.dumps(facts, salt=_LAUNCH_SALT)
         if len(token) > MAX_TOKEN_LENGTH:
             # Not earlier: compression takes as long as everything else.
             token = signing.dumps(facts, salt=_LAUNCH_SALT, compress=True)
@@ -113,7 +115,8 @@ class Launch:
         if self.session_id:
             return self.session_id
         facts = {**self._facts(), "language": ""}
-        canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+        with _json_only():
+            canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def _facts(self) -> dict[str, Any]:
@@ -121,6 +124,15 @@ class Launch:
         facts["flow"] = self.flow.slug if self.flow else ""
         facts["presets"] = self.flow.presets if self.flow else {}
         return facts
+
+
+@contextmanager
+def _json_only() -> Iterator[None]:
+    """Raise ExamplaryValidationError for a preset that JSON has no type for."""
+    try:
+        yield
+    except TypeError as error:
+        raise ExamplaryValidationError("presets", f"cannot be sent as JSON: {error}") from None
 
 
 def sign_return(session_id: str) -> str:

@@ -66,8 +66,9 @@ _REASONS: tuple[tuple[tuple[type[Exception], ...], str, int], ...] = (
         "refused",
         403,
     ),
-    ((ExamplaryNotReadyError,), "preparing", 503),
-    ((ExamplaryBusyError, ExamplaryRateLimitError), "busy", 503),
+    # Neither is a 5xx, which Django mails to the administrators.
+    ((ExamplaryNotReadyError,), "preparing", 409),
+    ((ExamplaryBusyError, ExamplaryRateLimitError), "busy", 429),
     ((ExamplarySessionEndedError,), "ended", 410),
     # Any other error may pass.
     ((ExamplaryError, Error), "unavailable", 503),

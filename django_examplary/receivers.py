@@ -63,9 +63,11 @@ def revoke_when_signed_out(user: Any, **kwargs: Any) -> None:
                 # Outside of a transaction this runs before Django signs the user out.
                 robust=True,
             )
-    except (Error, ImproperlyConfigured) as error:
-        # An exception would keep the user signed in.
+    # An exception would keep the user signed in.
+    except Error as error:
         logger.error("operation=revoke error=%s", type(error).__name__)
+    except ImproperlyConfigured as error:
+        logger.error("operation=revoke error=%s", error)
 
 
 def _revoke(sessions: list[ExamplarySession]) -> None:

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
@@ -43,7 +42,6 @@ from django_examplary.exceptions import (
 from django_examplary.flows import get_flow
 from django_examplary.launch import Launch, unsign_return
 from django_examplary.models import ExamplarySession
-from django_examplary.origins import origin_of
 from django_examplary.problems import failure, page, problem, wants_json
 from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import non_atomic, release_connections, session_rows
@@ -63,10 +61,12 @@ def _endpoint(view: View) -> View:
 
     @functools.wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        try:
-            return view(request, *args, **kwargs)
-        except (ExamplaryError, ImproperlyConfigured, Error) as error:
-            return failure(request, error, in_window=_is_window(request))
+        # The view may activate the language of the page, for its error responses too.
+        with translation.override(translation.get_language()):
+            try:
+                return view(request, *args, **kwargs)
+            except (ExamplaryError, ImproperlyConfigured, Error) as error:
+                return failure(request, error, in_window=_is_window(request))
 
     cached = cache_control(no_store=True, private=True)(answer)
     return login_not_required(non_atomic(cached))
@@ -83,8 +83,9 @@ def launch(request: HttpRequest, token: str) -> HttpResponse:
         wanted = Launch.unsign(token, max_age=conf.EXAMPLARY_LAUNCH_MAX_AGE)
     except InvalidLaunchToken:
         return problem(request, "stale", status=400, in_window=_is_window(request))
-    with translation.override(wanted.language or translation.get_language()):
-        return _launch(request, wanted)
+    if wanted.language:
+        translation.activate(wanted.language)
+    return _launch(request, wanted)
 
 
 def _launch(request: HttpRequest, wanted: Launch) -> HttpResponse:
@@ -99,42 +100,46 @@ def _launch(request: HttpRequest, wanted: Launch) -> HttpResponse:
     if wanted.user_id != str(request.user.pk):
         return problem(request, "other-account", status=403, in_window=in_window)
     if "prefetch" in request.headers.get("Sec-Purpose", ""):
-        # No user looks at it yet.
-        return problem(request, "unavailable", status=503)
+        # No user looks at it yet. Not a 5xx, which Django mails to the administrators.
+        return problem(request, "unavailable", status=403)
     _compare_origins(request, wanted)
+    session = find_session(request.user, wanted)
+    if session is not None and wanted.flow is None:
+        wanted = replace(wanted, flow=get_flow(session.flow, session.presets))
     if not _is_authorized(request, wanted):
         return problem(request, "no-access", status=403, in_window=in_window)
-    session = find_session(request.user, wanted)
     if session is None:
         with _waiting_launch():
             session = create_session(request.user, wanted, _client(workspace_of(request.user)))
-    response = HttpResponseRedirect(session.embed_url)
+    response = _EmbedRedirect(session.embed_url)
     # Django's default would strip the Referer that embeds may be allowed by.
     response["Referrer-Policy"] = "strict-origin-when-cross-origin"
     return response
 
 
+class _EmbedRedirect(HttpResponseRedirect):
+    """A redirect whose repr, which error reports show, does not hold the embed URL."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} status_code={self.status_code}>"
+
+
 def _is_authorized(request: HttpRequest, wanted: Launch) -> bool:
     """Return whether the project lets the user launch this now, whenever the page was rendered."""
     authorize = conf.EXAMPLARY_AUTHORIZE
-    if authorize is None:
-        return True
-    if wanted.session_id:
-        stored = _find(request, wanted.session_id)
-        wanted = replace(wanted, flow=get_flow(stored.flow, stored.presets))
     try:
-        return bool(authorize(request, wanted))
+        return authorize is None or bool(authorize(request, wanted))
     except PermissionDenied:
         return False
 
 
 def _compare_origins(request: HttpRequest, wanted: Launch) -> None:
     """Log a page whose origin is not the one that its embed reports to."""
-    referer = request.headers.get("Referer", "")
-    page_origin = origin_of(referer) if urlsplit(referer).netloc else ""
+    # Not parsed, since a visitor can send any string. Browsers write an origin in one way.
+    page_origin = "/".join(request.headers.get("Referer", "").split("/")[:3])
     if wanted.mode == "frame" and wanted.origin and page_origin not in ("", wanted.origin):
         logger.warning(
-            "operation=launch outcome=other-origin page=%s expected=%s: browsers withhold the "
+            "operation=launch outcome=other-origin page=%r expected=%s: browsers withhold the "
             "messages of the embed. Set EXAMPLARY_SITE_ORIGIN to the origin that browsers show.",
             page_origin,
             wanted.origin,
@@ -217,10 +222,9 @@ def _end(request: HttpRequest, key: str, service: Callable[..., ExamplarySession
         return problem(request, "signed-out", status=403)
     # The language of the page that posts, which the address does not tell.
     language = request.POST.get("language", "")
-    if not translation.check_for_language(language):
-        language = translation.get_language() or ""
-    with translation.override(language):
-        return _answer(request, _find(request, key), service)
+    if translation.check_for_language(language):
+        translation.activate(language)
+    return _answer(request, _find(request, key), service)
 
 
 def _find(request: HttpRequest, key: str) -> ExamplarySession:

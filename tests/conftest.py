@@ -3,14 +3,23 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import connection
+from django.dispatch import Signal
+from django.utils import timezone
 
+from django_examplary import signals
+from django_examplary.client import ExamplaryClient
+from django_examplary.exceptions import ExamplaryError
+from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.testing import FakeExamplary, serve
 
 
@@ -85,3 +94,120 @@ def teacher(db) -> User:
 @pytest.fixture
 def student(db) -> User:
     return User.objects.create_user("student", "student@school.example", first_name="Stu")
+
+
+@pytest.fixture
+def announced() -> Iterator[list[tuple[str, Any]]]:
+    """The signals about the ends of sessions in their order, as (name, primary key)."""
+    received: list[tuple[str, Any]] = []
+
+    def receiver(signal: Signal, session: ExamplarySession, **kwargs: Any) -> None:
+        received.append((names[signal], session.pk))
+
+    names: dict[Signal, str] = {
+        signals.session_completed: "completed",
+        signals.session_cancelled: "cancelled",
+        signals.session_closed: "closed",
+    }
+    for signal in names:
+        signal.connect(receiver)
+    yield received
+    for signal in names:
+        signal.disconnect(receiver)
+
+
+@pytest.fixture
+def lapse() -> Callable[[], None]:
+    """Let every claim end, by the clock of the database."""
+
+    def end_claims() -> None:
+        past = timezone.now() - timedelta(minutes=5)
+        ExamplaryActor.objects.filter(lapses_at__isnull=False).update(lapses_at=past)
+        ExamplarySession.objects.filter(lapses_at__isnull=False).update(lapses_at=past)
+
+    return end_claims
+
+
+@pytest.fixture
+def attempt() -> Callable[[Callable[[], Any]], Any]:
+    """Return the result of a call, or the ExamplaryError that it raises."""
+
+    def run(call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except ExamplaryError as error:
+            return error
+
+    return run
+
+
+@pytest.fixture
+def in_threads(
+    attempt: Callable[[Callable[[], Any]], Any],
+) -> Callable[[int, Callable[[], Any]], list[Any]]:
+    """Run a call in several threads at once, and return the results and errors."""
+
+    def run(count: int, call: Callable[[], Any]) -> list[Any]:
+        results: list[Any] = []
+
+        def work() -> None:
+            try:
+                results.append(attempt(call))
+            finally:
+                connection.close()
+
+        threads = [threading.Thread(target=work) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return results
+
+    return run
+
+
+@pytest.fixture
+def during_call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let something happen while the next call of a client's method waits for its response.
+
+    With `answered` it happens after the API has processed the request.
+    """
+
+    def arrange(method: str, action: Callable[[], object], *, answered: bool = True) -> None:
+        original = getattr(ExamplaryClient, method)
+
+        def call(client: ExamplaryClient, *args: Any, **options: Any) -> Any:
+            monkeypatch.setattr(ExamplaryClient, method, original)
+            if not answered:
+                action()
+            result = original(client, *args, **options)
+            if answered:
+                action()
+            return result
+
+        monkeypatch.setattr(ExamplaryClient, method, call)
+
+    return arrange
+
+
+@pytest.fixture
+def before_query() -> Callable[..., AbstractContextManager[None]]:
+    """Give a context in which something happens just before the first query with some words.
+
+    An action that raises takes the place of the query, as often as `times`.
+    """
+
+    @contextmanager
+    def arrange(action: Callable[[], object], *words: str, times: int = 1) -> Iterator[None]:
+        left = [action] * times
+
+        def wrapper(execute: Callable[..., Any], sql: str, *args: Any) -> Any:
+            if left and all(word in sql for word in words):
+                left.pop()()
+            return execute(sql, *args)
+
+        with connection.execute_wrapper(wrapper):
+            yield
+        assert len(left) < times, f"no query had the words {words}"
+
+    return arrange

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from io import StringIO
 
@@ -11,6 +10,8 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.core.management import call_command
+from django.core.signals import got_request_exception
+from django.db import DataError, IntegrityError, OperationalError
 from django.test import override_settings
 from django.urls import reverse
 from django.utils.crypto import get_random_string
@@ -20,9 +21,11 @@ from django_examplary import services
 from django_examplary.client import ExamplaryClient
 from django_examplary.exceptions import (
     ExamplaryConfigurationError,
+    ExamplaryDatabaseError,
     ExamplaryError,
 )
 from django_examplary.flows import GenerateExam
+from django_examplary.launch import Launch
 from django_examplary.models import ExamplarySession
 from django_examplary.testing import FakeExamplary, serve
 from tests import wire
@@ -79,7 +82,6 @@ FAULTS = {
     "no id": {"edit": lambda body: body | {"id": 7}},
     "foreign flow": {"edit": lambda body: body | {"flow": "edit-rubric"}},
     "foreign embed": {"edit": lambda body: body | {"embedUrl": UNTRUSTED}},
-    "no status": {"edit": lambda body: body | {"status": 7}},
 }
 
 
@@ -145,7 +147,7 @@ def test_error_report_of_a_verification_holds_no_secret(fake, session, caplog, f
 
 def test_error_report_of_a_bug_of_ours_holds_no_secret(fake, teacher, monkeypatch):
     """Whatever breaks where the secrets are at hand."""
-    monkeypatch.setattr("django_examplary.services.sessions._expiry", lambda remote: 1 / 0)
+    monkeypatch.setattr("django_examplary.services.opening._expiry", lambda remote: 1 / 0)
     try:
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     except ZeroDivisionError as error:
@@ -153,49 +155,57 @@ def test_error_report_of_a_bug_of_ours_holds_no_secret(fake, teacher, monkeypatc
     assert_clean(report, fake)
 
 
-def variables_of(error):
-    """The variables of all frames of this package, as Sentry collects them."""
+@pytest.mark.parametrize(
+    "error", [DataError("Failing row"), OperationalError("disk full"), IntegrityError("NOT NULL")]
+)
+def test_error_report_of_a_session_that_cannot_be_stored_holds_no_secret(
+    fake, teacher, before_query, caplog, error
+):
+    """The frames of the ORM hold the row with its embed URL and remote id."""
+    services.provision_actor(teacher)
 
-    collected, traceback = [], error.__traceback__
-    while traceback is not None:
-        frame = traceback.tb_frame
-        if f"{os.sep}django_examplary{os.sep}" in frame.f_code.co_filename:
-            collected.append(repr(frame.f_locals))
-        traceback = traceback.tb_next
-    assert collected
-    return "".join(collected)
+    def fail():
+        raise error
+
+    with before_query(fail, "UPDATE", "embed_url", times=6):
+        try:
+            services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+        except ExamplaryDatabaseError as caught:
+            report = report_on(type(caught)) + str(caught) + repr(caught)
+    assert_clean(report + caplog.text, fake)
+    [remote] = fake.sessions.values()
+    assert remote.revoked
 
 
-CLIENT_FAULTS = {**FAULTS, "foreign actor": {"edit": lambda body: body | {"actor": "user_other"}}}
+def fail_on_the_way_out(get_response):
+    def middleware(request):
+        response = get_response(request)
+        if response.status_code == 302:
+            raise ZeroDivisionError
+        return response
+
+    return middleware
 
 
-@pytest.mark.parametrize("fault", CLIENT_FAULTS)
-@pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
-def test_frames_of_a_failed_call_hold_no_secret(fake, method, fault):
-    """The address of a user may be there: it is no secret of Examplary."""
-    if method == "DELETE" and fault not in ("refused", "unauthorised", "server error", "closed"):
-        pytest.skip("any 2xx is a success")
-    actor = fake.add_user("ann@school.example")["id"]
-    session = fake.add_session("generate-exam", actor)
-    if method == "GET" and fault in ("foreign embed", "foreign flow", "foreign actor"):
-        fake.fail(method, "/embed-sessions/{id}", edit=lambda body: body | {"id": session.id + "x"})
-    else:
-        fake.fail(method, **CLIENT_FAULTS[fault])
-    client = services.get_client()
-    calls = {
-        "POST": lambda: client.create_embed_session(flow="generate-exam", actor=actor),
-        "GET": lambda: client.get_embed_session(session.id),
-        "DELETE": lambda: client.delete_embed_session(session.id),
-    }
-    if method == "POST" and fault == "foreign embed":
-        calls["POST"]()
-        return
-    with pytest.raises(ExamplaryError) as caught:
-        calls[method]()
-    text = variables_of(caught.value)
-    assert_clean(text, fake)
-    assert UNTRUSTED not in text
-    assert caught.value.__context__ is caught.value.__cause__ is None
+def test_error_report_of_a_middleware_holds_no_secret(fake, client, teacher, settings):
+    """Its frames hold the response that redirects to the embed."""
+    reports = []
+
+    def receiver(**kwargs):
+        reports.append(report_on(ZeroDivisionError))
+
+    settings.MIDDLEWARE = [f"{__name__}.fail_on_the_way_out", *settings.MIDDLEWARE]
+    client.force_login(teacher)
+    client.raise_request_exception = False
+    launch = Launch(user_id=str(teacher.pk), flow=GenerateExam(), origin=ORIGIN)
+    got_request_exception.connect(receiver)
+    try:
+        client.get(reverse("django_examplary:launch", args=[launch.sign()]))
+    finally:
+        got_request_exception.disconnect(receiver)
+    [report] = reports
+    assert "response" in report
+    assert_clean(report, fake)
 
 
 def test_key_that_cannot_be_sent_is_not_quoted(settings):
@@ -215,7 +225,8 @@ def test_full_run_leaves_no_trace(fake, client, admin_client, teacher, student, 
     page = client.get("/embed/").content.decode()
     seen.write(page)
     launch = page.split('src="')[1].split('"')[0]
-    sync = page.split('data-sync-url="')[1].split('"')[0]
+    key = page.split('data-key="')[1].split('"')[0]
+    sync = reverse("django_examplary:sync", args=[key])
     response = client.get(launch)
     assert fake.sessions[next(iter(fake.sessions))].embed_url == response["Location"]
     for format_ in ("json", "xml"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import uuid
@@ -12,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import Error, IntegrityError
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.crypto import get_random_string
 from django.utils.translation import get_language
@@ -28,6 +30,7 @@ from django_examplary.exceptions import (
     ExamplaryEmbedURLError,
     ExamplaryError,
     ExamplaryNotReadyError,
+    ExamplaryResponseError,
     ExamplarySessionEndedError,
     ExamplaryValidationError,
 )
@@ -121,8 +124,8 @@ def find_session(user: Any, launch: Launch) -> ExamplarySession | None:
     inactive user.
     """
     refuse_inactive(user)
-    if launch.once:
-        _refuse_repeat(user, launch)
+    if launch.once and launch.flow is not None:
+        _refuse_repeat(user, launch.flow)
     rows = session_rows().for_user(user).for_key(launch.key)
     # At most one has an open key, so there is nothing to sort.
     session = next(iter(rows.filter(open_key__isnull=False)), None)
@@ -148,13 +151,15 @@ def create_session(
     return _Opening(actor, launch.flow, launch, client).open()
 
 
-def _refuse_repeat(user: Any, launch: Launch) -> None:
+def _refuse_repeat(user: Any, flow: Flow) -> None:
     """Raise ExamplarySessionEndedError if the user completed this flow with these presets."""
-    if launch.flow is None:
-        return
-    completed = session_rows().for_user(user).filter(flow=launch.flow.slug, status=Status.COMPLETED)
-    if any(each == launch.flow.presets for each in completed.values_list("presets", flat=True)):
-        raise ExamplarySessionEndedError("This user has completed it already, once is all.")
+    # An open session with an end is completed, and its output is still to come.
+    completed = Q(status=Status.COMPLETED) | Q(status=Status.PENDING, ended_at__isnull=False)
+    rows = session_rows().for_user(user).filter(completed, flow=flow.slug)
+    # As the database returns it: with lists for tuples.
+    presets = json.loads(json.dumps(flow.presets))
+    if presets in rows.values_list("presets", flat=True):
+        raise ExamplarySessionEndedError("The user has completed this flow, which opens once.")
 
 
 @sensitive_variables("session")
@@ -283,12 +288,12 @@ class _Opening:
             remote = self._create(session)
             try:
                 _check_url(remote.embed_url, session.workspace)
-                # Neither may have been deactivated while this caller waited for the API.
+                # The user may have been deactivated while this caller waited for the API.
                 refresh_user(self.actor.user)
-                self._store(session, remote)
-            except ExamplaryError:
+            except Exception:
                 self._discard(session, remote)
                 raise
+            self._store(session, remote)
         except BaseException:
             self._give_up(session)
             raise
@@ -333,9 +338,12 @@ class _Opening:
 
     @sensitive_variables("remote", "facts", "value")
     def _store(self, session: ExamplarySession, remote: EmbedSession) -> None:
+        """Store the session that the API created, or discard it."""
         facts = {
             "status": Status.PENDING,
             "actor": self.actor,
+            # Not when it was claimed: the actor may have been provisioned since.
+            "created_at": timezone.now(),
             "examplary_id": remote.id,
             "embed_url": remote.embed_url,
             "remote_status": remote.status[:64],
@@ -346,17 +354,23 @@ class _Opening:
         mine = rows.filter(status=Status.CREATING) | rows.filter(
             status=Status.PENDING, examplary_id=remote.id
         )
-        failure = None
+        failure: ExamplaryError | None = None
+        is_refused = False
         try:
-            kept = commit(lambda: mine.update(**facts))
+            if not commit(lambda: mine.update(**facts)):
+                failure = ExamplaryNotReadyError(
+                    "The claim on this session was lost; try again in a moment."
+                )
         except Error as error:
             failure = database_error("The session", error)
+            is_refused = isinstance(error, IntegrityError)
+        others = session_rows().exclude(pk=session.pk).filter(examplary_id=remote.id)
+        if is_refused and others.exists():
+            # Another user may have that session open, so it is not discarded.
+            raise ExamplaryResponseError("The API returned the same session twice.")
         if failure is not None:
+            self._discard(session, remote)
             raise failure
-        if not kept:
-            raise ExamplaryNotReadyError(
-                "The claim on this session was lost; try again in a moment."
-            )
         for name, value in facts.items():
             setattr(session, name, value)
 

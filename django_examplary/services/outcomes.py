@@ -87,6 +87,7 @@ def verify_session(
     unasked = session_rows().filter(pk=session.pk)
     unasked = unasked.exclude(asked_at__gt=now - max_age, asked_at__lte=now)
     if max_age and not commit(lambda: unasked.update(asked_at=now)):
+        reload(session)
         return session
     learn_outcome(session, client or get_client(session.workspace))
     return session
@@ -107,7 +108,8 @@ def close_session(
     refuse_transaction("close_session")
     client = client or get_client(session.workspace)
     verify_session(session, max_age=max_age, client=client)
-    if session.is_open:
+    # An open session with an end is completed, and its output is still to come.
+    if session.is_open and session.ended_at is None:
         if session.verified_at is None or (
             session.asked_at is not None and session.verified_at < session.asked_at
         ):
@@ -188,9 +190,6 @@ def record_answer(session: ExamplarySession, answer: Callable[[], EmbedSession])
         end_session(session, Status.EXPIRED)
     elif change_open(session, asked_at=timezone.now(), open_key=None):
         raise ExamplarySessionEndedError(f"Examplary does not return this session. {refusal}")
-    else:
-        # Another caller has ended it meanwhile, and had it deleted.
-        reload(session)
 
 
 def is_definite(error: Exception) -> bool:
@@ -203,9 +202,14 @@ def is_definite(error: Exception) -> bool:
 
 
 def change_open(session: ExamplarySession, **values: Any) -> bool:
-    """Change an open session in the database and here. False: it is not open any more."""
+    """Change an open session in the database and here.
+
+    False: another caller has ended it meanwhile, and the session is read again. Raises
+    ExamplarySessionEndedError if it was erased.
+    """
     rows = session_rows().open().filter(pk=session.pk)
     if not commit(lambda: rows.update(**values)):
+        reload(session)
         return False
     for name, value in values.items():
         setattr(session, name, value)

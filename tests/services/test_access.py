@@ -42,13 +42,13 @@ def actor(fake, teacher):
         ("owner", "participant", True),
     ],
 )
-def test_check_access_knows_the_order_of_roles(fake, teacher, actor, exam, has, wants, answer):
+def test_check_access_follows_the_order_of_roles(fake, teacher, actor, exam, has, wants, answer):
     if has:
         fake.grant(exam, actor, has)
     assert services.check_access(teacher, exam, wants) is answer
 
 
-def test_user_without_an_actor_has_no_access_and_is_given_no_actor(fake, teacher, exam):
+def test_check_access_does_not_provision(fake, teacher, exam):
     assert services.check_access(teacher, exam, "viewer") is False
     assert fake.requests == []
 
@@ -61,13 +61,13 @@ def test_grant_access_never_lowers_a_role(fake, teacher, actor, exam, role):
     assert fake.permissions[exam][actor]["role"] == role
 
 
-def test_grant_access_raises_what_is_too_low(fake, teacher, actor, exam):
+def test_grant_access_raises_a_lower_role(fake, teacher, actor, exam):
     fake.grant(exam, actor, "viewer")
     services.grant_access(teacher, exam, "editor")
     assert fake.permissions[exam][actor]["role"] == "editor"
 
 
-def test_grant_access_leaves_a_role_that_it_does_not_know(fake, teacher, actor, exam, caplog):
+def test_grant_access_keeps_an_unknown_role(fake, teacher, actor, exam, caplog):
     fake.grant(exam, actor, "viewer")
     fake.permissions[exam][actor]["role"] = "co-owner"
     services.grant_access(teacher, exam, "editor")
@@ -76,7 +76,7 @@ def test_grant_access_leaves_a_role_that_it_does_not_know(fake, teacher, actor, 
 
 
 @pytest.mark.parametrize(("role", "sent"), [("participant", "student"), ("viewer", "teacher")])
-def test_grant_access_provisions_whoever_fits_the_role(fake, student, exam, role, sent):
+def test_grant_access_provisions_by_the_role(fake, student, exam, role, sent):
     actor = services.grant_access(student, exam, role)
     assert actor.role == sent
     assert fake.permissions[exam][actor.examplary_id]["role"] == role
@@ -88,6 +88,22 @@ def test_key_without_access_is_an_error(fake, teacher, actor, exam):
         services.check_access(teacher, exam, "viewer")
     with pytest.raises(ExamplaryPermissionError):
         services.grant_access(teacher, exam, "viewer")
+
+
+@pytest.mark.parametrize("resource", ["org_1", "group_1", "user_1", "exam_1/../users", ""])
+def test_access_is_granted_on_exams_and_spaces_only(fake, teacher, actor, resource):
+    sent = len(fake.requests)
+    with pytest.raises(ExamplaryValidationError, match="grant_access: needs an exam or a space"):
+        services.grant_access(teacher, resource, "editor")
+    assert len(fake.requests) == sent
+
+
+def test_launch_grants_access_on_exams_and_spaces_only(fake, teacher, actor):
+    flow = MarkAnswer(extra={"examId": "org_1"})
+    with pytest.raises(ExamplaryValidationError, match="grant_access: needs an exam or a space"):
+        services.open_session(teacher, flow, origin=ORIGIN, grant_access=True)
+    assert fake.calls("POST", "/permissions/{resource}") == []
+    assert fake.calls("POST", "/embed-sessions") == []
 
 
 @pytest.mark.django_db(transaction=True)
@@ -113,11 +129,12 @@ FLOWS = {
 
 
 @pytest.mark.parametrize("slug", FLOWS)
-def test_launch_looks_first_and_grants_only_if_it_may(fake, student, slug):
+def test_launch_checks_access_and_grants_only_on_request(fake, student, slug):
     fake.staging = True
     make, role = FLOWS[slug]
     flow = make(fake)
-    with pytest.raises(ExamplaryAccessError, match=f"role {role} on {flow.resource}") as caught:
+    problem = f"lacks the role {role} on {flow.resource}"
+    with pytest.raises(ExamplaryAccessError, match=problem) as caught:
         services.open_session(student, flow, origin=ORIGIN)
     assert (caught.value.resource, caught.value.role) == (flow.resource, role)
     assert fake.calls("POST", "/embed-sessions") == []
@@ -130,7 +147,7 @@ def test_launch_looks_first_and_grants_only_if_it_may(fake, student, slug):
     assert len(fake.calls("POST", "/permissions/{resource}")) == 1
 
 
-def test_key_that_may_not_look_need_not(fake, teacher, actor, exam):
+def test_key_that_may_not_read_permissions_launches(fake, teacher, actor, exam):
     fake.forbidden.add(exam)
     flow = EditExam(exam_id=exam)
     assert services.open_session(teacher, flow, origin=ORIGIN).is_open
@@ -138,7 +155,7 @@ def test_key_that_may_not_look_need_not(fake, teacher, actor, exam):
         services.open_session(teacher, flow, origin=ORIGIN, grant_access=True)
 
 
-def test_flow_that_names_no_exam_is_opened_but_nothing_can_be_granted(fake, teacher):
+def test_flow_without_an_exam_is_opened_and_grants_nothing(fake, teacher):
     assert services.open_session(teacher, MarkAnswer(), origin=ORIGIN).is_open
     with pytest.raises(ExamplaryValidationError, match="needs to know the exam_id"):
         services.open_session(teacher, MarkAnswer(), origin=ORIGIN, grant_access=True)
@@ -155,7 +172,7 @@ def test_lost_actor_is_replaced_before_it_is_granted_access(fake, teacher, actor
     assert fake.sessions[session.examplary_id].actor == fresh
 
 
-def test_lost_actor_is_replaced_by_whoever_grants_access(fake, teacher, actor, exam):
+def test_grant_access_replaces_a_lost_actor(fake, teacher, actor, exam):
     del fake.users[actor]
     fresh = services.grant_access(teacher, exam, "editor").examplary_id
     assert fresh != actor
