@@ -85,3 +85,16 @@ def teacher(db) -> User:
 @pytest.fixture
 def student(db) -> User:
     return User.objects.create_user("student", "student@school.example", first_name="Stu")
+
+
+@pytest.fixture
+def make_users(db) -> Callable[..., list[User]]:
+    """Create so many users, named user000, user001 and so on."""
+
+    def make(count: int, **fields: Any) -> list[User]:
+        return User.objects.bulk_create(
+            User(username=f"user{number:03}", email=f"user{number:03}@school.example", **fields)
+            for number in range(count)
+        )
+
+    return make
