@@ -103,6 +103,7 @@ def release_actor(actor: ExamplaryActor, error: Exception | None = None) -> None
         # The outcome is known, so that another request is not a repeat of this one.
         changed["idempotency_key"] = uuid.uuid4()
     held = actor_rows().claimed_with(actor.claim_token).filter(pk=actor.pk)
+    actor.state = changed["state"]
     try:
         commit(lambda: held.update(**changed))
     except Error as failure:

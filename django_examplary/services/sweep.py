@@ -223,7 +223,8 @@ class _Run:
 
     def _claim(self, session: ExamplarySession) -> bool:
         """Note that the API is about to be called. False: another sweep or a browser was faster."""
-        now = timezone.now()
+        # Not before the start, even if the clock was set back: the session would be read again.
+        now = max(timezone.now(), self._started)
         unasked = session_rows().filter(pk=session.pk, asked_at=session.asked_at)
         if not commit(lambda: unasked.update(asked_at=now)):
             return False
@@ -258,7 +259,7 @@ class _Run:
             self._store(task, outcome.call)
         except ExamplarySessionEndedError as error:
             # Erased meanwhile, or refused by the API.
-            self._sweep.missing += session.is_open
+            self._sweep.missing += session_rows().open().filter(pk=session.pk).exists()
             logger.info("operation=sweep session=%s outcome=%s", session.pk, error)
         except (ExamplaryError, Error) as error:
             if session.is_open and session.created_at < timezone.now() - 2 * LIFETIME:

@@ -94,9 +94,7 @@ def test_actor_without_a_holder_is_provisioned_at_once(fake, teacher, state):
 
 
 @pytest.mark.parametrize("duplicates", ["refuse", "return", "create"])
-def test_unanswered_request_is_repeated_after_the_lease(
-    fake, teacher, settings, duplicates, lapse
-):
+def test_unanswered_request_is_repeated_after_the_lease(fake, teacher, settings, duplicates, lapse):
     fake.duplicates = duplicates
     fake.fail("POST", "/users", transport="close", before=False)
     with pytest.raises(ExamplaryError):
@@ -183,9 +181,7 @@ def test_caller_gets_the_actor_it_waited_for(fake, teacher, monkeypatch):
         (State.FAILED, ExamplaryNotProvisionedError),
     ],
 )
-def test_caller_gets_the_error_of_the_actor_it_waited_for(
-    fake, teacher, monkeypatch, state, error
-):
+def test_caller_gets_the_error_of_the_actor_it_waited_for(fake, teacher, monkeypatch, state, error):
     hold(teacher)
     on_sleep(
         monkeypatch,
@@ -221,9 +217,9 @@ def test_user_deactivated_while_a_caller_waits_is_refused(fake, teacher, monkeyp
 # Rows that cannot be written
 
 
+@pytest.mark.django_db(transaction=True)
 def test_user_deleted_before_the_row_is_written(fake, teacher):
     get_user_model().objects.all().delete()
-    teacher.pk = 99
     with pytest.raises(ExamplaryNotProvisionedError, match="does not exist any more"):
         services.provision_actor(teacher)
 
