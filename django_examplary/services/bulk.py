@@ -111,6 +111,9 @@ def provision_actors(
     """
     refuse_role(role)
     refuse_transaction("provision_actors")
+    if client is None and conf.EXAMPLARY_WORKSPACE is None:
+        # With one workspace every user would fail for the same reason.
+        get_client()
     calls = PacedCalls(
         concurrency=concurrency, rate=rate, max_failures=max_failures, should_stop=should_stop
     )
