@@ -216,6 +216,9 @@ class _Run:
         return None
 
     def _read_page(self) -> bool:
+        if timezone.now() < self._started:
+            # The clock was set back, so the same sessions would be due again and again.
+            return False
         due = session_rows().due().exclude(asked_at__gte=self._started)
         due = due.exclude(workspace__in=list(self._calls.stopped_lanes))
         self._page += due.select_related("actor__user")[:_PAGE]
@@ -223,8 +226,7 @@ class _Run:
 
     def _claim(self, session: ExamplarySession) -> bool:
         """Note that the API is about to be called. False: another sweep or a browser was faster."""
-        # Not before the start, even if the clock was set back: the session would be read again.
-        now = max(timezone.now(), self._started)
+        now = timezone.now()
         unasked = session_rows().filter(pk=session.pk, asked_at=session.asked_at)
         if not commit(lambda: unasked.update(asked_at=now)):
             return False

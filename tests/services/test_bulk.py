@@ -598,9 +598,7 @@ def test_long_pause_is_left_to_the_next_run(fake, teacher):
 
 
 @pytest.mark.parametrize("error", [IntegrityError, OperationalError])
-def test_page_that_cannot_be_prepared_is_prepared_row_by_row(
-    fake, make_users, monkeypatch, error
-):
+def test_page_that_cannot_be_prepared_is_prepared_row_by_row(fake, make_users, monkeypatch, error):
     gone, *rest = make_users(4)
     prepare = bulk.prepare_actors
 

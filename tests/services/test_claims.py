@@ -380,9 +380,7 @@ def test_holder_that_lost_its_claim_stores_nothing(fake, teacher, caplog, monkey
         services.provision_actor(teacher, client=client)
 
     # An operator who looks for the user without a row finds it in the log.
-    assert re.search(
-        rf"outcome=claim-lost actor=\d+ examplary_id={[*fake.users][1]}", caplog.text
-    )
+    assert re.search(rf"outcome=claim-lost actor=\d+ examplary_id={[*fake.users][1]}", caplog.text)
     actor = ExamplaryActor.objects.get()
     assert actor.is_active
     assert actor.examplary_id == [*fake.users][-1]
@@ -422,9 +420,7 @@ def test_database_lost_after_the_answer(fake, teacher, monkeypatch, caplog, dupl
     assert len(fake.users) == 2
 
 
-def test_id_whose_commit_was_not_acknowledged_is_announced(
-    fake, teacher, provisioned, monkeypatch
-):
+def test_id_whose_commit_was_not_acknowledged_is_announced(fake, teacher, provisioned, monkeypatch):
     def unacknowledged(work):
         work()
         return work()
