@@ -95,6 +95,9 @@ class ExamplaryActor(models.Model):
 
     objects = ExamplaryActorQuerySet.as_manager()
 
+    #: Whether an earlier `POST /users` was not answered. Set by the claim, and not stored.
+    is_repeat = False
+
     class Meta:
         verbose_name = _("Examplary actor")
         verbose_name_plural = _("Examplary actors")

@@ -211,3 +211,16 @@ def before_query() -> Callable[..., AbstractContextManager[None]]:
         assert len(left) < times, f"no query had the words {words}"
 
     return arrange
+
+
+@pytest.fixture
+def make_users(db: None) -> Callable[..., list[User]]:
+    """Create so many users, named user000, user001 and so on."""
+
+    def make(count: int, **fields: Any) -> list[User]:
+        return User.objects.bulk_create(
+            User(username=f"user{number:03}", email=f"user{number:03}@school.example", **fields)
+            for number in range(count)
+        )
+
+    return make

@@ -1096,7 +1096,7 @@ def count_outcomes(count, call):
 
 
 @pytest.mark.parametrize(
-    "fault", [{"status": 500}, {"status": 504}, {"transport": "close"}, {"transport": "hang"}]
+    "fault", [{"status": 500}, {"status": 504}, {"transport": "close"}, {"transport": wire.HANG}]
 )
 def test_call_that_always_fails_is_no_outage(make_client, fake, actor, fault):
     client = make_client(max_retries=0, timeout=0.2)

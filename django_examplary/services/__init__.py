@@ -15,6 +15,7 @@ from django_examplary.services.asynchronous import (
     acheck_access,
     aclose_session,
     aerase_user,
+    afind_remote_actor,
     agrant_access,
     alink_actor,
     aopen_session,
@@ -33,7 +34,7 @@ from django_examplary.services.bulk import (
 )
 from django_examplary.services.clients import get_client
 from django_examplary.services.erasure import Erasure, erase_user
-from django_examplary.services.linking import link_actor
+from django_examplary.services.linking import find_remote_actor, link_actor
 from django_examplary.services.opening import open_session
 from django_examplary.services.outcomes import (
     close_session,
@@ -50,6 +51,7 @@ __all__ = [
     "acheck_access",
     "aclose_session",
     "aerase_user",
+    "afind_remote_actor",
     "agrant_access",
     "alink_actor",
     "aopen_session",
@@ -62,6 +64,7 @@ __all__ = [
     "check_access",
     "close_session",
     "erase_user",
+    "find_remote_actor",
     "get_client",
     "grant_access",
     "link_actor",

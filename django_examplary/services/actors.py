@@ -9,6 +9,7 @@ look that up.
 from __future__ import annotations
 
 import logging
+import re
 import time
 import uuid
 from collections.abc import Iterable
@@ -23,10 +24,14 @@ from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
 from django_examplary.data import ActorProfile, ActorRole, User
 from django_examplary.exceptions import (
+    ExamplaryAPIError,
     ExamplaryConfigurationError,
+    ExamplaryConflictError,
     ExamplaryError,
+    ExamplaryInvalidRequestError,
     ExamplaryNotProvisionedError,
     ExamplaryNotReadyError,
+    ExamplaryPermissionError,
 )
 from django_examplary.models import ExamplaryActor
 from django_examplary.services.claims import (
@@ -44,6 +49,7 @@ from django_examplary.services.database import (
     database_error,
     refuse_transaction,
 )
+from django_examplary.services.linking import find_user
 from django_examplary.services.outcomes import revoke_sessions
 from django_examplary.services.profiles import get_profile, refuse_role
 
@@ -172,8 +178,32 @@ def activate_actor(
 
 
 def create_user(actor: ExamplaryActor, profile: ActorProfile, client: ExamplaryClient) -> User:
-    """Call `POST /users` for a claimed actor. Only plain values are used, so any thread may."""
-    return client.create_user(**asdict(profile), idempotency_key=str(actor.idempotency_key))
+    """Call `POST /users` for a claimed actor. Only plain values are used, so any thread may.
+
+    If the API refuses a repeat because it has the user already, the user is most likely the one
+    that the unanswered request created, and is looked up if addresses are trusted.
+    """
+    key = str(actor.idempotency_key)
+    try:
+        return client.create_user(**asdict(profile), idempotency_key=key)
+    except ExamplaryAPIError as error:
+        trusted = actor.is_repeat and conf.EXAMPLARY_EMAILS_ARE_VERIFIED
+        if not (trusted and _is_duplicate(error)):
+            raise
+        refusal = error
+    try:
+        return find_user(profile.email, client)
+    except ExamplaryPermissionError:
+        # The key may create users, and no exams.
+        raise refusal from None
+
+
+def _is_duplicate(error: ExamplaryAPIError) -> bool:
+    """Return whether the API refused an address that it knows; how it does is not documented."""
+    return isinstance(error, ExamplaryConflictError) or (
+        isinstance(error, ExamplaryInvalidRequestError)
+        and bool(re.search(r"already|exist|duplicate|taken|in use", error.message, re.IGNORECASE))
+    )
 
 
 def _await_actor(actor: ExamplaryActor, client: ExamplaryClient) -> ExamplaryActor:

@@ -26,6 +26,7 @@ from django_examplary.services import (
 acheck_access = sync_to_async(access.check_access)
 aclose_session = sync_to_async(outcomes.close_session)
 aerase_user = sync_to_async(erasure.erase_user)
+afind_remote_actor = sync_to_async(linking.find_remote_actor)
 agrant_access = sync_to_async(access.grant_access)
 alink_actor = sync_to_async(linking.link_actor)
 aopen_session = sync_to_async(opening.open_session)

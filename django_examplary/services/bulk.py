@@ -111,6 +111,9 @@ def provision_actors(
     """
     refuse_role(role)
     refuse_transaction("provision_actors")
+    if client is None and conf.EXAMPLARY_WORKSPACE is None:
+        # With one workspace every user would fail for the same reason.
+        get_client()
     calls = PacedCalls(
         concurrency=concurrency, rate=rate, max_failures=max_failures, should_stop=should_stop
     )
@@ -152,7 +155,7 @@ class _Run:
             # The API may have created users whose ids are not stored yet.
             self._calls.stop("An error ended the run.")
             for outcome in outcomes:
-                self._record(outcome)
+                self._record_after_error(outcome)
             raise
         self.result.interrupted = self._calls.interrupted
         self.result.stopped = self._calls.stopped or "; ".join(self._calls.stopped_lanes.values())
@@ -162,8 +165,10 @@ class _Run:
     def _take(self) -> _Claim | None:
         """Claim the next user whose profile can be sent."""
         while not self._calls.is_over():
-            if not self._waiting and not self._read_page():
-                return None
+            if not self._waiting:
+                if not self._read_page():
+                    return None
+                continue
             actor = self._waiting.popleft()
             if actor.workspace in self._calls.stopped_lanes or not claim_actor(actor):
                 self.result.skipped += 1
@@ -213,9 +218,24 @@ class _Run:
             store_actor(claim.actor, outcome.call.result(), claim.profile, client=claim.client)
         except ExamplaryError as failure:
             self._fail(claim.actor, failure)
+        except ExamplaryConfigurationError as failure:
+            # The URL is wrong, for every user.
+            release_actor(claim.actor, failure)
+            raise
         else:
             self.result.provisioned += 1
         return True
+
+    def _record_after_error(self, outcome: Outcome[_Claim, User]) -> None:
+        try:
+            self._record(outcome)
+        except Exception as error:
+            # The error that ended the run is raised. The claim ends by itself.
+            logger.warning(
+                "operation=provision-actors actor=%s error=%s",
+                outcome.item.actor.pk,
+                type(error).__name__,
+            )
 
     def _fail(self, actor: ExamplaryActor, error: Exception) -> None:
         # Without effect if `store_actor` found that the claim was lost.

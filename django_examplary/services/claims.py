@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 from django.db import Error, IntegrityError
@@ -31,15 +32,15 @@ from django_examplary.exceptions import (
     ExamplaryServerError,
     ExamplaryUnavailableError,
 )
-from django_examplary.models import ExamplaryActor, new_token
+from django_examplary.models import DatabaseNow, ExamplaryActor, new_token
 from django_examplary.services.database import actor_rows, commit, database_error, lease
 
 logger = logging.getLogger("django_examplary")
 
 State = ExamplaryActor.State
 
-# Workspace roles of people who manage the workspace. An end user never gets their account.
-_MANAGERS = ("owner", "admin")
+#: Workspace roles of people who manage the workspace. An end user never gets their account.
+MANAGERS = ("owner", "admin")
 
 # The API has not acted on the request, and nothing about the user needs to change.
 _NOT_THE_USERS_FAULT = (
@@ -55,6 +56,7 @@ def claim_actor(actor: ExamplaryActor) -> bool:
     """Claim the row for this caller. False: another caller provisions the actor."""
     token = new_token()
     now = timezone.now()
+    is_repeat = actor.state in (State.CLAIMED, State.UNCERTAIN)
     rows = actor_rows().filter(pk=actor.pk)
 
     def claim() -> int:
@@ -75,6 +77,7 @@ def claim_actor(actor: ExamplaryActor) -> bool:
     if current is None:
         return False
     set_values(actor, {name: getattr(current, name) for name in _CLAIMED})
+    actor.is_repeat = is_repeat
     return True
 
 
@@ -92,10 +95,15 @@ def release_actor(actor: ExamplaryActor, error: Exception | None = None) -> None
         "last_error": describe_error(error)[:255] if error else "",
         "updated_at": timezone.now(),
     }
+    if changed["state"] == State.PENDING and actor.is_repeat:
+        # The outcome of the earlier request is still unknown. The next try need not wait.
+        changed["state"] = State.UNCERTAIN
+        changed["lapses_at"] = DatabaseNow() - timedelta(seconds=1)
     if changed["state"] != State.UNCERTAIN:
         # The outcome is known, so that another request is not a repeat of this one.
         changed["idempotency_key"] = uuid.uuid4()
     held = actor_rows().claimed_with(actor.claim_token).filter(pk=actor.pk)
+    actor.state = changed["state"]
     try:
         commit(lambda: held.update(**changed))
     except Error as failure:
@@ -194,7 +202,7 @@ def _refuse_takeover(
     if not differing:
         return
     trusted = conf.EXAMPLARY_EMAILS_ARE_VERIFIED
-    if trusted and remote.role not in _MANAGERS and remote.id != client.get_me().id:
+    if trusted and remote.role not in MANAGERS and remote.id != client.get_me().id:
         return
     _log_lost_id(actor, remote, "existed-before")
     advice = (

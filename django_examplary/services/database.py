@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import re
 import time
@@ -29,10 +28,6 @@ View = TypeVar("View", bound=Callable[..., Any])
 #: Seconds between the looks at a row that another caller has claimed: about two seconds in all.
 PAUSES = (0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.4, 0.4, 0.5)
 
-# A transaction that has taken longer than this, in seconds, waited for a lock. Another try would
-# wait as long again.
-_PATIENCE = 1.0
-
 
 def database() -> str:
     """Return the alias of the database that holds our rows."""
@@ -57,30 +52,32 @@ def lease() -> Any:
     return DatabaseNow() + timedelta(seconds=conf.EXAMPLARY_DEADLINE + 15)
 
 
-def commit(work: Callable[[], T]) -> T:
+def commit(work: Callable[[], T], *, patience: float = 1.0) -> T:
     """Run a short piece of work in a transaction, and again if the database gave up on it.
+
+    Work that has taken longer than `patience` seconds waited for a lock, and is not repeated: it
+    would wait as long again.
 
     Databases end a deadlock by failing one of the transactions, and may have closed a connection
     that was idle. The work must be idempotent: a commit may have succeeded although the connection
     dropped before it was acknowledged.
     """
     started = time.monotonic()
-    for pause in (0.01, 0.05, 0.1, 0.2, 0.4):
-        with (
-            contextlib.suppress(OperationalError, InterfaceError),
-            transaction.atomic(using=database()),
-        ):
-            return work()
-        if time.monotonic() - started > _PATIENCE:
-            break
+    pauses = iter((0.01, 0.05, 0.1, 0.2, 0.4))
+    while True:
+        try:
+            with transaction.atomic(using=database()):
+                return work()
+        except (OperationalError, InterfaceError):
+            pause = next(pauses, None)
+            if pause is None or time.monotonic() - started > patience:
+                raise
         connection = transaction.get_connection(database())
         lost = connection.connection is not None and not connection.is_usable()
         if lost and not connection.in_atomic_block:
             # MariaDB reports it before the transaction has begun, where Django does not close it.
             connection.close()
         time.sleep(random.uniform(0, pause))  # noqa: S311  # jitter, no secret
-    with transaction.atomic(using=database()):
-        return work()
 
 
 def release_connections() -> None:

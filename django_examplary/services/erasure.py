@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import IntegrityError
+
 from django_examplary.client import ExamplaryClient
 from django_examplary.exceptions import ExamplaryConfigurationError
 from django_examplary.models import ExamplaryActor
@@ -19,6 +21,8 @@ from django_examplary.services.database import (
 from django_examplary.services.outcomes import revoke_remote, revoke_sessions
 
 logger = logging.getLogger("django_examplary")
+
+State = ExamplaryActor.State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,18 +58,16 @@ def erase_user(user: Any, *, client: ExamplaryClient | None = None) -> Erasure:
             revoke_remote(session, client or get_client(session.workspace))
         except ExamplaryConfigurationError as error:
             logger.warning("operation=erase error=%s", error)
-    remaining, erased = commit(lambda: _erase(actor))
-    states = ExamplaryActor.State
-    return Erasure(
-        examplary_id=actor.examplary_id or "",
-        may_exist=actor.state in (states.CLAIMED, states.UNCERTAIN),
-        sessions=erased,
-        still_to_revoke=remaining,
-    )
+    try:
+        return commit(lambda: _erase(actor))
+    except IntegrityError:
+        # Another tab has opened a session at this very moment.
+        return commit(lambda: _erase(actor))
 
 
-def _erase(actor: ExamplaryActor) -> tuple[int, int]:
-    """Return how many rows stay without content, and how many were deleted."""
+def _erase(actor: ExamplaryActor) -> Erasure:
+    # It may have been provisioned meanwhile. A repeat finds no row any more.
+    actor = actor_rows().filter(pk=actor.pk).first() or actor
     sessions = session_rows().filter(actor=actor)
     # One may have been opened meanwhile.
     revoke_sessions(actor)
@@ -74,4 +76,9 @@ def _erase(actor: ExamplaryActor) -> tuple[int, int]:
     )
     erased = sessions.delete()[0]
     actor_rows().filter(pk=actor.pk).delete()
-    return remaining, erased
+    return Erasure(
+        examplary_id=actor.examplary_id or "",
+        may_exist=actor.state in (State.CLAIMED, State.UNCERTAIN),
+        sessions=erased,
+        still_to_revoke=remaining,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -10,11 +11,23 @@ from django.utils import timezone
 
 from django_examplary import signals
 from django_examplary.client import ExamplaryClient
-from django_examplary.exceptions import ExamplaryValidationError
+from django_examplary.client.responses import read_object
+from django_examplary.conf import conf
+from django_examplary.data import Permission, User
+from django_examplary.exceptions import (
+    ExamplaryError,
+    ExamplaryNotProvisionedError,
+    ExamplaryResponseError,
+    ExamplaryValidationError,
+)
 from django_examplary.models import ExamplaryActor
+from django_examplary.services.claims import MANAGERS
 from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import actor_rows, commit, refuse_transaction
 from django_examplary.services.outcomes import revoke_sessions
+from django_examplary.services.profiles import get_profile
+
+logger = logging.getLogger("django_examplary")
 
 State = ExamplaryActor.State
 
@@ -24,8 +37,8 @@ def link_actor(
 ) -> ExamplaryActor:
     """Let an existing Examplary user represent a Django user.
 
-    For an operator who was told that an address is used already: the API has no documented way to
-    find the id. Three things are checked: the shape of the id, that it is not the owner of the API
+    For an operator, after a report that an address is used already. `find_remote_actor` looks the
+    id up. Three things are checked: the shape of the id, that it is not the owner of the API
     key, and that it represents no other user here. Raises ExamplaryValidationError for those. Open
     sessions of a former id are revoked.
     """
@@ -63,3 +76,62 @@ def link_actor(
         ) from None
     signals.actor_provisioned.send_robust(ExamplaryActor, actor=actor)
     return actor
+
+
+def find_remote_actor(user: Any, *, client: ExamplaryClient | None = None) -> str:
+    """Return the id of the Examplary user who has the user's e-mail address.
+
+    For an operator, who then decides whether to pass the id to `link_actor`: anyone may have
+    entered that address here. The API documents no search, so this creates an exam, gives the
+    address a role on it, and deletes the exam (contract, section 6). The price: Examplary creates a
+    user for an address that it does not know, with a workspace role that is not documented.
+
+    Raises ExamplaryNotProvisionedError for the owner of the API key and for people who manage the
+    workspace, ExamplaryValidationError if the user has no usable address, any ExamplaryError of the
+    client, and TransactionManagementError inside a transaction.
+    """
+    refuse_transaction("find_remote_actor")
+    email = get_profile(ExamplaryActor(user=user)).email
+    client = client or get_client(workspace_of(user))
+    return find_user(email, client.within(conf.EXAMPLARY_DEADLINE)).id
+
+
+def find_user(email: str, client: ExamplaryClient) -> User:
+    """Return the Examplary user with an address; see `find_remote_actor` for price and errors.
+
+    The database is not used, so any thread may call this.
+    """
+    owner = client.get_me()
+    refusal = ExamplaryNotProvisionedError(
+        "At Examplary this address belongs to a person who manages the workspace or owns the API "
+        "key. Give the user another address."
+    )
+    if owner.email.casefold() == email.casefold():
+        # A role on the exam would replace the owner's own.
+        raise refusal
+    exam = client.create_exam("Look-up of a user, to be deleted")
+    try:
+        path = "/permissions/{resource}"
+        answer = client.request(
+            "POST",
+            path,
+            ids={"resource": exam.id},
+            json={"email": email, "role": "viewer", "sendInvite": False},
+            # Idempotent, so safe to retry.
+            repeat="always",
+        )
+    finally:
+        try:
+            client.delete_exam(exam.id)
+        except ExamplaryError as error:
+            logger.warning("operation=find-user outcome=exam-left exam=%s error=%s", exam.id, error)
+    permission = read_object(Permission, answer, f"POST {path}")
+    if isinstance(permission, ExamplaryResponseError):
+        raise permission
+    if not permission.actor.startswith("user_"):
+        raise ExamplaryResponseError(f"The response to POST {path} has no id of a user.")
+    actor = permission.raw.get("actor")
+    role = str(actor.get("orgRole") or "") if isinstance(actor, dict) else ""
+    if permission.actor == owner.id or role in MANAGERS:
+        raise refusal
+    return User(id=permission.actor, role=role)

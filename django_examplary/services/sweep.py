@@ -216,6 +216,9 @@ class _Run:
         return None
 
     def _read_page(self) -> bool:
+        if timezone.now() < self._started:
+            # The clock was set back, so the same sessions would be due again and again.
+            return False
         due = session_rows().due().exclude(asked_at__gte=self._started)
         due = due.exclude(workspace__in=list(self._calls.stopped_lanes))
         self._page += due.select_related("actor__user")[:_PAGE]
@@ -258,7 +261,7 @@ class _Run:
             self._store(task, outcome.call)
         except ExamplarySessionEndedError as error:
             # Erased meanwhile, or refused by the API.
-            self._sweep.missing += session.is_open
+            self._sweep.missing += session_rows().open().filter(pk=session.pk).exists()
             logger.info("operation=sweep session=%s outcome=%s", session.pk, error)
         except (ExamplaryError, Error) as error:
             if session.is_open and session.created_at < timezone.now() - 2 * LIFETIME:

@@ -6,7 +6,6 @@ import random
 import threading
 import time
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -14,7 +13,6 @@ from django.contrib.auth.models import Group
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.transaction import TransactionManagementError
 from django.utils import timezone
-from django_examplary.services.connections import ASKED_TO_STOP
 
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
@@ -22,23 +20,16 @@ from django_examplary.data import ActorProfile
 from django_examplary.exceptions import (
     ExamplaryConfigurationError,
     ExamplaryInvalidRequestError,
+    ExamplaryNotReadyError,
 )
 from django_examplary.models import ExamplaryActor
-from django_examplary.services import actors, bulk
-from django_examplary.signals import actor_provisioned
+from django_examplary.services import actors, bulk, claims
 from tests import wire
 
 pytestmark = pytest.mark.django_db
 
 State = ExamplaryActor.State
 User = get_user_model()
-
-
-def make_users(count, **fields):
-    return User.objects.bulk_create(
-        User(username=f"user{number:03}", email=f"user{number:03}@school.example", **fields)
-        for number in range(count)
-    )
 
 
 def provision(users=None, **options):
@@ -54,30 +45,19 @@ def bodies(fake):
     return [json.loads(call.body) for call in fake.calls("POST", "/users")]
 
 
-@pytest.fixture
-def announced():
-    received = []
-
-    def receiver(actor, **kwargs):
-        received.append(actor.user.username)
-
-    actor_provisioned.connect(receiver)
-    yield received
-    actor_provisioned.disconnect(receiver)
+# What a run does
 
 
-# What it does
-
-
-def test_every_user_is_provisioned_and_announced_once(fake, announced, monkeypatch):
-    monkeypatch.setattr(bulk, "_PAGE", 3)
+def test_every_user_is_provisioned_and_announced_once(fake, make_users, provisioned):
     make_users(10)
     seen = []
 
     result = provision(role="student", progress=lambda result: seen.append(result.provisioned))
 
     assert (result.provisioned, result.failed, result.skipped, result.stopped) == (10, {}, 0, "")
-    assert sorted(announced) == [user.username for user in User.objects.order_by("username")]
+    assert not result.interrupted
+    assert {actor.user for actor in provisioned} == set(User.objects.all())
+    assert len(provisioned) == 10
     assert seen == list(range(1, 11))
     assert {body["role"] for body in bodies(fake)} == {"student"}
     for actor in ExamplaryActor.objects.all():
@@ -85,7 +65,13 @@ def test_every_user_is_provisioned_and_announced_once(fake, announced, monkeypat
         assert fake.users[actor.examplary_id]["email"] == actor.email == actor.user.email
 
 
-def test_second_run_finds_nothing_to_do(fake):
+def test_users_are_read_in_pages(fake, make_users):
+    make_users(201)
+
+    assert provision(concurrency=16).provisioned == 201
+
+
+def test_second_run_finds_nothing_to_do(fake, make_users):
     make_users(3)
     provision()
 
@@ -94,7 +80,7 @@ def test_second_run_finds_nothing_to_do(fake):
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.FAILED])
-def test_what_failed_before_is_tried_again(fake, teacher, state):
+def test_failed_users_are_tried_again(fake, teacher, state):
     ExamplaryActor.objects.create(user=teacher, state=state, last_error="before")
 
     assert provision().provisioned == 1
@@ -102,36 +88,40 @@ def test_what_failed_before_is_tried_again(fake, teacher, state):
 
 
 @pytest.mark.parametrize("state", [State.CLAIMED, State.UNCERTAIN])
-def test_what_others_hold_is_passed_over(fake, teacher, state):
-    ExamplaryActor.objects.create(user=teacher, state=state, claimed_at=timezone.now())
+def test_users_of_other_callers_are_skipped(fake, teacher, state, lapse):
+    lapses_at = timezone.now() + timedelta(minutes=1)
+    ExamplaryActor.objects.create(user=teacher, state=state, lapses_at=lapses_at)
 
     assert provision().skipped == 1
     assert fake.requests == []
 
-    ExamplaryActor.objects.update(claimed_at=timezone.now() - timedelta(minutes=5))
+    lapse()
     assert provision().provisioned == 1
 
 
-def test_inactive_users_are_left_alone(fake):
+def test_inactive_users_are_not_selected(fake, make_users):
     make_users(2, is_active=False)
 
     assert provision().provisioned == 0
     assert not ExamplaryActor.objects.exists()
 
 
-def test_user_deactivated_meanwhile_is_passed_over(fake, teacher, monkeypatch):
-    def keys(users):
-        pks = list(users.values_list("pk", flat=True))
-        User.objects.update(is_active=False)
-        return iter(pks)
+def test_user_deactivated_meanwhile_is_skipped(fake, teacher, monkeypatch):
+    pages = bulk._pages
 
-    monkeypatch.setattr(bulk, "_keys", keys)
+    def deactivate_after_reading(users):
+        for page in pages(users):
+            User.objects.update(is_active=False)
+            yield page
+
+    monkeypatch.setattr(bulk, "_pages", deactivate_after_reading)
 
     assert provision().skipped == 1
     assert fake.requests == []
 
 
-def test_no_transaction_may_be_open(fake, teacher, transactional_db):
+@pytest.mark.django_db(transaction=True)
+def test_transaction_is_refused(fake, teacher):
     with transaction.atomic(), pytest.raises(TransactionManagementError, match="provision_actors"):
         provision()
     assert fake.requests == []
@@ -139,48 +129,35 @@ def test_no_transaction_may_be_open(fake, teacher, transactional_db):
 
 def test_missing_key_claims_nothing(settings, teacher):
     settings.EXAMPLARY_API_KEY = ""
-
-    with pytest.raises(ExamplaryConfigurationError, match="Set EXAMPLARY_API_KEY"):
+    with pytest.raises(ExamplaryConfigurationError, match="EXAMPLARY_API_KEY"):
         provision()
+
     assert not ExamplaryActor.objects.exists()
 
 
+def test_wrong_url_ends_the_run_without_claims(fake, make_users):
+    make_users(4)
+    fake.fail("POST", "/users", status=404, times=None)
+    with pytest.raises(ExamplaryConfigurationError, match="EXAMPLARY_API_URL"):
+        provision(concurrency=2)
+
+    assert {state for _, state in states()} == {State.PENDING}
+
+
 def test_client_has_a_connection_for_every_thread(fake, teacher, monkeypatch):
-    clients = []
-    create_user = ExamplaryClient.create_user
+    pools = []
 
-    def create(self, **profile):
-        clients.append(self)
-        return create_user(self, **profile)
+    def get_client(workspace, **options):
+        pools.append(options)
+        return services.get_client(workspace, **options)
 
-    monkeypatch.setattr(ExamplaryClient, "create_user", create)
+    monkeypatch.setattr(bulk, "get_client", get_client)
     provision(concurrency=17)
 
-    assert [(client.pool_size, client.max_retries) for client in clients] == [(17, 0)]
+    assert pools == [{"max_retries": 0, "pool_size": 17}]
 
 
-def test_threads_are_never_more_than_asked_for(fake, monkeypatch):
-    make_users(12)
-    fake.latency = 0.05
-    create_user = ExamplaryClient.create_user
-    lock, under_way, most = threading.Lock(), [], []
-
-    def create(self, **profile):
-        with lock:
-            under_way.append(profile)
-            most.append(len(under_way))
-        try:
-            return create_user(self, **profile)
-        finally:
-            with lock:
-                under_way.remove(profile)
-
-    monkeypatch.setattr(ExamplaryClient, "create_user", create)
-    assert provision(concurrency=3).provisioned == 12
-    assert max(most) == 3
-
-
-def test_no_more_is_claimed_than_is_soon_sent(fake):
+def test_no_more_users_are_claimed_than_calls_are_under_way(fake, make_users):
     make_users(20)
     fake.latency = 0.02
     claimed = []
@@ -192,17 +169,19 @@ def test_no_more_is_claimed_than_is_soon_sent(fake):
         ),
     )
 
-    assert max(claimed) <= 4
+    assert max(claimed) <= 2
 
 
-def test_queries_do_not_grow_with_the_number_of_users(fake, django_assert_max_num_queries):
+def test_queries_do_not_grow_with_the_number_of_users(
+    fake, make_users, django_assert_max_num_queries
+):
     make_users(64)
-    # For each user an UPDATE and its savepoint; for each handful, the claims.
-    with django_assert_max_num_queries(64 * 3 + 16 * 6 + 10):
+    # For each user: the claim, its look and the storage, and two savepoints of two queries.
+    with django_assert_max_num_queries(64 * 7 + 10):
         provision(concurrency=8)
 
 
-# Whom it takes
+# Which users
 
 
 def test_users_by_group_flag_and_search(db):
@@ -243,7 +222,7 @@ def test_user_model_without_a_flag(fake, teacher, monkeypatch):
 # Failures
 
 
-def test_failure_of_one_user_does_not_stop_the_others(fake, caplog):
+def test_failure_of_one_user_does_not_stop_the_others(fake, make_users):
     make_users(4)
     User.objects.filter(username="user001").update(email="no address")
     fake.add_user("user002@school.example")
@@ -257,7 +236,18 @@ def test_failure_of_one_user_does_not_stop_the_others(fake, caplog):
     assert "already exists" in ExamplaryActor.objects.get(user__username="user002").last_error
 
 
-def test_call_ends_within_the_claim_whatever_the_client_would_take(fake, teacher, settings):
+def test_user_who_existed_before_does_not_stop_the_others(fake, make_users):
+    fake.duplicates = "return"
+    make_users(3)
+    fake.add_user("user001@school.example", role="student")
+
+    result = provision()
+
+    assert result.provisioned == 2
+    assert states()[1] == ("user001", State.FAILED)
+
+
+def test_call_ends_by_the_deadline_of_the_settings(fake, teacher, settings):
     settings.EXAMPLARY_TIMEOUT, settings.EXAMPLARY_DEADLINE = 100, 0.5
     fake.fail("POST", "/users", transport=wire.HANG)
     started = time.monotonic()
@@ -268,7 +258,7 @@ def test_call_ends_within_the_claim_whatever_the_client_would_take(fake, teacher
     assert time.monotonic() - started < 50
 
 
-def test_project_that_cannot_describe_a_user(fake, settings, caplog):
+def test_project_that_cannot_describe_a_user(fake, settings, make_users, caplog):
     def profile(user):
         if user.username == "user000":
             raise LookupError("secret of the directory")
@@ -285,30 +275,31 @@ def test_project_that_cannot_describe_a_user(fake, settings, caplog):
     assert "operation=provision-actors actor=" in caplog.text
 
 
-def test_accounts_that_share_an_address(fake, teacher, student):
+def test_accounts_that_share_an_address(fake, settings, teacher, student):
+    settings.EXAMPLARY_ACTOR_PROFILE = lambda user: ActorProfile(email="both@school.example")
     fake.duplicates = "return"
-    User.objects.update(email="both@school.example")
 
     result = provision(concurrency=1)
 
     assert result.provisioned == 1
-    assert list(result.failed) == [
-        "Examplary answered with another account's user. Do they share an e-mail address?"
-    ]
+    [reason] = result.failed
+    assert "represents another account here already" in reason
     assert sorted(state for _, state in states()) == [State.ACTIVE, State.FAILED]
 
 
-def test_reasons_are_told_apart_up_to_a_number(fake, monkeypatch):
-    monkeypatch.setattr(bulk, "_REASONS", 1)
-    make_users(3)
-    for text in ("one", "two", "three"):
-        fake.fail("POST", "/users", status=422, body={"message": text})
+def test_reasons_are_counted_separately_up_to_a_number(fake, make_users):
+    make_users(23)
+    for number in range(23):
+        fake.fail("POST", "/users", status=422, body={"message": f"reason {number}"})
 
-    assert provision(concurrency=1).failed == {"422 one": 1, "other reasons": 2}
+    failed = provision(concurrency=1).failed
+
+    assert len(failed) == 21
+    assert (failed["422 reason 0"], failed["other reasons"]) == (1, 3)
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_key_stops_the_run_at_once(fake, status):
+def test_refused_key_stops_the_run_at_once(fake, make_users, status):
     make_users(20)
     fake.fail("POST", "/users", status=status, times=None)
 
@@ -319,7 +310,40 @@ def test_refused_key_stops_the_run_at_once(fake, status):
     assert {state for _, state in states()} == {State.PENDING}
 
 
-def test_outage_stops_the_run(fake, settings):
+def test_refused_key_stops_its_workspace_alone(fake, settings, make_users):
+    make_users(6)
+    settings.EXAMPLARY_WORKSPACES = {"north": {"API_KEY": "examp_of_another_workspace_00000000"}}
+    settings.EXAMPLARY_WORKSPACE = lambda user: "north" if user.pk % 2 else "default"
+
+    result = provision(concurrency=2)
+
+    assert result.provisioned == 3
+    assert "was answered with 401" in result.stopped
+    workspaces = ExamplaryActor.objects.filter(state=State.ACTIVE).values_list("workspace")
+    assert set(workspaces) == {("default",)}
+
+
+def test_unknown_workspace_fails_its_users_alone(fake, settings, make_users):
+    make_users(4)
+    settings.EXAMPLARY_WORKSPACE = lambda user: "gone" if user.pk % 2 else "default"
+
+    result = provision()
+
+    assert result.provisioned == 2
+    [reason] = result.failed
+    assert "There is no workspace 'gone'" in reason
+
+
+def test_second_page_is_not_read_after_the_only_key_was_refused(fake, make_users):
+    make_users(201)
+    fake.fail("POST", "/users", status=401, times=None)
+
+    provision()
+
+    assert ExamplaryActor.objects.count() == 200
+
+
+def test_outage_stops_the_run(fake, make_users):
     make_users(20)
     fake.fail("POST", "/users", status=500, times=None, before=False)
 
@@ -327,13 +351,13 @@ def test_outage_stops_the_run(fake, settings):
 
     assert "3 calls in a row failed" in result.stopped
     assert len(fake.calls("POST", "/users")) <= 4
-    # Those that were sent may exist; the others, if any were claimed, were put back.
+    # Those that were sent may exist; the others were not claimed, or were released.
     assert State.UNCERTAIN in {state for _, state in states()} <= {State.UNCERTAIN, State.PENDING}
 
 
-@pytest.mark.parametrize("fault", [wire.GARBAGE, {"edit": lambda body: {"user": body}}])
-def test_answers_that_cannot_be_read_stop_the_run(fake, fault):
-    """Each of them may have made a user whose id nobody has."""
+@pytest.mark.parametrize("fault", [wire.GARBAGE, {"body": {"user": 1}}])
+def test_unreadable_answers_stop_the_run(fake, make_users, fault):
+    """Each of them may have created a user whose id is unknown."""
     make_users(20)
     fake.fail("POST", "/users", times=None, before=False, **fault)
 
@@ -343,51 +367,49 @@ def test_answers_that_cannot_be_read_stop_the_run(fake, fault):
     assert len(fake.calls("POST", "/users")) <= 4
 
 
-def test_failures_that_are_not_in_a_row_do_not_stop_the_run(fake):
-    make_users(12)
-    for _ in range(3):
-        fake.fail("POST", "/users", status=500)
-        fake.fail("POST", "/users", delay=0)
-
-    result = provision(concurrency=1, max_failures=2)
-
-    assert (result.provisioned, result.stopped) == (9, "")
-
-
-def test_what_was_not_sent_is_sent_again(fake, settings, monkeypatch):
+def test_unsent_request_is_sent_again(fake, settings, make_users, monkeypatch):
     """The server is away for a moment."""
     make_users(3)
-    url, away = settings.EXAMPLARY_API_URL, "http://127.0.0.1:1"
     client = services.get_client(max_retries=0)
-    client.base_url = away
-    create_user = client.create_user
+    create_user = ExamplaryClient.create_user
+    away = ExamplaryClient(settings.EXAMPLARY_API_KEY, base_url="http://127.0.0.1:1", max_retries=0)
     calls = []
 
-    def create(**profile):
+    def create(self, **profile):
         calls.append(profile["email"])
-        client.close()
-        client.base_url = url if len(calls) > 2 else away
-        return create_user(**profile)
+        return create_user(self if len(calls) > 2 else away, **profile)
 
-    monkeypatch.setattr(client, "create_user", create)
+    monkeypatch.setattr(ExamplaryClient, "create_user", create)
     result = provision(concurrency=1, client=client)
 
     assert (result.provisioned, result.failed, result.stopped) == (3, {}, "")
-    assert calls[0] == calls[1] == calls[2]
+    # Released and claimed again, after the others.
+    assert sorted(calls) == sorted([*{*calls}, *calls[:2]])
 
 
-def test_client_that_rests_is_waited_for(fake, teacher, monkeypatch):
+def test_released_claim_is_not_taken_for_an_unanswered_request(fake, teacher, settings):
+    """A 429 is no reason to look up the user whom the API then refuses as a duplicate."""
+    settings.EXAMPLARY_EMAILS_ARE_VERIFIED = True
+    fake.add_user(teacher.email)
+    fake.fail("POST", "/users", status=429, headers={"Retry-After": "0"})
+
+    assert provision().provisioned == 0
+    assert fake.calls("POST", "/exams") == []
+
+
+def test_run_waits_for_a_client_that_cools_down(fake, teacher):
     client = services.get_client(max_retries=0)
-    cooldown = client._connections.cooldown
-    monkeypatch.setattr(cooldown, "_failed", [b"1", b"2", b"3"])
-    monkeypatch.setattr(cooldown, "_until", time.monotonic() + 0.5)
+    for number in range(3):
+        fake.fail("GET", "/exams/{id}", status=500)
+        with pytest.raises(Exception, match="500"):
+            client.get_exam(f"exam_{number}")
 
     result = provision(client=client)
 
     assert (result.provisioned, result.failed) == (1, {})
 
 
-def test_error_that_is_none_of_ours_ends_the_run_in_good_order(fake, monkeypatch):
+def test_error_of_another_kind_ends_the_run(fake, make_users, monkeypatch):
     make_users(6)
 
     def create(self, **profile):
@@ -397,13 +419,13 @@ def test_error_that_is_none_of_ours_ends_the_run_in_good_order(fake, monkeypatch
     with pytest.raises(ZeroDivisionError):
         provision(concurrency=2)
 
-    # Those that were under way lapse; what was not sent is free at once.
-    assert 2 <= ExamplaryActor.objects.filter(state=State.CLAIMED).count() <= 4
+    # Claims of calls that were under way end by themselves; the other users are free at once.
+    assert 1 <= ExamplaryActor.objects.filter(state=State.CLAIMED).count() <= 2
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_was_made_is_kept_when_the_run_breaks_off(fake, announced):
-    """Nobody reads what it says any more, for one."""
+def test_created_users_are_stored_when_progress_fails(fake, make_users, provisioned):
+    """The reader of the output is gone, for example."""
     make_users(12)
     fake.latency = 0.05
 
@@ -413,14 +435,16 @@ def test_what_was_made_is_kept_when_the_run_breaks_off(fake, announced):
     with pytest.raises(BrokenPipeError):
         provision(concurrency=4, progress=progress)
 
-    made = set(fake.users) - {fake.owner_id}
+    created = set(fake.users) - {fake.owner_id}
     active = ExamplaryActor.objects.filter(state=State.ACTIVE)
-    assert set(active.values_list("examplary_id", flat=True)) == made
-    assert 4 <= len(made) == len(announced)
+    assert set(active.values_list("examplary_id", flat=True)) == created
+    assert 4 <= len(created) == len(provisioned)
     assert not ExamplaryActor.objects.filter(state=State.CLAIMED).exists()
 
 
-def test_calls_under_way_are_recorded_though_one_of_them_breaks(fake, monkeypatch):
+def test_calls_under_way_are_recorded_though_one_of_them_fails(
+    fake, make_users, monkeypatch, caplog
+):
     make_users(4)
     over = threading.Event()
     create_user = ExamplaryClient.create_user
@@ -447,75 +471,78 @@ def test_calls_under_way_are_recorded_though_one_of_them_breaks(fake, monkeypatc
 
     assert states() == [
         ("user000", State.ACTIVE),
-        # Nobody knows what came of it, so its claim lapses.
+        # The outcome is unknown, so its claim ends by itself.
         ("user001", State.CLAIMED),
         ("user002", State.FAILED),
         ("user003", State.ACTIVE),
     ]
+    assert "error=ZeroDivisionError" in caplog.text
 
 
-def test_run_that_breaks_leaves_no_claims(fake):
-    make_users(12)
-
-    def progress(result):
-        raise BrokenPipeError
-
-    with pytest.raises(BrokenPipeError):
-        provision(concurrency=4, rate=1, progress=progress)
-    assert {state for _, state in states()} == {State.ACTIVE, State.PENDING}
-
-
-def test_run_that_the_database_ends_loses_no_id(fake, monkeypatch, caplog):
+def test_run_that_the_database_ends_logs_every_id(fake, make_users, monkeypatch, caplog):
     make_users(4)
-    commit = actors.commit
+    commit = claims.commit
 
-    def commit_until_users_are_made(work):
-        if fake.calls("POST", "/users"):
+    def commit_until_all_were_sent(work):
+        if len(fake.calls("POST", "/users")) == 4:
             raise OperationalError("the server has gone away")
         return commit(work)
 
-    monkeypatch.setattr(actors, "commit", commit_until_users_are_made)
-    with pytest.raises(OperationalError):
-        provision(concurrency=4)
+    fake.latency = 0.2
+    monkeypatch.setattr(claims, "commit", commit_until_all_were_sent)
+    result = provision(concurrency=4)
 
-    made = [made for made, user in fake.users.items() if user["email"].startswith("user")]
-    assert len(made) == 4
-    assert [examplary_id for examplary_id in made if examplary_id not in caplog.text] == []
+    created = {user_id for user_id, user in fake.users.items() if user["email"][:4] == "user"}
+    assert len(created) == 4
+    stored = set(ExamplaryActor.objects.values_list("examplary_id", flat=True))
+    lost = created - stored
+    assert lost
+    assert [user_id for user_id in lost if user_id not in caplog.text] == []
+    assert sum(result.failed.values()) == len(lost)
 
 
-def test_claim_that_was_lost_while_it_waited_is_not_sent(fake, teacher, monkeypatch):
-    monkeypatch.setattr(bulk, "renew_claim", lambda actor: False)
+def test_claim_that_was_lost_meanwhile_stores_nothing(fake, make_users, lapse):
+    fake.duplicates = "create"
+    make_users(2)
 
-    result = provision()
+    def take_over(result):
+        lapse()
+        for user in User.objects.all():
+            services.provision_actor(user)
 
-    assert (result.provisioned, result.skipped) == (0, 1)
-    assert fake.requests == []
+    fake.latency = 0.2
+    result = provision(progress=take_over)
+
+    assert sorted(result.failed.values()) in ([], [1])
+    assert {state for _, state in states()} == {State.ACTIVE}
+    ids = ExamplaryActor.objects.values_list("examplary_id", flat=True)
+    assert len(set(ids)) == 2
 
 
 # Stopping
 
 
-def test_run_that_is_asked_to_stop_leaves_no_claims(fake):
+def test_run_that_is_asked_to_stop_leaves_no_claims(fake, make_users):
     make_users(12)
     stop = threading.Event()
 
     result = provision(progress=lambda result: stop.set(), should_stop=stop.is_set)
 
-    assert result.stopped == ASKED_TO_STOP
+    assert (result.interrupted, result.stopped) == (True, "")
     assert 1 <= result.provisioned <= 4
     assert State.CLAIMED not in {state for _, state in states()}
     assert provision().provisioned == 12 - result.provisioned
 
 
 def test_run_that_is_stopped_before_it_begins(fake, teacher):
-    assert provision(should_stop=lambda: True).stopped == ASKED_TO_STOP
+    assert provision(should_stop=lambda: True).interrupted
     assert not ExamplaryActor.objects.exists()
 
 
-# The rate
+# The pace
 
 
-def test_rate_is_kept(fake):
+def test_rate_is_kept(fake, make_users):
     make_users(6)
     started = time.monotonic()
 
@@ -525,7 +552,7 @@ def test_rate_is_kept(fake):
     assert time.monotonic() - started >= 0.25
 
 
-def test_refusal_pauses_everybody_and_goes_on(fake):
+def test_429_pauses_the_whole_run_and_loses_no_user(fake, make_users):
     make_users(30)
     fake.rate_limit(10)
 
@@ -536,13 +563,13 @@ def test_refusal_pauses_everybody_and_goes_on(fake):
 
 
 @pytest.mark.parametrize("status", [425, 503])
-def test_answer_that_nothing_was_done_yet_is_no_failure(fake, teacher, status):
+def test_postponed_request_is_no_failure(fake, teacher, status):
     fake.fail("POST", "/users", status=status, headers={"Retry-After": "0"})
 
     assert provision().provisioned == 1
 
 
-def test_server_error_that_names_a_time_may_have_made_the_user(fake, teacher):
+def test_server_error_that_names_a_time_may_have_created_the_user(fake, teacher):
     fake.fail("POST", "/users", status=500, headers={"Retry-After": "0"}, before=False)
 
     assert provision().provisioned == 0
@@ -550,20 +577,12 @@ def test_server_error_that_names_a_time_may_have_made_the_user(fake, teacher):
     assert len(fake.calls("POST", "/users")) == 1
 
 
-def test_student_is_still_one_in_a_run_that_tries_again(fake, student):
+def test_role_of_failed_try_is_sent_again(fake, student):
     fake.fail("POST", "/users", status=400)
     provision(role="student")
 
     assert provision().provisioned == 1
     assert {body["role"] for body in bodies(fake)} == {"student"}
-
-
-def test_refusal_without_a_time(fake, teacher):
-    fake.fail("POST", "/users", status=429)
-    started = time.monotonic()
-
-    assert provision().provisioned == 1
-    assert time.monotonic() - started >= 1
 
 
 def test_long_pause_is_left_to_the_next_run(fake, teacher):
@@ -576,100 +595,22 @@ def test_long_pause_is_left_to_the_next_run(fake, teacher):
     assert states() == [("teacher", State.PENDING)]
 
 
-def test_endless_refusals_stop_the_run(fake, teacher):
-    fake.fail("POST", "/users", status=429, headers={"Retry-After": "0"}, times=None)
-
-    result = provision(max_failures=3)
-
-    assert "was answered with 429" in result.stopped
-    assert len(fake.calls("POST", "/users")) == 4
-
-
-class Clock:
-    """Time that passes when the test says so."""
-
-    def __init__(self, monkeypatch):
-        self.now = 1000.0
-        monkeypatch.setattr(bulk.time, "monotonic", lambda: self.now)
-
-
-def test_gate_slows_down_below_what_was_accepted_and_speeds_up_again(monkeypatch):
-    clock = Clock(monkeypatch)
-    gate = bulk._Gate(0)
-    for _ in range(50):
-        gate.count()
-        gate.speed_up()
-    assert gate.delay() == 0
-    gate.slow_down(2.0)
-    gate.slow_down(2.0)
-    assert (gate.refusals, gate.delay(), gate.paused()) == (1, 2.0, 2.0)
-    clock.now += 2.0
-    gate.count()
-    # Nine tenths of the fifty that were accepted within the first second.
-    assert gate.delay() == pytest.approx(1 / 45)
-    for _ in range(45):
-        gate.speed_up()
-    clock.now += 1
-    gate.count()
-    gate.count()
-    assert gate.delay() == pytest.approx(1 / 45.45)
-    assert (gate.refusals, gate.paused()) == (0, 0.0)
-
-
-def test_gate_never_exceeds_what_was_asked_for(monkeypatch):
-    clock = Clock(monkeypatch)
-    gate = bulk._Gate(0.5)
-    gate.slow_down(None)
-    gate.speed_up()
-    clock.now += 1
-    gate.count()
-    assert gate.delay() == pytest.approx(2)
-
-
-# Claims
-
-
-def test_waiting_claim_is_renewed(teacher):
-    [actor] = actors.claim_actors([teacher])
-    assert actors.renew_claim(actor)
-    fresh = actor.claimed_at
-    assert ExamplaryActor.objects.get().claimed_at == fresh
-
-    stale = timezone.now() - timedelta(seconds=20)
-    ExamplaryActor.objects.update(claimed_at=stale)
-    actor.claimed_at = stale
-    assert actors.renew_claim(actor)
-    assert ExamplaryActor.objects.get().claimed_at == actor.claimed_at > fresh
-
-    actor.claimed_at = stale
-    assert not actors.renew_claim(actor)
-
-
-def test_claims_of_the_same_microsecond_are_told_apart(teacher, student, monkeypatch):
-    now = timezone.now()
-    ExamplaryActor.objects.create(user=teacher, state=State.CLAIMED, claimed_at=now)
-    times = [now, now + timedelta(microseconds=1)]
-    monkeypatch.setattr(actors, "timezone", SimpleNamespace(now=lambda: times.pop(0)))
-
-    claimed = actors.claim_actors([teacher, student])
-
-    assert [actor.user for actor in claimed] == [student]
-    assert times == []
+# Rows
 
 
 @pytest.mark.parametrize("error", [IntegrityError, OperationalError])
-def test_window_that_cannot_be_claimed_is_claimed_row_by_row(fake, monkeypatch, error):
+def test_page_that_cannot_be_prepared_is_prepared_row_by_row(fake, make_users, monkeypatch, error):
     gone, *rest = make_users(4)
-    claim = bulk.claim_actors
+    prepare = bulk.prepare_actors
 
-    def claim_actors(users):
+    def prepare_actors(users):
         if len(users) > 1:
             raise error("in each other's way")
         if users[0] == gone:
             raise IntegrityError("deleted this moment")
-        return claim(users)
+        return prepare(users)
 
-    monkeypatch.setattr(bulk, "claim_actors", claim_actors)
+    monkeypatch.setattr(bulk, "prepare_actors", prepare_actors)
     result = provision(concurrency=4)
 
     assert (result.provisioned, result.skipped) == (3, 1)
@@ -680,7 +621,7 @@ def test_window_that_cannot_be_claimed_is_claimed_row_by_row(fake, monkeypatch, 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_runs_and_launches_at_the_same_time_make_each_user_once(fake, announced):
+def test_runs_and_launches_at_the_same_time_create_each_user_once(fake, make_users, provisioned):
     users = make_users(60)
     fake.latency = 0.01
     fake.duplicates = "create"  # So that a second one would show.
@@ -695,7 +636,13 @@ def test_runs_and_launches_at_the_same_time_make_each_user_once(fake, announced)
     def launch():
         try:
             for user in reversed(users):
-                services.provision_actor(user)
+                # Another caller may need longer than this one waits, on a busy machine.
+                for _ in range(30):  # pragma: no branch
+                    try:
+                        services.provision_actor(user)
+                        break
+                    except ExamplaryNotReadyError:  # pragma: no cover
+                        continue
         finally:
             connection.close()
 
@@ -707,7 +654,7 @@ def test_runs_and_launches_at_the_same_time_make_each_user_once(fake, announced)
 
     assert ExamplaryActor.objects.filter(state=State.ACTIVE).count() == 60
     assert len(fake.calls("POST", "/users")) == len(fake.users) - 1 == 60
-    assert len(announced) == 60
+    assert len(provisioned) == 60
 
 
 # A 429 is left out: it only slows the run down, and so it would this test.
@@ -722,10 +669,15 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("duplicates", ["return", "refuse"])
-def test_everybody_is_provisioned_or_explained_in_the_end(fake, duplicates):
-    """One call in twenty goes wrong, and four runs come after each other."""
+@pytest.mark.parametrize(
+    ("duplicates", "verified"), [("return", False), ("refuse", False), ("refuse", True)]
+)
+def test_every_user_is_provisioned_or_explained_in_the_end(
+    fake, settings, make_users, lapse, duplicates, verified
+):
+    """One call in twenty fails, and four runs follow each other."""
     chance = random.Random(duplicates)  # noqa: S311  # the same every time
+    settings.EXAMPLARY_EMAILS_ARE_VERIFIED = verified
     fake.duplicates = duplicates
     make_users(200)
     for _ in range(4):
@@ -734,17 +686,17 @@ def test_everybody_is_provisioned_or_explained_in_the_end(fake, duplicates):
             fake.fail("POST", "/users", **chance.choice(FAULTS))
         provision(concurrency=8, max_failures=50)
         fake.heal()
-        ExamplaryActor.objects.filter(state__in=[State.CLAIMED, State.UNCERTAIN]).update(
-            claimed_at=timezone.now() - timedelta(minutes=5)
-        )
+        lapse()
     provision(concurrency=8)
 
     assert len(fake.users) - 1 == 200
     rest = ExamplaryActor.objects.exclude(state=State.ACTIVE)
-    if duplicates == "return":
+    if duplicates == "return" or verified:
+        # With trusted addresses the look-up finds those whose answer was lost.
         assert not rest
     else:
-        # Made by a call whose answer never came: their ids have to be linked by hand.
+        # Created by a call whose answer was lost: an operator links their ids.
+        assert rest
         assert all("already exists" in actor.last_error for actor in rest)
     ids = set(
         ExamplaryActor.objects.filter(state=State.ACTIVE).values_list("examplary_id", flat=True)
@@ -754,16 +706,17 @@ def test_everybody_is_provisioned_or_explained_in_the_end(fake, duplicates):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_user_who_is_deleted_meanwhile(fake, monkeypatch):
+def test_user_deleted_while_the_page_is_prepared(fake, make_users, monkeypatch):
     gone, *rest = make_users(3)
-    claim = bulk.claim_actors
+    prepare = bulk.prepare_actors
 
-    def claim_actors(users):
+    def prepare_actors(users):
         User.objects.filter(pk=gone.pk).delete()
-        return claim(users)
+        return prepare(users)
 
-    monkeypatch.setattr(bulk, "claim_actors", claim_actors)
+    monkeypatch.setattr(bulk, "prepare_actors", prepare_actors)
     result = provision(concurrency=4)
 
     assert result.provisioned == 2
     assert {actor.user for actor in ExamplaryActor.objects.all()} == set(rest)
+    assert actors.prepare_actors([]) == []

@@ -3,19 +3,31 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import InterfaceError, OperationalError, connection, connections, transaction
+from django.db import (
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.transaction import TransactionManagementError
-from django_examplary.services.connections import commit, non_atomic
 
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
-from django_examplary.exceptions import ExamplaryInvalidRequestError, ExamplaryNotFoundError
+from django_examplary.exceptions import ExamplaryInvalidRequestError, ExamplarySessionEndedError
 from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
-from django_examplary.services.database import commit, non_atomic
+from django_examplary.services.database import (
+    commit,
+    database_error,
+    non_atomic,
+    release_connections,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -43,9 +55,33 @@ def test_commit_gives_up_too():
         commit(work)
 
 
+def test_commit_does_not_repeat_a_long_wait_for_a_lock():
+    tries = []
+
+    def work():
+        tries.append(None)
+        raise OperationalError("lock wait timeout exceeded")
+
+    with pytest.raises(OperationalError, match="lock wait timeout"):
+        commit(work, patience=0)
+    assert len(tries) == 1
+
+
+def test_commit_does_not_repeat_a_broken_constraint():
+    tries = []
+
+    def work():
+        tries.append(None)
+        raise IntegrityError("UNIQUE constraint failed: auth_user.username")
+
+    with pytest.raises(IntegrityError):
+        commit(work)
+    assert len(tries) == 1
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
-def test_commit_gets_a_new_connection_where_the_old_one_is_lost(error, monkeypatch):
+def test_commit_replaces_a_lost_connection(error, monkeypatch):
     lost = [True]
     connection.ensure_connection()
     monkeypatch.setattr(connection, "is_usable", lambda: not lost)
@@ -60,7 +96,7 @@ def test_commit_gets_a_new_connection_where_the_old_one_is_lost(error, monkeypat
 
 
 @pytest.mark.django_db(transaction=True)
-def test_commit_keeps_a_connection_that_is_all_right(monkeypatch):
+def test_commit_keeps_a_usable_connection(monkeypatch):
     """A deadlock is no reason to lose what the caller has on it, such as a cursor."""
     monkeypatch.setattr(connection, "close", None)
     failures = [OperationalError("deadlock")]
@@ -74,7 +110,7 @@ def test_commit_keeps_a_connection_that_is_all_right(monkeypatch):
 
 
 def lose_the_connection():  # pragma: no cover  # for servers only
-    """As a server does that fails over, or that has waited for too long."""
+    """Do what a server does that fails over, or that has waited for too long."""
     postgresql = connection.vendor == "postgresql"
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()" if postgresql else "SELECT CONNECTION_ID()")
@@ -88,16 +124,17 @@ def lose_the_connection():  # pragma: no cover  # for servers only
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no connection to lose")
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("refused", [False, True])
-def test_connection_that_is_lost_while_examplary_is_asked_loses_nothing(
+def test_connection_lost_during_a_call_loses_nothing(
     fake, teacher, monkeypatch, refused
 ):  # pragma: no cover  # for servers only
-    request = ExamplaryClient.request
+    run = ExamplaryClient._run
 
-    def request_and_lose_the_connection(self, *args, **options):
-        lose_the_connection()
-        return request(self, *args, **options)
+    def lose_the_connection_and_run(self, call):
+        if threading.current_thread() is threading.main_thread():
+            lose_the_connection()
+        return run(self, call)
 
-    monkeypatch.setattr(ExamplaryClient, "request", request_and_lose_the_connection)
+    monkeypatch.setattr(ExamplaryClient, "_run", lose_the_connection_and_run)
     if refused:
         fake.fail("POST", "/users", status=400)
         with pytest.raises(ExamplaryInvalidRequestError):
@@ -111,9 +148,9 @@ def test_connection_that_is_lost_while_examplary_is_asked_loses_nothing(
     fake.complete(session.examplary_id)
     if refused:
         fake.fail("GET", status=403)
-        assert services.sweep_sessions().failed == 1
+        assert services.sweep_sessions().missing == 1
         fake.fail("GET", status=404)
-        with pytest.raises(ExamplaryNotFoundError):
+        with pytest.raises(ExamplarySessionEndedError):
             services.verify_session(session)
     sweep = services.sweep_sessions()
     assert (sweep.ended, sweep.failed) == ({"completed": 1}, 0)
@@ -125,6 +162,7 @@ def test_connection_that_is_lost_while_examplary_is_asked_loses_nothing(
 CALLS = {
     "provision_actor": lambda user: services.provision_actor(user),
     "link_actor": lambda user: services.link_actor(user, "user_1"),
+    "find_remote_actor": services.find_remote_actor,
     "open_session": lambda user: services.open_session(user, GenerateExam(), origin=ORIGIN),
     "grant_access": lambda user: services.grant_access(user, "exam_1", "viewer"),
     "sweep_sessions": lambda user: services.sweep_sessions(),
@@ -152,16 +190,52 @@ def test_services_refuse_a_connection_that_does_not_commit(fake, teacher):
     assert fake.requests == []
 
 
-def test_view_is_kept_out_of_the_transactions_of_every_database():
+def test_non_atomic_exempts_a_view_for_every_database():
     view = non_atomic(lambda request: None)
     assert view._non_atomic_requests == set(connections)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_release_closes_idle_connections_only():
+    connection.ensure_connection()
+    with transaction.atomic():
+        release_connections()
+        assert connection.connection is not None
+
+    transaction.set_autocommit(False)
+    release_connections()
+    assert connection.connection is not None
+    transaction.set_autocommit(True)
+
+    release_connections()
+    assert connection.connection is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_error_names_the_constraint_and_no_values(teacher):
+    failure = None
+    try:
+        User.objects.create_user("teacher", "secret@school.example")
+    except IntegrityError as error:
+        failure = database_error("The user", error)
+
+    text = str(failure)
+    assert text.startswith("The user could not be stored: IntegrityError (")
+    assert "username" in text
+    assert "secret@" not in text
+
+
+def test_error_without_a_constraint_names_its_type():
+    text = str(database_error("The user", OperationalError("disk full of secrets")))
+
+    assert text == "The user could not be stored: OperationalError."
 
 
 # A replica that is behind
 
 
 class ReadsElsewhere:
-    """As a project routes its reads to a replica; here it is one that never catches up."""
+    """Route reads to a replica, as projects do; this one never catches up."""
 
     def db_for_read(self, model, **hints):
         return "replica" if model in (ExamplaryActor, ExamplarySession) else None
@@ -173,7 +247,7 @@ def test_services_read_what_was_written(fake, teacher, settings, monkeypatch):
     settings.DATABASE_ROUTERS = [ReadsElsewhere()]
 
     replica = connections["replica"]
-    # Whoever reads from it fails.
+    # A read from it fails.
     monkeypatch.setattr(replica, "cursor", None)
     try:
         session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
@@ -219,12 +293,13 @@ sys.exit(os.waitpid(pid, 0)[1] != 0)
     assert len(fake.requests) == 1
 
 
-def test_start_up_loads_no_client():
-    """Nor does the admin, which is there in every process."""
+def test_start_up_does_not_import_requests():
+    """Neither do the admin and the services, which are imported in every process."""
     script = (
         "import sys, django; django.setup();"
         "assert 'django_examplary.admin' in sys.modules;"
-        "sys.exit('django_examplary.client' in sys.modules)"
+        "assert 'django_examplary.services' in sys.modules;"
+        "sys.exit('requests' in sys.modules)"
     )
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
     command = [sys.executable, "-c", script]

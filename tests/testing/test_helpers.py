@@ -211,7 +211,7 @@ def test_assert_sent(client, fake):
     open_embed(client, fake, "/embed/")
 
     assert_sent(fake, "POST", "/users", email="teacher@school.example", role="teacher")
-    X
+    assert_sent(fake, "POST", "/embed-sessions", flow="generate-exam")
     with pytest.raises(AssertionError, match="was sent 0 times, not once"):
         assert_sent(fake, "GET", "/me")
     with pytest.raises(AssertionError, match="with flow 'generate-exam', not 'take-exam'"):

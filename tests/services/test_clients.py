@@ -1,0 +1,87 @@
+"""The client of each workspace."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from django_examplary import services
+from django_examplary.exceptions import ExamplaryConfigurationError
+from django_examplary.services.clients import workspace_of
+
+NORTH = {"API_KEY": "examp_of_the_north_workspace_00000000"}
+
+
+def test_client_is_shared_as_long_as_the_settings_stay_the_same(settings):
+    client = services.get_client()
+    assert services.get_client() is client
+    assert services.get_client("default") is client
+
+    settings.EXAMPLARY_TIMEOUT = 3.0
+    other = services.get_client()
+    assert other is not client
+    assert other.timeout == 3.0
+
+
+def test_arguments_replace_settings(settings):
+    settings.EXAMPLARY_DEADLINE, settings.EXAMPLARY_MAX_RETRIES = 9.0, 5
+    client = services.get_client()
+    assert (client.deadline, client.max_retries) == (9.0, 5)
+
+    client = services.get_client(deadline=1.0, max_retries=0)
+    assert (client.deadline, client.max_retries) == (1.0, 0)
+
+
+def test_missing_key_is_configuration_error(settings):
+    settings.EXAMPLARY_API_KEY = ""
+    with pytest.raises(ExamplaryConfigurationError, match="EXAMPLARY_API_KEY"):
+        services.get_client()
+
+
+@pytest.mark.parametrize("kind", ["mapping", "callable"])
+def test_workspace_has_a_key_of_its_own(fake, settings, kind):
+    workspaces = {"north": NORTH}
+    settings.EXAMPLARY_WORKSPACES = workspaces if kind == "mapping" else workspaces.get
+    north = services.get_client("north")
+    assert north is not services.get_client()
+
+    fake.api_key = NORTH["API_KEY"]
+    assert north.get_me().id == fake.owner_id
+    assert NORTH["API_KEY"] not in repr(north)
+
+
+def test_workspace_has_a_url_of_its_own(settings):
+    settings.EXAMPLARY_WORKSPACES = {"north": {**NORTH, "API_URL": "https://north.example/"}}
+
+    assert services.get_client("north").base_url == "https://north.example"
+
+
+@pytest.mark.parametrize("workspaces", [{}, {"north": NORTH}, lambda alias: None])
+def test_unknown_workspace_is_named(settings, workspaces):
+    settings.EXAMPLARY_WORKSPACES = workspaces
+    with pytest.raises(ExamplaryConfigurationError, match="There is no workspace 'south'"):
+        services.get_client("south")
+
+
+def test_user_belongs_to_the_default_workspace_unless_the_project_decides(settings):
+    assert workspace_of(None) == "default"
+
+    settings.EXAMPLARY_WORKSPACE = lambda user: "north"
+    assert workspace_of(None) == "north"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_forked_child_gets_a_client_of_its_own(settings):
+    """A lock of the shared one may be held by a thread that the child does not have."""
+    client = services.get_client()
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:  # pragma: no cover  # the child is not measured
+        os.write(writer, json.dumps(services.get_client() is client).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert pipe.read() == "false"

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.db.transaction import TransactionManagementError
+from django.utils import timezone
+
+from django_examplary import services
+from django_examplary.client import ExamplaryClient
+from django_examplary.flows import EditRubric, GenerateExam, GenerateQuestion
+from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.services import Erasure, erasure
+
+pytestmark = pytest.mark.django_db
+
+State = ExamplaryActor.State
+ORIGIN = "https://school.example"
+
+
+@pytest.fixture(autouse=True)
+def one_attempt(settings):
+    settings.EXAMPLARY_MAX_RETRIES = 0
+
+
+@pytest.fixture
+def sessions(fake, teacher):
+    """Three open sessions."""
+    return [
+        services.open_session(teacher, flow, origin=ORIGIN)
+        for flow in (GenerateExam(), GenerateQuestion(), EditRubric())
+    ]
+
+
+def test_everything_is_revoked_and_deleted(fake, teacher, sessions):
+    examplary_id = ExamplaryActor.objects.get().examplary_id
+    fake.complete(sessions[0].examplary_id)
+    services.verify_session(sessions[0])
+
+    assert services.erase_user(teacher) == Erasure(examplary_id=examplary_id, sessions=3)
+    assert not ExamplaryActor.objects.exists()
+    assert not ExamplarySession.objects.exists()
+    assert all(session.revoked for session in fake.sessions.values())
+    assert services.erase_user(teacher) == Erasure()
+
+
+def test_outcome_of_an_erased_user_is_not_requested(fake, teacher, sessions):
+    fake.complete(sessions[0].examplary_id)
+    fake.requests.clear()
+
+    services.erase_user(teacher)
+
+    assert {call.method for call in fake.requests} == {"DELETE"}
+
+
+@pytest.mark.parametrize(
+    ("state", "may_exist"),
+    [
+        (State.PENDING, False),
+        (State.CLAIMED, True),
+        (State.UNCERTAIN, True),
+        (State.FAILED, False),
+    ],
+)
+def test_unanswered_request_is_reported(fake, teacher, state, may_exist):
+    """Examplary may have a user whose id is not known here."""
+    ExamplaryActor.objects.create(user=teacher, state=state, lapses_at=timezone.now())
+
+    assert services.erase_user(teacher) == Erasure(may_exist=may_exist)
+
+
+def test_outage_leaves_anonymous_rows_for_the_sweep(fake, teacher):
+    session = services.open_session(
+        teacher,
+        GenerateExam(subject="Sums"),
+        origin=ORIGIN,
+        theme={"locale": "nl"},
+        metadata={"pupil": "Ann"},
+        next_url="/ann/",
+    )
+    fake.fail(times=None, transport="close")
+
+    result = services.erase_user(teacher)
+
+    assert (result.sessions, result.still_to_revoke) == (0, 1)
+    session.refresh_from_db()
+    assert session.actor is None
+    for blank in ("presets", "theme", "metadata", "outputs", "next_url", "fingerprint"):
+        assert not getattr(session, blank)
+    fake.heal()
+    assert services.sweep_sessions().revoked == 1
+    assert fake.sessions[session.examplary_id].revoked
+
+
+def test_missing_key_prevents_no_erasure(fake, teacher, sessions, settings, caplog):
+    settings.EXAMPLARY_API_KEY = ""
+
+    assert services.erase_user(teacher).still_to_revoke == 3
+    assert not ExamplaryActor.objects.exists()
+    assert not ExamplarySession.objects.exclude(actor=None).exists()
+    assert "operation=erase error=EXAMPLARY_API_KEY" in caplog.text
+
+
+def test_session_opened_meanwhile_is_revoked(fake, teacher, sessions, monkeypatch):
+    opened = []
+    delete_embed_session = ExamplaryClient.delete_embed_session
+
+    def delete_while_another_tab_opens(self, session_id):
+        if not opened:
+            opened.append(services.open_session(teacher, GenerateExam(name="x"), origin=ORIGIN))
+        delete_embed_session(self, session_id)
+
+    monkeypatch.setattr(ExamplaryClient, "delete_embed_session", delete_while_another_tab_opens)
+    services.erase_user(teacher)
+
+    assert ExamplarySession.objects.get().revoke_pending
+    services.sweep_sessions()
+    assert all(session.revoked for session in fake.sessions.values())
+
+
+def test_id_that_was_stored_meanwhile_is_reported(fake, teacher, monkeypatch):
+    ExamplaryActor.objects.create(user=teacher, state=State.CLAIMED, lapses_at=timezone.now())
+    commit = erasure.commit
+
+    def commit_after_another_process(work):
+        ExamplaryActor.objects.update(state=State.ACTIVE, examplary_id="user_1")
+        return commit(work)
+
+    monkeypatch.setattr(erasure, "commit", commit_after_another_process)
+
+    assert services.erase_user(teacher) == Erasure(examplary_id="user_1")
+
+
+def test_session_opened_during_the_deletion_does_not_fail_it(fake, teacher, monkeypatch):
+    services.provision_actor(teacher)
+    commit = erasure.commit
+
+    def commit_too_late(work):
+        monkeypatch.setattr(erasure, "commit", commit)
+        raise IntegrityError("a session refers to the actor")
+
+    monkeypatch.setattr(erasure, "commit", commit_too_late)
+    services.erase_user(teacher)
+
+    assert not ExamplaryActor.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_transaction_is_refused(fake, teacher, sessions):
+    fake.requests.clear()
+    with transaction.atomic(), pytest.raises(TransactionManagementError):
+        services.erase_user(teacher)
+
+    assert fake.requests == []
