@@ -1,7 +1,7 @@
-"""Examplary without Examplary: a fake for tests and for trying things out.
+"""A fake Examplary for tests and demonstrations.
 
-Nothing here is used in production, and nothing here uses the production code: the fake is written
-from the API's contract alone, so that it cannot share a misunderstanding with the client.
+Production code doesn't use it. It doesn't use production code either: it is written from the API's
+contract alone, so that it can't share a misunderstanding with the client.
 """
 
 from __future__ import annotations

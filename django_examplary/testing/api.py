@@ -202,7 +202,7 @@ def download_export(workspace: Workspace, request: Request, token: str) -> Respo
 
 def _check_resource(workspace: Workspace, resource: str) -> dict[str, Json]:
     permissions = workspace.permissions.get(resource)
-    # 403 is the one refusal that is documented, so it serves for what does not exist too.
+    # The documented refusal is 403, so a missing resource is answered with it too.
     if permissions is None or resource in workspace.forbidden:
         raise Refusal(403, "You do not have access to this resource.")
     return permissions
@@ -251,11 +251,11 @@ def create_practice_space(workspace: Workspace, request: Request) -> Response:
 
 @routes.api("GET", "/source-materials")
 def list_source_materials(workspace: Workspace, request: Request) -> Response:
-    wanted = request.query.get("externalId")
+    external_id = request.query.get("externalId")
     materials = [
         material
         for material in workspace.source_materials.values()
-        if wanted is None or material.get("externalId") == wanted
+        if external_id is None or material.get("externalId") == external_id
     ]
     return workspace.succeed_with_list(request, materials)
 
@@ -263,8 +263,8 @@ def list_source_materials(workspace: Workspace, request: Request) -> Response:
 @routes.api("POST", "/source-materials")
 def create_source_material(workspace: Workspace, request: Request) -> Response:
     body = check(request.json, SOURCE_MATERIAL, required=["url"])
-    told = {name: body[name] for name in ("type", "name", "externalId") if name in body}
-    return json_response(201, workspace.add_source_material(body["url"], **told))
+    fields = {name: body[name] for name in ("type", "name", "externalId") if name in body}
+    return json_response(201, workspace.add_source_material(body["url"], **fields))
 
 
 @routes.api("GET", "/source-materials/{id}")
@@ -282,9 +282,9 @@ def slice_source_material(workspace: Workspace, request: Request, material_id: s
     body = check(request.json, SLICE, required=["startPage", "endPage"])
     if body["startPage"] > body["endPage"]:
         raise Refusal(400, "endPage must not come before startPage.")
-    told = {"name": body["name"]} if "name" in body else {}
+    fields = {"name": body["name"]} if "name" in body else {}
     piece = workspace.add_source_material(
-        material["originalSource"]["url"], parentSourceMaterialId=material_id, **told
+        material["originalSource"]["url"], parentSourceMaterialId=material_id, **fields
     )
     return json_response(201, piece)
 

@@ -47,7 +47,7 @@ def _refusal(workspace: Workspace, session: Session) -> tuple[int, str]:
 
 @routes.page("POST", "/embeds/{token}/{action}")
 def act(workspace: Workspace, request: Request, token: str, action: str) -> Response:
-    """Save, complete or cancel; return what the page then has to do."""
+    """Save, complete or cancel; return the page's next step."""
     session = workspace.session_by_token(token)
     if session is None or action not in ("save", "complete", "cancel"):
         raise Refusal(404, "Not found.")

@@ -93,7 +93,7 @@ class FakeExamplary(Workspace):
         """Return the workspace of an embed token or of the request's API key, if there is one."""
         credentials = request.headers.get("Authorization")
         for workspace in self.workspaces:
-            # The raw key is what the official demo sends (section 3).
+            # The official demo sends the raw key (section 3).
             keys = (workspace.api_key, f"Bearer {workspace.api_key}")
             if workspace.has_token(token) if token else credentials in keys:
                 return workspace
@@ -106,7 +106,7 @@ class FakeExamplary(Workspace):
         route: Route | None,
         arguments: tuple[str, ...],
     ) -> Response:
-        """Answer a request that nothing stands in the way of."""
+        """Answer a request that meets no fault and no limit."""
         if route is None:
             if _ROUTES.knows(request):
                 return self._error(workspace or self, 405, "Method not allowed.")
@@ -150,11 +150,12 @@ def _allow_origin(request: Request) -> dict[str, str]:
     """Return the headers that let a page on any origin call the API with its key (section 18)."""
     headers = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After"}
     if request.is_preflight:
-        wanted = request.headers.get("Access-Control-Request-Headers", "")
         headers |= {
             "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE",
             # The wildcard does not cover Authorization.
-            "Access-Control-Allow-Headers": wanted,
+            "Access-Control-Allow-Headers": request.headers.get(
+                "Access-Control-Request-Headers", ""
+            ),
             "Access-Control-Max-Age": "600",
         }
     return headers

@@ -15,20 +15,20 @@ from django_examplary.testing.fake import FakeExamplary
 
 @pytest.fixture(autouse=True, scope="session")
 def refuse_examplary() -> Iterator[None]:
-    """No test calls the real Examplary, whatever the settings and the environment say."""
+    """Refuse calls to the real Examplary in every test, whatever the settings."""
     with helpers.refuse_examplary():
         yield
 
 
 @pytest.fixture
 def fake_examplary() -> Iterator[FakeExamplary]:
-    """A fake that the settings point to, for one test."""
+    """Give one test a fake, and settings that point to it."""
     with helpers.fake_examplary() as fake:
         yield fake
 
 
 @pytest.fixture
 def browser_examplary() -> Iterator[FakeExamplary]:
-    """A fake whose embeds a browser can open, for one test with a live server."""
+    """Give one test with a live server a fake whose embeds a browser can open."""
     with helpers.fake_examplary(browser=True) as fake:
         yield fake

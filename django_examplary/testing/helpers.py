@@ -1,4 +1,4 @@
-"""For the tests of a project: settings that point to a fake, and what a browser would do."""
+"""Helpers for the tests of a project: settings that point to a fake, and a simulated browser."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RealExamplaryError(AssertionError):
 
 @contextmanager
 def refuse_examplary() -> Iterator[None]:
-    """Fail whatever is about to look up a host of examplary.ai, in any thread of this process."""
+    """Fail on a look-up of any host of examplary.ai, in any thread of this process."""
     look_up = socket.getaddrinfo
 
     def refuse(host: Any, *args: Any, **kwargs: Any) -> Any:
@@ -56,10 +56,10 @@ def refuse_examplary() -> Iterator[None]:
 def fake_examplary(
     fake: FakeExamplary | None = None, *, browser: bool = False
 ) -> Iterator[FakeExamplary]:
-    """Run a fake, let the settings point to it, and refuse the real Examplary meanwhile.
+    """Run a fake, point the settings to it, and refuse the real Examplary meanwhile.
 
-    With `browser` its embed pages can be opened too. They are served over http, which this app
-    only takes from this machine while DEBUG is on, so it is on then.
+    With `browser`, its embed pages can be opened too. They are served over http, which the app
+    accepts from localhost only while DEBUG is on, so DEBUG is on then.
     """
     with refuse_examplary(), serve(fake) as server:
         fake = server.fake
@@ -224,7 +224,7 @@ def assert_sent(fake: FakeExamplary, method: str, path: str, **fields: Any) -> N
 class ExamplaryTestMixin(TestCase):
     """For `class Tests(ExamplaryTestMixin, TestCase)`: every test has a fake, `self.fake`."""
 
-    #: What the fake is made with, as in `{"staging": True}`; see `FakeExamplary`.
+    #: Arguments for the fake, such as `{"staging": True}`; see `FakeExamplary`.
     fake_options: dict[str, Any] = {}
     #: Whether a browser opens the embeds, as in a LiveServerTestCase.
     fake_for_browser = False
@@ -266,7 +266,7 @@ def _session_at(fake: FakeExamplary, response: Any) -> str:
         answer += f", to {urlsplit(location).path}"
     for title in re.findall(r"data-examplary-title>([^<]+)<", response.content.decode()):
         answer += f", “{unescape(title)}”"
-    raise AssertionError(f"The site opened no session: {answer}. What the app has logged says why.")
+    raise AssertionError(f"The site opened no session: {answer}. The app's log has the reason.")
 
 
 class _Reader(HTMLParser):

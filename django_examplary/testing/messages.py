@@ -36,7 +36,7 @@ class Request:
 
     @property
     def json(self) -> Any:
-        """The parsed body, or None when there is none or it is not JSON."""
+        """The parsed body, or None if it isn't JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
@@ -52,12 +52,12 @@ class Request:
         )
 
     def arguments(self, template: str) -> tuple[str, ...] | None:
-        """What the path holds in the places of ``template``, or None when it does not fit."""
+        """The variable parts of the path, or None if it doesn't match ``template``."""
         found = _pattern(template).fullmatch(self.path)
         return found and tuple(unquote(part) for part in found.groups())
 
     def matches(self, method: str | None, template: str | None) -> bool:
-        """Whether this is such a request; None stands for any."""
+        """Whether method and path match; None matches any."""
         return (method is None or method == self.method) and (
             template is None or self.arguments(template) is not None
         )
@@ -91,14 +91,14 @@ class Response:
 
 
 def json_response(status: int, content: object) -> Response:
-    """Return ``content`` as JSON; a 204 has no content whatever is given."""
+    """Return ``content`` as JSON; a 204 never has a body."""
     if status == 204:
         return Response(status)
     return Response(status, {"Content-Type": JSON_TYPE}, json.dumps(content).encode())
 
 
 def html_response(status: int, content: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an HTML page that no cache keeps: its address is a secret."""
+    """Return an HTML page that caches don't store, because its address is a secret."""
     return Response(
         status,
         {"Content-Type": HTML_TYPE, "Cache-Control": "no-store", **(headers or {})},

@@ -1,4 +1,4 @@
-"""Which function answers which request."""
+"""The table of routes: requests and the functions that answer them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Routes(list[Route]):
         return register
 
     def page(self, method: str, template: str) -> Callable[[Handler], Handler]:
-        """Register what a browser opens."""
+        """Register a page or a download for browsers."""
 
         def register(handler: Handler) -> Handler:
             self.append(Route(method, template, handler, needs_key=False, is_api=False))
@@ -55,5 +55,5 @@ class Routes(list[Route]):
         return None, ()
 
     def knows(self, request: Request) -> bool:
-        """Whether the path exists, for whichever method."""
+        """Whether the path exists for any method."""
         return any(request.matches(None, route.template) for route in self)

@@ -1,4 +1,4 @@
-"""What the API accepts, transcribed from the OpenAPI document beside this file."""
+"""The rules for request bodies, transcribed from the OpenAPI document beside this file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EMAIL_PATTERN = (
 
 
 class Refusal(Exception):
-    """The API says no."""
+    """The API refuses a request."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -32,10 +32,10 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What one field must be, as a test and in words."""
+    """A rule for one field, as a test and in words."""
 
     accepts: Callable[[Any], bool]
-    wanted: str
+    expected: str
 
 
 def _is_number(value: object) -> bool:
@@ -70,7 +70,7 @@ def _is_object(value: object) -> bool:
 
 
 def _has(value: object, fields: Mapping[str, Callable[[Any], bool]]) -> bool:
-    """Whether it is an object in which each of these fields, where it is there, is right."""
+    """Whether it is an object whose fields, where present, pass these tests."""
     return isinstance(value, dict) and all(
         accepts(value[name]) for name, accepts in fields.items() if name in value
     )
@@ -113,20 +113,22 @@ def _is_grant(value: object) -> bool:
     )
 
 
-def _text(pattern: str, wanted: str) -> Rule:
-    return Rule(lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)), wanted)
+def _text(pattern: str, expected: str) -> Rule:
+    return Rule(
+        lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)), expected
+    )
 
 
 def _one_of(*values: str) -> Rule:
     return Rule(lambda value: value in values, f"one of {', '.join(values)}")
 
 
-def _list_of(accepts: Callable[[Any], bool], wanted: str) -> Rule:
-    return Rule(lambda value: _is_list(value, accepts), wanted)
+def _list_of(accepts: Callable[[Any], bool], expected: str) -> Rule:
+    return Rule(lambda value: _is_list(value, accepts), expected)
 
 
 def _or_null(rule: Rule) -> Rule:
-    return Rule(lambda value: value is None or rule.accepts(value), f"{rule.wanted} or null")
+    return Rule(lambda value: value is None or rule.accepts(value), f"{rule.expected} or null")
 
 
 STRING = Rule(lambda value: isinstance(value, str), "a string")
@@ -185,7 +187,7 @@ SOURCE_MATERIAL = {
 SLICE = {"startPage": PAGE, "endPage": PAGE, "name": STRING}
 THEME = {"primaryColor": STRING, "locale": STRING}
 
-# The presets of each flow (section 9). What mark-answer takes is unknown, so it takes anything.
+# The presets of each flow (section 9). Those of mark-answer are unknown, so it accepts any.
 PRESETS: dict[str, dict[str, Rule]] = {
     "generate-exam": {
         **dict.fromkeys(
@@ -232,7 +234,7 @@ def check(
     required: Collection[str] = (),
     within: str = "",
 ) -> Json:
-    """Return ``content`` when it keeps the rules; refuse it, naming the field, when not."""
+    """Return ``content`` if it keeps the rules; otherwise raise Refusal, naming the field."""
     if not isinstance(content, dict):
         raise Refusal(400, "The body must be a JSON object.")
     for name in required:
@@ -240,5 +242,5 @@ def check(
             raise Refusal(400, f"{within}{name} is required.")
     for name, rule in rules.items():
         if name in content and not rule.accepts(content[name]):
-            raise Refusal(400, f"{within}{name} must be {rule.wanted}.")
+            raise Refusal(400, f"{within}{name} must be {rule.expected}.")
     return content

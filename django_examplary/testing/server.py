@@ -79,7 +79,7 @@ class FakeServer(ThreadingHTTPServer):
             self._changed.wait_for(lambda: not self._connections, _PATIENCE)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that left early, which is what many tests are about, is no error.
+        # A client that disconnects early is not an error.
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 

@@ -12,7 +12,7 @@ from django_examplary.testing.rules import CONTENT_ROLES, Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """What sets one flow apart from the others."""
+    """The properties of a flow."""
 
     completes: bool = True
     cancels: bool = True
@@ -47,7 +47,7 @@ def timestamp(moment: datetime) -> str:
 
 @dataclass(kw_only=True, slots=True)
 class Session:
-    """An embed session as the service knows it, which is more than it tells."""
+    """An embed session, with fields that its JSON doesn't have."""
 
     id: str
     token: str = field(repr=False)
@@ -66,7 +66,7 @@ class Session:
     revoked: bool = False
     # How many times the session was read since it completed.
     reads: int = 0
-    # What the user typed into the embed page; a fake's matter, not part of the API.
+    # The values that the user typed into the embed page. Not part of the API.
     answers: Json = field(default_factory=dict)
 
     @property

@@ -77,7 +77,7 @@ class Workspace(Switches, Traffic):
     def add_user(
         self, email: str = "", *, name: str = "", role: str = "teacher", user_id: str = ""
     ) -> Json:
-        """Add a user to the workspace, as if by hand."""
+        """Add a user to the workspace, as an administrator would."""
         with self.lock:
             user_id = user_id or f"user_{new_token()}"
             user = {"id": user_id, "email": email or f"{user_id}@example.com", "role": role}
@@ -220,7 +220,7 @@ class Workspace(Switches, Traffic):
             return session
 
     def save(self, session_id: str, answers: Json) -> Session:
-        """Keep what a user typed; in edit-exam that changes the exam itself (section 9.5)."""
+        """Store a user's typed values; in edit-exam they change the exam itself (section 9.5)."""
         with self.lock:
             session = self._pending(session_id)
             session.answers |= answers
@@ -237,9 +237,8 @@ class Workspace(Switches, Traffic):
 
     def find_user(self, email: str) -> Json | None:
         """Return the user with an address, whatever its case."""
-        wanted = email.casefold()
         for user in self.users.values():
-            if user["email"].casefold() == wanted:
+            if user["email"].casefold() == email.casefold():
                 return user
         return None
 
@@ -332,7 +331,7 @@ class Workspace(Switches, Traffic):
         return session
 
     def _outputs(self, session: Session) -> Json:
-        """Return the outputs of section 8, made from the presets and what the user typed."""
+        """Return the outputs of section 8, from the presets and the typed values."""
         presets, answers = session.presets, session.answers
         language = choose_language(presets.get("language") or session.locale)
         if session.flow == "generate-exam":

@@ -1,4 +1,4 @@
-"""Each profile changes what its name says, and nothing else."""
+"""Each profile of answers changes the part that it names, and nothing else."""
 
 from __future__ import annotations
 

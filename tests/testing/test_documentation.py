@@ -1,4 +1,4 @@
-"""``docs/testing.md`` lists what the kit offers."""
+"""``docs/testing.md`` lists the profiles, options and seeds of the kit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transports of ``tests.wire`` do to a response what their names say."""
+"""Each transport of ``tests.wire`` damages a response as its name describes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def get(connection: http.client.HTTPConnection, path: str = "/me") -> http.clien
 
 
 def raw_answer(server: FakeServer, size: int = -1) -> bytes:
-    """What comes over the wire, until the server closes or ``size`` bytes are there."""
+    """Return the received bytes, until the server closes or there are ``size`` of them."""
     with connect(server) as client:
         key = HEADERS["Authorization"]
         client.sendall(f"GET /me HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\n\r\n".encode())
