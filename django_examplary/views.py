@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,6 +61,9 @@ logger = logging.getLogger("django_examplary")
 
 #: A browser that asks again sooner gets the last answer.
 VERIFY_INTERVAL = timedelta(seconds=1)
+
+# Browsers drop control characters from a URL, and take a backslash for a slash.
+_LOCAL_PATH = re.compile(r"/(?![/\\])[^\x00-\x1f\x7f\\]*")
 
 View = Callable[..., HttpResponse]
 
@@ -213,14 +217,16 @@ def _answer(
         session = service(session)
     except ExamplaryNotFoundError:
         return _problem(request, "ended", status=410)
+    # A row may be older than the rule that refuses such an address.
+    next_url = session.next_url if _LOCAL_PATH.fullmatch(session.next_url) else ""
     if _wants_json(request):
         return JsonResponse(
-            {"status": session.status, "outputs": session.outputs, "redirect": session.next_url}
+            {"status": session.status, "outputs": session.outputs, "redirect": next_url}
         )
-    if session.next_url and not session.is_open:
-        return HttpResponseRedirect(session.next_url)
+    if next_url and not session.is_open:
+        return HttpResponseRedirect(next_url)
     title, text = _explain_outcome(session)
-    home = session.next_url or get_script_prefix()
+    home = next_url or get_script_prefix()
     context = {"title": title, "text": text, "home": home}
     return _page(request, "outcome", context)
 
