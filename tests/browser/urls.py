@@ -10,6 +10,7 @@ import django_htmx
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.template import RequestContext, Template
 from django.urls import include, path
+from django.utils.safestring import SafeString
 
 from django_examplary.embeds import embed_context, render_embed, render_panels, render_script
 
@@ -55,13 +56,17 @@ def embeds(request: HttpRequest) -> HttpResponse:
     """A page with the embeds that its query describes.
 
     Of the query are also: `form`, a form around the embeds; `script`, "classic" as combiners of
-    scripts leave it; `in_body`; `htmx`, a version, and `link`, to another page; `cache`, a header.
+    scripts leave it, or "none"; `in_body`, where it stands; `htmx`, a version, and `link`, to
+    another page; `cache`, a header.
     """
     if request.method == "POST":
         return HttpResponse(f"Saved {request.POST['title']}")
     script = render_script()
-    if request.GET.get("script") == "classic":
-        script = type(script)(script.replace(' type="module"', ""))
+    match request.GET.get("script"):
+        case "classic":
+            script = SafeString(script.replace(' type="module"', ""))
+        case "none":
+            script = SafeString()
     embeds = [render_embed(request, each.pop("flow"), **each) for each in described(request)]
     context = {"embeds": embeds, "script": script, "page": request.GET}
     response = HttpResponse(PAGE.render(RequestContext(request, context)))
