@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect
 
 from tests.browser.conftest import OPTIONS, find_chromium
@@ -63,9 +66,11 @@ def go_back(visitor):
     for _ in range(8):
         # Later, so that the call itself does not end with its page.
         visitor.page.evaluate("void setTimeout(() => history.back())")
-        visitor.page.wait_for_timeout(300)
+        with contextlib.suppress(PlaywrightTimeoutError):
+            # Not every step leads there.
+            visitor.page.wait_for_url("**/embeds/**", timeout=2_000)
         if "/embeds/" in visitor.page.url:
-            visitor.page.wait_for_function("window.isFromPageCache !== undefined")
+            visitor.page.wait_for_function("() => window.isFromPageCache !== undefined")
             return
     raise AssertionError(f"Back leads to {visitor.page.url}")
 
@@ -88,7 +93,7 @@ def expect_nothing_of(visitor, examplary, username):
     if page.evaluate("window.isFromPageCache"):
         assert page.evaluate(LOOK_AT_FRAME) != ["elsewhere", True]
         expect(page.locator("examplary-embed")).to_have_attribute("data-state", "stale")
-        page.wait_for_function(f"({LOOK_AT_FRAME})()[0] === 'about:blank'")
+        page.wait_for_function(f"() => ({LOOK_AT_FRAME})()[0] === 'about:blank'")
         return
     for _ in range(10):
         expect(visitor.embed.get_by_text(NAMES[username])).to_be_hidden()
@@ -101,14 +106,14 @@ def owner(examplary, session):
     return next(username for username, full in NAMES.items() if full == name)
 
 
-@pytest.mark.parametrize("options", [{}, {"load": "lazy"}, {"load": "click"}, {"display": "modal"}])
+@pytest.mark.parametrize("options", [{}, {"display": "modal"}])
 @pytest.mark.parametrize("cache", ["", "no-store"])
 @pytest.mark.parametrize("second", ["student", ""])
 def test_embed_of_an_earlier_user(browse, examplary, options, cache, second):
     visitor = browse()
     visitor.enter_as("teacher")
     embed = visitor.open_embeds(options, cache=cache)
-    if {"load", "display"} & set(options) and options.get("load") != "lazy":
+    if options:
         embed.get_by_role("button").first.click()
     expect(visitor.embed.get_by_text(NAMES["teacher"])).to_be_visible()
     change_user(visitor, second)
@@ -127,7 +132,7 @@ def test_own_embed_goes_on(browse, examplary, has_page_cache):
     go_back(visitor)
 
     assert visitor.page.evaluate("isFromPageCache") is has_page_cache
-    visitor.page.wait_for_function(f"({LOOK_AT_FRAME})().join() === 'elsewhere,true'")
+    visitor.page.wait_for_function(f"() => ({LOOK_AT_FRAME})().join() === 'elsewhere,true'")
     # What was in the frame of a page from the cache is there as it was left.
     assert len(examplary.calls("GET", "/embeds/{token}")) == 1 or not has_page_cache
     visitor.page.mouse.click(place["x"] + 5, place["y"] + 5)
