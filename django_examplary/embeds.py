@@ -5,11 +5,12 @@ The template tags and the functions for Jinja2 are thin wrappers around these fu
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -29,9 +30,9 @@ from django.utils.translation import get_language, gettext_lazy
 
 from django_examplary.addresses import reverse_view
 from django_examplary.conf import conf
-from django_examplary.data import Theme
+from django_examplary.data import Theme, to_snake
 from django_examplary.exceptions import ExamplaryValidationError
-from django_examplary.flows import Flow, get_flow
+from django_examplary.flows import FLOWS, Flow, get_flow
 from django_examplary.launch import Launch
 from django_examplary.models import ExamplarySession
 from django_examplary.origins import origin_of
@@ -106,6 +107,7 @@ def embed_context(
     _refuse_unknown("display", display, DISPLAYS)
     _refuse_unknown("load", load, LOADING)
     _refuse_no_time("grace", grace)
+    _refuse_no_mapping(presets=presets, theme=theme, metadata=metadata)
     session, flow = _resolve(flow, presets, more_presets)
     if session is not None:
         _refuse_decided(
@@ -241,6 +243,7 @@ def launch_url(
     The arguments are those of `embed_context`. Visitors who aren't signed in get a URL to sign in
     that comes back to this page.
     """
+    _refuse_no_mapping(presets=presets, theme=theme, metadata=metadata)
     _, flow = _resolve(flow, presets, more_presets)
     if not is_signed_in(request):
         return login_url(request)
@@ -292,6 +295,7 @@ def _resolve(
         for name, value in {**(presets or {}), **more_presets}.items()
     }
     if isinstance(flow, str) and flow:
+        _refuse_misspelt(flow, more_presets)
         return None, get_flow(flow, presets)
     if not isinstance(flow, (Flow, ExamplarySession)):
         # In a template, a name that stands for nothing.
@@ -324,6 +328,35 @@ def _launch(
         language=get_language() or "",
         **options,
     )
+
+
+def _refuse_misspelt(flow: str, keywords: Iterable[str]) -> None:
+    """Refuse a keyword that is close to an option or to a preset of the flow.
+
+    Other unknown keywords may be presets that Examplary has added since this release.
+    """
+    presets = [each.name for each in fields(FLOWS[flow])] if flow in FLOWS else []
+    options = list(embed_context.__kwdefaults__ or {})
+    for name in keywords:
+        if to_snake(name) in presets:
+            continue
+        if name in options:
+            raise ExamplaryValidationError(name, "is an option of embeds, not of links")
+        known = [*presets, *options]
+        if close := difflib.get_close_matches(to_snake(name), known, n=1, cutoff=0.8):
+            raise ExamplaryValidationError(
+                name,
+                f"is neither an option nor a preset of {flow}. Did you mean {close[0]!r}? A preset "
+                "that this release does not know can be passed in `presets`",
+            )
+
+
+def _refuse_no_mapping(**options: Any) -> None:
+    for name, value in options.items():
+        if not isinstance(value, Mapping | Theme | None):
+            raise ExamplaryValidationError(
+                name, f"must be a mapping, not {value!r}. In a template, is the variable defined?"
+            )
 
 
 def _refuse_unknown(name: str, value: Any, known: tuple[str, ...]) -> None:

@@ -257,14 +257,16 @@ def _answer(
         # A browser that posts in a loop costs the workspace one call a second at most.
         client = _client(session.workspace)
         session = service(session, max_age=VERIFY_INTERVAL, client=client)
+    # A row may be older than the rule that refuses such an address.
+    next_url = session.next_url if is_local_path(session.next_url) else ""
     if wants_json(request):
         return JsonResponse(
-            {"status": session.status, "outputs": session.outputs, "redirect": session.next_url}
+            {"status": session.status, "outputs": session.outputs, "redirect": next_url}
         )
-    if session.next_url and not session.is_open:
-        return HttpResponseRedirect(session.next_url)
+    if next_url and not session.is_open:
+        return HttpResponseRedirect(next_url)
     title, text = _explain_outcome(session)
-    home = session.next_url or get_script_prefix()
+    home = next_url or get_script_prefix()
     return page(request, "outcome", {"title": title, "text": text, "home": home})
 
 

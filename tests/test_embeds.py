@@ -128,8 +128,6 @@ def test_embed(page):
         "data-origins": "https://app.examplary.ai",
         "data-grace": "10",
         "data-confirm-close": "",
-        "hx-boost": "false",
-        "data-turbo": "false",
     }
     assert find(html, "iframe") == {
         "class": "examplary-embed__frame",
@@ -143,6 +141,8 @@ def test_embed(page):
     assert find(html, "a") == {
         "class": "examplary-embed__finish",
         "href": f"/examplary/finish/{key}/",
+        "hx-boost": "false",
+        "data-turbo": "false",
     }
     assert [tag for tag, _ in elements(html)] == ["examplary-embed", "iframe", "a"]
     assert asked(html) == Launch(
@@ -653,12 +653,12 @@ def test_visitor_is_invited_to_sign_in(visit):
     assertHTMLEqual(
         render_embed(visit, "generate-exam"),
         """
-        <div class="examplary-embed examplary-embed--signed-out"
-             hx-boost="false" data-turbo="false">
+        <div class="examplary-embed examplary-embed--signed-out">
           <p class="examplary-embed__title">Sign in to go on</p>
           <p>This part of the page is for people with an account.</p>
           <a class="examplary-embed__button"
-             href="/accounts/login/?next=/exams/%3Fpage%3D2%26by%3Dname">Sign in</a>
+             href="/accounts/login/?next=/exams/%3Fpage%3D2%26by%3Dname"
+             hx-boost="false" data-turbo="false">Sign in</a>
         </div>
         """,
     )
@@ -731,6 +731,48 @@ def test_error_names_the_argument(page, flow, options, field, problem):
 
     assert caught.value.field == field
     assert problem in caught.value.problem
+
+
+@pytest.mark.parametrize("render", [render_embed, launch_url])
+@pytest.mark.parametrize(
+    ("flow", "keyword", "meant"),
+    [
+        ("generate-exam", "metdata", "metadata"),
+        ("generate-exam", "grant_acces", "grant_access"),
+        ("generate-exam", "subjct", "subject"),
+        ("generate-exam", "studentLevl", "student_level"),
+        ("mark-answer", "titel", "title"),
+        ("draw-graph", "displya", "display"),
+    ],
+)
+def test_misspelt_keyword_is_refused(page, render, flow, keyword, meant):
+    with pytest.raises(ExamplaryValidationError, match=f"Did you mean '{meant}'") as caught:
+        render(page, flow, **{keyword: "x"})
+
+    assert caught.value.field == keyword
+
+
+def test_new_presets_pass_with_a_warning(page):
+    with pytest.warns(ExamplaryWarning, match="colour"):
+        html = render_embed(page, "generate-exam", colour="red")
+    with pytest.warns(ExamplaryWarning, match="subjects"):
+        mapping = render_embed(page, "generate-exam", presets={"subjects": "Art"})
+
+    assert asked(html).presets == {"colour": "red"}
+    assert asked(mapping).presets == {"subjects": "Art"}
+
+
+def test_option_of_embeds_is_refused_for_links(page):
+    with pytest.raises(ExamplaryValidationError, match="title: is an option of embeds"):
+        launch_url(page, "generate-exam", title="A new exam")
+
+
+@pytest.mark.parametrize("render", [render_embed, launch_url])
+@pytest.mark.parametrize("name", ["metadata", "theme", "presets"])
+@pytest.mark.parametrize("value", ["", "blue", ["a"], 0])
+def test_argument_that_is_no_mapping_is_named(page, render, name, value):
+    with pytest.raises(ExamplaryValidationError, match=f"{name}: must be a mapping, not"):
+        render(page, "generate-exam", **{name: value})
 
 
 @pytest.mark.parametrize("option", ["load", "display"])
@@ -841,10 +883,10 @@ def test_address_of_the_page_stays_in_the_link(rf, text):
     html = render_embed(visit, "generate-exam")
 
     assert skeleton(html) == [
-        ("div", ["class", "hx-boost", "data-turbo"]),
+        ("div", ["class"]),
         ("p", ["class"]),
         ("p", []),
-        ("a", ["class", "href"]),
+        ("a", ["class", "href", "hx-boost", "data-turbo"]),
     ]
     assert find(html, "a")["href"].startswith("/accounts/login/?next=/exams/%3Fpage%3D")
 

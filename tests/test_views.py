@@ -829,6 +829,19 @@ def test_every_endpoint_works_outside_of_transactions_and_caches(
     assert client.get("/embed/").get("X-Frame-Options") == "DENY"
 
 
+@pytest.mark.parametrize(
+    "stored", ["//evil.example", "/\t//evil.example", "/\n/evil.example", "/\\evil.example", "x"]
+)
+def test_stored_address_of_another_site_is_not_followed(fake, signed_in, teacher, stored):
+    signed_in.get(address("launch", teacher))
+    [session] = fake.sessions.values()
+    fake.complete(session.id)
+    ExamplarySession.objects.update(next_url=stored)
+    assert signed_in.post(address("sync", teacher), headers=JSON).json()["redirect"] == ""
+    response = signed_in.post(address("sync", teacher))
+    assert 'href="/" target="_top">Back to the site</a>' in response.content.decode()
+
+
 def drop_vary(get_response):
     """What a content delivery network may do, with the headers that tell users apart."""
 

@@ -27,13 +27,18 @@ expect.set_options(timeout=60_000)
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def find_chromium() -> str:
+    """Return the path of the browser, or skip the test."""
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if not chromium:
         pytest.skip("There is no Chromium: install one, or name it in CHROMIUM.")
+    return chromium
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=OPTIONS)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=OPTIONS)
         yield browser
         browser.close()
 

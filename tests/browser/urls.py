@@ -3,52 +3,94 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+import django_htmx
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.template import RequestContext, Template
 from django.urls import include, path
+from django.utils.safestring import SafeString
 
-from django_examplary.embeds import render_embed
+from django_examplary.embeds import embed_context, render_embed, render_panels, render_script
 
-PAGE = Template("""{% load examplary i18n %}{% get_current_language as language %}<!doctype html>
+PAGE = Template("""{% load i18n %}{% get_current_language as language %}<!doctype html>
 <html lang="{{ language }}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark">
 <title>A page</title>
-{% examplary_script %}
+{% if page.htmx %}<meta name="htmx-config" content='{"includeIndicatorStyles": false}'>
+<script src="/htmx-{{ page.htmx }}.js" defer></script>{% endif %}
+{% if not page.in_body %}{{ script }}{% endif %}
 </head>
-<body>
+<body{% if page.htmx %} hx-boost="true" hx-boost:inherited="true"{% endif %}>
 <main>
 <h1>A page</h1>
-<p><button type="button">Before</button></p>
-{% if in_form %}<form method="post">{% csrf_token %}
+<p><button type="button">Before</button>
+{% if page.htmx %}<button type="button" hx-get="{{ request.get_full_path }}" hx-target="main"
+hx-select="main" hx-swap="outerMorph">Refresh</button>
+<a href="{{ page.link }}">Next</a>{% endif %}</p>
+{% if "form" in page %}<form method="post">{% csrf_token %}
 <p><label>Title <input name="title"></label></p>
 {% endif %}
 {% for embed in embeds %}{{ embed }}
 {% endfor %}
-{% if in_form %}<p><button>Save</button></p></form>{% endif %}
+{% if "form" in page %}<p><button>Save</button></p></form>{% endif %}
 <p><button type="button">After</button></p>
+{% if page.in_body %}{{ script }}{% endif %}
 </main>
 </body>
 </html>
 """)
 
 
+def described(request: HttpRequest) -> list[dict[str, Any]]:
+    """Return the options of each embed, with the flow among them."""
+    defaults = {"flow": "generate-exam", "load": "eager"}
+    return [defaults | json.loads(each) for each in request.GET.getlist("embed")]
+
+
 def embeds(request: HttpRequest) -> HttpResponse:
-    """A page with the embeds that its query describes, in a form of its own if it asks for one."""
+    """A page with the embeds that its query describes.
+
+    Of the query are also: `form`, a form around the embeds; `script`, "classic" as combiners of
+    scripts leave it, or "none"; `in_body`, where it stands; `htmx`, a version, and `link`, to
+    another page; `cache`, a header.
+    """
     if request.method == "POST":
         return HttpResponse(f"Saved {request.POST['title']}")
-    embeds = []
-    for described in request.GET.getlist("embed"):
-        options = {"flow": "generate-exam", "load": "eager", **json.loads(described)}
-        embeds.append(render_embed(request, options.pop("flow"), **options))
-    context = {"embeds": embeds, "in_form": "form" in request.GET}
-    return HttpResponse(PAGE.render(RequestContext(request, context)))
+    script = render_script()
+    match request.GET.get("script"):
+        case "classic":
+            script = SafeString(script.replace(' type="module"', ""))
+        case "none":
+            script = SafeString()
+    embeds = [render_embed(request, each.pop("flow"), **each) for each in described(request)]
+    context = {"embeds": embeds, "script": script, "page": request.GET}
+    response = HttpResponse(PAGE.render(RequestContext(request, context)))
+    if cache := request.GET.get("cache"):
+        response["Cache-Control"] = cache
+    return response
+
+
+def data(request: HttpRequest) -> JsonResponse:
+    """The embed that the query describes, for a page that builds it itself."""
+    [options] = described(request)
+    embed = embed_context(request, options.pop("flow"), **options)
+    return JsonResponse({**embed, "panels": render_panels()})
+
+
+def htmx(request: HttpRequest, version: int) -> FileResponse:
+    """The library, of which django-htmx has two versions."""
+    static = Path(django_htmx.__file__).parent / "static/django_htmx"
+    return FileResponse((static / f"htmx-{version}.js").open("rb"), content_type="text/javascript")
 
 
 urlpatterns = [
     path("embeds/", embeds),
+    path("embeds/data/", data),
+    path("htmx-<int:version>.js", htmx),
     path("", include("config.urls")),
 ]

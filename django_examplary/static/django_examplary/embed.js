@@ -92,7 +92,8 @@
         const template = document.createElement("template");
         template.setAttribute("data-examplary-panels", "");
         template.innerHTML = data.panels;
-        document.head.append(template);
+        const sheets = template.content.querySelectorAll("link");
+        document.head.append(template, ...[...sheets].map((sheet) => sheet.cloneNode()));
       }
       const element = document.createElement("examplary-embed");
       element.className = `examplary-embed ${data.css_class}`.trim();
@@ -417,6 +418,7 @@
       const frame = this.querySelector("iframe");
       if (frame && frame !== this.#frame) {
         this.disconnectedCallback();
+        this.#state = undefined;
         this.removeAttribute("data-state");
         this.connectedCallback();
       }

@@ -1,0 +1,188 @@
+"""Back, in a browser that several people use: nobody gets an embed that an earlier user opened."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
+from playwright.sync_api import expect
+
+from tests.browser.conftest import OPTIONS, find_chromium
+from tests.browser.visitors import Visitor
+
+HEADING = "Generate an exam"
+NAMES = {"teacher": "Maya Lindqvist", "student": "Sam Okafor"}
+NOTE_PAGE_CACHE = """
+window.addEventListener("pageshow", (event) => { window.isFromPageCache = event.persisted; });
+"""
+
+
+@pytest.fixture(params=[True, False], ids=["page cache", "no page cache"])
+def has_page_cache(request):
+    return request.param
+
+
+@pytest.fixture
+def browse(browser, school, has_page_cache):
+    """Open a browser window whose pages may come back from the page cache."""
+    engine = browser.browser_type
+    launched = browser
+    if has_page_cache:
+        launched = engine.launch(
+            executable_path=find_chromium(),
+            args=OPTIONS,
+            ignore_default_args=["--disable-back-forward-cache"],
+        )
+    contexts = []
+
+    def browse(**options):
+        contexts.append(launched.new_context(**options))
+        visitor = Visitor(contexts[-1].new_page(), school)
+        visitor.page.add_init_script(NOTE_PAGE_CACHE)
+        return visitor
+
+    yield browse
+    for context in contexts:
+        context.close()
+    if has_page_cache:
+        launched.close()
+
+
+def change_user(visitor, username):
+    """Sign out and in with the forms of the site, as people do who share a computer."""
+    visitor.page.goto(visitor.site)
+    visitor.follow("Sign out")
+    visitor.page.goto(visitor.site)
+    if username:
+        visitor.page.get_by_label("Username").fill(username)
+        visitor.page.get_by_label("Password").fill("demo")
+        visitor.page.get_by_role("button", name="Sign in").click()
+        expect(visitor.page.get_by_text(NAMES[username])).to_be_visible()
+
+
+def go_back(visitor):
+    """Go back as often as it takes to come to the page with the embed."""
+    for _ in range(8):
+        # Later, so that the call itself does not end with its page.
+        visitor.page.evaluate("void setTimeout(() => history.back())")
+        with contextlib.suppress(PlaywrightTimeoutError):
+            # Not every step leads there.
+            visitor.page.wait_for_url("**/embeds/**", timeout=2_000)
+        if "/embeds/" in visitor.page.url:
+            visitor.page.wait_for_function("() => window.isFromPageCache !== undefined")
+            return
+    raise AssertionError(f"Back leads to {visitor.page.url}")
+
+
+# Where the frame of the embed is, and whether it can be seen. Playwright knows nothing of frames
+# that come from the page cache.
+LOOK_AT_FRAME = """
+() => {
+  const frame = document.querySelector("examplary-embed iframe");
+  const isSeen = getComputedStyle(frame).visibility === "visible" && frame.clientHeight > 0;
+  return [frame.contentDocument ? frame.contentDocument.URL : "elsewhere", isSeen];
+}
+"""
+
+
+def expect_nothing_of(visitor, examplary, username):
+    """Expect that the embed of this user is not there, now or in a moment."""
+    page = visitor.page
+    [session] = [each for each in examplary.sessions.values() if owner(examplary, each) == username]
+    if page.evaluate("window.isFromPageCache"):
+        assert page.evaluate(LOOK_AT_FRAME) != ["elsewhere", True]
+        expect(page.locator("examplary-embed")).to_have_attribute("data-state", "stale")
+        page.wait_for_function(f"() => ({LOOK_AT_FRAME})()[0] === 'about:blank'")
+        return
+    for _ in range(10):
+        expect(visitor.embed.get_by_text(NAMES[username])).to_be_hidden()
+        page.wait_for_timeout(100)
+    assert session.embed_url not in [frame.url for frame in page.frames]
+
+
+def owner(examplary, session):
+    name = examplary.users[session.actor]["name"]
+    return next(username for username, full in NAMES.items() if full == name)
+
+
+@pytest.mark.parametrize("options", [{}, {"display": "modal"}])
+@pytest.mark.parametrize("cache", ["", "no-store"])
+@pytest.mark.parametrize("second", ["student", ""])
+def test_embed_of_an_earlier_user(browse, examplary, options, cache, second):
+    visitor = browse()
+    visitor.enter_as("teacher")
+    embed = visitor.open_embeds(options, cache=cache)
+    if options:
+        embed.get_by_role("button").first.click()
+    expect(visitor.embed.get_by_text(NAMES["teacher"])).to_be_visible()
+    change_user(visitor, second)
+    go_back(visitor)
+
+    expect_nothing_of(visitor, examplary, "teacher")
+
+
+def test_own_embed_goes_on(browse, examplary, has_page_cache):
+    visitor = browse()
+    visitor.enter_as("teacher")
+    embed = visitor.open_embeds({})
+    expect(embed).to_have_attribute("data-state", "loaded")
+    place = visitor.embed.locator("[data-examplary-action=complete]").bounding_box()
+    visitor.page.goto(visitor.site)
+    go_back(visitor)
+
+    assert visitor.page.evaluate("isFromPageCache") is has_page_cache
+    visitor.page.wait_for_function(f"() => ({LOOK_AT_FRAME})().join() === 'elsewhere,true'")
+    # What was in the frame of a page from the cache is there as it was left.
+    assert len(examplary.calls("GET", "/embeds/{token}")) == 1 or not has_page_cache
+    visitor.page.mouse.click(place["x"] + 5, place["y"] + 5)
+    expect(embed).to_have_attribute("data-state", "completed")
+    assert len(examplary.calls("POST", "/embed-sessions")) == 1
+
+
+def test_page_that_was_left_while_it_loaded_launches_again(browse, examplary):
+    visitor = browse()
+    visitor.enter_as("teacher")
+    visitor.page.route("**/launch/**", lambda route: None, times=1)
+    embed = visitor.open_embeds({}, wait_until="commit")
+    expect(embed).to_have_attribute("data-state", "loading")
+    visitor.page.goto(visitor.site)
+    go_back(visitor)
+
+    expect(embed).to_have_attribute("data-state", "loaded")
+
+
+def test_embed_stays_covered_while_the_browser_is_offline(browse, has_page_cache):
+    if not has_page_cache:
+        pytest.skip("Only the page cache has pages without the network.")
+    visitor = browse()
+    visitor.enter_as("teacher")
+    embed = visitor.open_embeds({})
+    expect(embed).to_have_attribute("data-state", "loaded")
+    visitor.page.goto(visitor.site)
+    visitor.page.context.set_offline(True)
+    go_back(visitor)
+    expect(embed).to_have_attribute("data-state", "offline")
+    assert visitor.page.evaluate(LOOK_AT_FRAME) == ["elsewhere", False]
+    visitor.page.context.set_offline(False)
+
+    expect(embed).to_have_attribute("data-state", "loaded")
+    assert visitor.page.evaluate(LOOK_AT_FRAME) == ["elsewhere", True]
+
+
+def test_embed_of_an_earlier_user_without_javascript(browse, examplary, has_page_cache):
+    """The name of the frame is that of one launch, so what an earlier frame showed stays away."""
+    if has_page_cache:
+        pytest.skip("Pages that are not to be stored are not in the page cache.")
+    visitor = browse(java_script_enabled=False)
+    visitor.enter_as("teacher")
+    visitor.open_embeds({}, cache="no-store")
+    expect(visitor.embed.get_by_text(NAMES["teacher"])).to_be_visible()
+    visitor.page.goto(visitor.site)
+    visitor.enter_as("student")
+    visitor.page.goto(f"{visitor.site}/results/")
+    visitor.page.go_back()
+    visitor.page.go_back()
+
+    expect(visitor.embed.get_by_text(NAMES["student"])).to_be_visible()
+    expect_nothing_of(visitor, examplary, "teacher")
