@@ -318,7 +318,7 @@ class MarkAnswer(Flow):
 
     slug = "mark-answer"
     documented = False
-    # The page asks for this role on the exam; that `examId` is how the exam is named is a guess.
+    # The page requires this role on the exam. The preset `examId` is a guess.
     needs = Access("exam_id", "editor")
     completes = False
 

@@ -116,7 +116,7 @@ def error_text(report):
     return report.partition("Exception Value:")[2].partition("Raised during")[0]
 
 
-def test_error_report_of_a_bug_beneath_us_holds_no_secret(fake, session, monkeypatch):
+def test_error_report_of_a_bug_in_the_transport_holds_no_secret(fake, session, monkeypatch):
     """In the middle of a call, where the key is on its way."""
     monkeypatch.setattr(
         "django_examplary.client.transport._DeadlineReader.readinto", lambda self, buffer: 1 / 0
@@ -142,7 +142,7 @@ def test_error_report_of_a_verification_holds_no_secret(fake, session, caplog, f
     assert_clean(caplog.text, fake)
 
 
-def test_error_report_of_a_bug_of_ours_holds_no_secret(fake, teacher, monkeypatch):
+def test_error_report_of_a_bug_in_the_services_holds_no_secret(fake, teacher, monkeypatch):
     """Whatever breaks where the secrets are at hand."""
     monkeypatch.setattr("django_examplary.services.sessions._expiry", lambda remote: 1 / 0)
     try:
@@ -197,7 +197,7 @@ def test_frames_of_a_failed_call_hold_no_secret(fake, method, fault):
     assert caught.value.__context__ is caught.value.__cause__ is None
 
 
-def test_key_that_cannot_be_sent_is_not_quoted(settings):
+def test_invalid_key_is_not_in_the_error_report(settings):
     settings.EXAMPLARY_API_KEY = f"{KEY} {KEY}"
     for use in (lambda: ExamplaryClient(BROKEN_KEY), services.get_client):
         try:
@@ -207,7 +207,9 @@ def test_key_that_cannot_be_sent_is_not_quoted(settings):
         assert KEY not in report
 
 
-def test_full_run_leaves_no_trace(fake, client, admin_client, teacher, student, caplog, settings):
+def test_full_run_leaves_no_secret_behind(
+    fake, client, admin_client, teacher, student, caplog, settings
+):
     caplog.set_level(logging.DEBUG)
     seen = StringIO()
     client.force_login(teacher)
