@@ -30,9 +30,9 @@ from django_examplary.flows import (
     PracticeSpaceStudent,
     TakeExam,
     UnknownFlow,
-    checked_grant,
     get_flow,
 )
+from django_examplary.presets import checked_grant
 
 TEXTS = (["Mathematics", "<b>", "x" * 10_000], [7, ["Mathematics"], True])
 LISTS = ([["mat_1", "mat_2"], ("mat_1",), []], ["mat_1", [7], [None], {"mat_1"}])

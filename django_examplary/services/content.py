@@ -8,8 +8,8 @@ from typing import Any
 from django_examplary.client import ExamplaryClient
 from django_examplary.data import CONTENT_ROLES, ActorRole, ContentRole
 from django_examplary.exceptions import ExamplaryActorNotFoundError
-from django_examplary.flows import checked_grant
 from django_examplary.models import ExamplaryActor
+from django_examplary.presets import checked_grant
 from django_examplary.services.actors import provision_actor, replace_stale_actor
 from django_examplary.services.connections import actor_rows, get_client, refuse_transaction
 
