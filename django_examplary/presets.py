@@ -88,15 +88,15 @@ def checked_grant(resource: str) -> str:
         raise ExamplaryValidationError(
             "grant_access",
             "needs an exam or a space, whose id starts with 'exam_' or 'space_', not "
-            f"{shortened(resource)}",
+            f"{_shortened(resource)}",
         )
     return resource
 
 
 def refusal(name: str, rule: Rule, value: Any) -> ExamplaryValidationError:
-    return ExamplaryValidationError(name, f"must be {rule.expected}, not {shortened(value)}")
+    return ExamplaryValidationError(name, f"must be {rule.expected}, not {_shortened(value)}")
 
 
-def shortened(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
