@@ -16,11 +16,10 @@ of the API contract.
 from __future__ import annotations
 
 import difflib
-import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
 
 from django_examplary.data import UNSTORABLE, ContentRole, is_storable, to_camel, to_snake
 from django_examplary.exceptions import (
@@ -28,77 +27,23 @@ from django_examplary.exceptions import (
     ExamplaryValidationError,
     ExamplaryWarning,
 )
-
-# The values of presets
-
-
-@dataclass(frozen=True)
-class Rule:
-    """`expected` completes the sentence "<preset> must be ..."."""
-
-    accepts: Callable[[Any], bool]
-    expected: str
-
-
-def _is_id(value: Any, prefix: str = "") -> bool:
-    """Return whether a value can be an id of Examplary; some are put into a path."""
-    return (
-        isinstance(value, str)
-        and re.fullmatch(rf"{prefix}[A-Za-z0-9_-]{{1,{255 - len(prefix)}}}", value) is not None
-    )
-
-
-def _starting_with(prefix: str) -> Rule:
-    return Rule(
-        lambda value: _is_id(value, prefix),
-        f"an id that starts with {prefix!r}, of letters, digits, _ and -",
-    )
-
-
-_ID = Rule(_is_id, "an id, of letters, digits, _ and -")
-
-Text = Annotated[str, Rule(lambda value: isinstance(value, str), "a string")]
-TextList = Annotated[
-    Sequence[str],
-    Rule(
-        lambda value: (
-            isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
-        ),
-        "a list of strings",
-    ),
-]
-# An empty string counts as no preset.
-OptionalId = Annotated[
-    str, Rule(lambda value: value == "" or _is_id(value), "an id, of letters, digits, _ and -")
-]
-IdList = Annotated[
-    Sequence[str],
-    Rule(
-        lambda value: isinstance(value, (list, tuple)) and all(map(_is_id, value)),
-        "a list of ids, of letters, digits, _ and -",
-    ),
-]
-YesNo = Annotated[bool, Rule(lambda value: isinstance(value, bool), "True or False")]
-Minutes = Annotated[
-    int,
-    Rule(
-        lambda value: type(value) is int and value > 0 and value % 15 == 0,
-        "a multiple of 15 (minutes)",
-    ),
-]
-Rubric = Annotated[Mapping[str, Any], Rule(lambda value: isinstance(value, Mapping), "an object")]
-OutputFormat = Annotated[
-    Literal["examplary_json", "qti_v2p1", "qti_v3p0"],
-    Rule(
-        lambda value: value in ("examplary_json", "qti_v2p1", "qti_v3p0"),
-        "one of 'examplary_json', 'qti_v2p1', 'qti_v3p0'",
-    ),
-]
-ExamId = Annotated[str, _starting_with("exam_")]
-# `edit-exam` has the same ids, but its page does not state the prefix as a rule (section 9.5).
-AnyExamId = Annotated[str, _ID]
-PracticeSpaceId = Annotated[str, _starting_with("space_")]
-
+from django_examplary.presets import (
+    ID,
+    AnyExamId,
+    ExamId,
+    IdList,
+    Minutes,
+    OptionalId,
+    OutputFormat,
+    PracticeSpaceId,
+    Rubric,
+    Rule,
+    Text,
+    TextList,
+    YesNo,
+    is_id,
+    refusal,
+)
 
 # The outputs of flows
 
@@ -215,13 +160,13 @@ class Flow:
             if value is None and name not in self._required:
                 continue
             if not rule.accepts(value):
-                raise _refusal(name, rule, value)
+                raise refusal(name, rule, value)
         for name, value in self.presets.items():
             if not is_storable({name: value}):
                 raise ExamplaryValidationError(to_snake(name), UNSTORABLE)
         # In `extra` it has no rule of its own.
-        if self.resource and not _is_id(self.resource) and self.needs:
-            raise _refusal(self.needs.preset, _ID, self.resource)
+        if self.resource and not is_id(self.resource) and self.needs:
+            raise refusal(self.needs.preset, ID, self.resource)
 
     @classmethod
     def from_presets(cls, presets: Mapping[str, Any]) -> Self:
@@ -318,7 +263,7 @@ class MarkAnswer(Flow):
 
     slug = "mark-answer"
     documented = False
-    # The page asks for this role on the exam; that `examId` is how the exam is named is a guess.
+    # The page requires this role on the exam. The preset `examId` is a guess.
     needs = Access("exam_id", "editor")
     completes = False
 
@@ -401,30 +346,6 @@ def get_flow(slug: str, presets: Mapping[str, Any]) -> Flow:
     return UnknownFlow(name=slug, extra={to_camel(key): value for key, value in presets.items()})
 
 
-def checked_grant(resource: str) -> str:
-    """Return the id of an exam or a space to which this app may grant access.
-
-    Raises ExamplaryValidationError for other resources, such as an organisation: an id that comes
-    from a browser must not open more than an embed needs.
-    """
-    if not (_is_id(resource, "exam_") or _is_id(resource, "space_")):
-        raise ExamplaryValidationError(
-            "grant_access",
-            "needs an exam or a space, whose id starts with 'exam_' or 'space_', not "
-            f"{_shortened(resource)}",
-        )
-    return resource
-
-
 def _close(name: str, names: Iterable[str]) -> str:
     """Return the known name that a name is probably a misspelling of; empty if there is none."""
     return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.85)), "")
-
-
-def _refusal(name: str, rule: Rule, value: Any) -> ExamplaryValidationError:
-    return ExamplaryValidationError(name, f"must be {rule.expected}, not {_shortened(value)}")
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"

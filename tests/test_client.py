@@ -101,7 +101,7 @@ def embed_session(fake, actor):
 # What the API is asked, and what comes of it
 
 
-def test_create_user_sends_what_it_is_given(client, fake):
+def test_create_user_sends_its_arguments(client, fake):
     user = client.create_user(email="ann@school.example", name="Ann", role="student")
     assert user.id.startswith("user_")
     assert user.raw["role"] == "student"
@@ -123,7 +123,7 @@ def test_get_me_reads_the_owner_of_the_key(client, fake):
     assert client.get_me().id == fake.owner_id
 
 
-def test_create_embed_session_sends_only_what_it_is_given(client, fake, actor):
+def test_create_embed_session_omits_empty_arguments(client, fake, actor):
     session = client.create_embed_session(flow="generate-exam", actor=actor)
     assert session.status == "pending"
     assert session.embed_url.startswith(fake.base_url)
@@ -132,7 +132,7 @@ def test_create_embed_session_sends_only_what_it_is_given(client, fake, actor):
     assert json.loads(call.body) == {"flow": "generate-exam", "actor": actor}
 
 
-def test_create_embed_session_sends_everything(client, fake, actor):
+def test_create_embed_session_sends_all_arguments(client, fake, actor):
     client.create_embed_session(
         flow="generate-exam",
         actor=actor,
@@ -154,7 +154,7 @@ def test_create_embed_session_sends_everything(client, fake, actor):
     }
 
 
-def test_create_embed_session_checks_the_actor_before_anything_is_sent(client, fake):
+def test_create_embed_session_checks_actor_before_request(client, fake):
     with pytest.raises(ExamplaryValidationError, match="actor: must be an id that starts with"):
         client.create_embed_session(flow="generate-exam", actor="group_1")
     assert fake.requests == []
@@ -166,7 +166,7 @@ def test_get_embed_session_reads_the_outputs(client, fake, embed_session):
     assert (session.status, session.outputs) == ("completed", {"examId": "exam_1"})
 
 
-def test_delete_embed_session_takes_gone_for_done(client, fake, embed_session):
+def test_delete_embed_session_ignores_missing_session(client, fake, embed_session):
     client.delete_embed_session(embed_session.id)
     client.delete_embed_session(embed_session.id)
     assert len(fake.calls("DELETE", "/embed-sessions/{id}")) == 2
@@ -181,7 +181,7 @@ def test_exam_is_read_exported_and_downloaded_without_the_key(client, fake):
     assert "Authorization" not in download.headers
 
 
-def test_export_without_a_url_is_an_unreadable_answer(client, fake):
+def test_export_without_url_raises_response_error(client, fake):
     exam = fake.add_exam()
     fake.fail("POST", "/exams/{id}/export/qti3-zip", edit=lambda body: {"href": body["url"]})
     with pytest.raises(ExamplaryResponseError, match="without a URL"):
@@ -192,7 +192,7 @@ def test_export_without_a_url_is_an_unreadable_answer(client, fake):
     "url",
     ["http://evil.example/x.zip", "file:///etc/passwd", "https://a@evil.example/x", "//x/y", "é"],
 )
-def test_export_is_only_fetched_over_https(client, fake, url):
+def test_export_is_only_downloaded_over_https(client, fake, url):
     exam = fake.add_exam()
     fake.fail("POST", "/exams/{id}/export/qti3-zip", edit=lambda body: {"url": url})
     with pytest.raises(ExamplaryResponseError, match="not at an https URL"):
@@ -229,7 +229,7 @@ def test_connection_of_a_refused_download_is_closed(client, server, fake, monkey
     assert (caught.value.status_code, len(opened)) == (403, 2)
 
 
-def test_request_reaches_whatever_else_there_is(client, fake):
+def test_request_calls_any_operation(client, fake):
     fake.add_source_material("https://school.example/book.pdf", externalId="book 1")
     materials = client.request("GET", "/source-materials", params={"externalId": "book 1"})
     assert [material["externalId"] for material in materials] == ["book 1"]
@@ -239,7 +239,7 @@ def test_update_me_renames_the_owner_of_the_key(client, fake):
     assert client.update_me(name="Head").name == "Head"
 
 
-def test_exam_is_made_with_questions_and_permissions_and_deleted(client, fake, actor):
+def test_exam_is_created_with_questions_and_permissions_and_deleted(client, fake, actor):
     exam = client.create_exam(
         "Sums",
         subject="Mathematics",
@@ -275,7 +275,7 @@ def test_permissions_are_read_in_both_shapes(client, fake, actor, shape):
     ]
 
 
-def test_list_in_an_envelope_is_tolerated_and_anything_else_is_not(make_client, fake):
+def test_list_is_read_from_an_envelope(make_client, fake):
     client = make_client(max_retries=0)
     exam = fake.add_exam()["id"]
     fake.fail("GET", edit=lambda body: {"count": 1, "items": body})
@@ -286,7 +286,7 @@ def test_list_in_an_envelope_is_tolerated_and_anything_else_is_not(make_client, 
             client.list_permissions(exam)
 
 
-def test_practice_space_is_made(client, fake, actor):
+def test_practice_space_is_created(client, fake, actor):
     space = client.create_practice_space(
         name="Equations", mastery_topics=[{"id": "linear-1"}], permissions={actor: "participant"}
     )
@@ -312,7 +312,7 @@ def test_source_material_is_added_found_awaited_and_sliced(client, fake):
     assert json.loads(fake.requests[-1].body) == {"startPage": 3, "endPage": 3}
 
 
-def test_waiting_for_a_source_material_ends(client, fake):
+def test_wait_for_source_material_times_out(client, fake):
     material = fake.add_source_material("https://school.example/b.pdf")
     fake.processing_polls = 1000
     with pytest.raises(ExamplaryTimeoutError, match="still pending"):
@@ -320,7 +320,7 @@ def test_waiting_for_a_source_material_ends(client, fake):
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 1), (2, 1), (-1, -1)])
-def test_pages_are_checked_before_anything_is_sent(client, fake, first, last):
+def test_page_range_is_checked_before_request(client, fake, first, last):
     with pytest.raises(ExamplaryValidationError, match="start_page"):
         client.slice_source_material("mat_1", start_page=first, end_page=last)
     assert fake.requests == []
@@ -330,7 +330,7 @@ def test_pages_are_checked_before_anything_is_sent(client, fake, first, last):
     "operation",
     ["list_student_levels", "list_taxonomies", "list_question_types", "list_public_question_types"],
 )
-def test_reference_data_is_passed_on_as_it_is(client, operation):
+def test_reference_data_is_returned_unchanged(client, operation):
     assert isinstance(getattr(client, operation)(), list)
 
 
@@ -350,12 +350,12 @@ def test_every_documented_operation_has_a_method(client):
 
 
 @pytest.mark.parametrize("status", [200, 201, 204])
-def test_any_2xx_is_success_where_the_status_is_not_documented(client, fake, embed_session, status):
+def test_any_2xx_status_is_a_success(client, fake, embed_session, status):
     fake.success_status = status
     client.delete_embed_session(embed_session.id)
 
 
-def test_any_body_will_do_for_a_deletion(client, fake, embed_session):
+def test_body_of_a_deletion_is_ignored(client, fake, embed_session):
     fake.fail("DELETE", **wire.GARBAGE, before=False)
     client.delete_embed_session(embed_session.id)
     assert embed_session.revoked
@@ -367,7 +367,7 @@ SHAPES = ["message", "error", "error-object", "errors", "detail"]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_message_is_found_whatever_the_shape_of_the_error(client, fake, shape):
+def test_message_is_found_in_every_error_shape(client, fake, shape):
     fake.error_shape = shape
     with pytest.raises(ExamplaryActorIsOwnerError) as caught:
         client.create_embed_session(flow="generate-exam", actor=fake.owner_id)
@@ -378,13 +378,13 @@ def test_message_is_found_whatever_the_shape_of_the_error(client, fake, shape):
 
 
 @pytest.mark.parametrize("shape", ["empty", "html"])
-def test_refusal_without_a_message_still_is_one(client, fake, shape):
+def test_refusal_without_message_is_an_error(client, fake, shape):
     fake.error_shape = shape
     with pytest.raises(ExamplaryInvalidRequestError):
         client.create_embed_session(flow="generate-exam", actor=fake.owner_id)
 
 
-def test_unknown_actor_has_an_error_of_its_own(client, fake):
+def test_unknown_actor_raises_actor_not_found(client, fake):
     with pytest.raises(ExamplaryActorNotFoundError):
         client.create_embed_session(flow="generate-exam", actor="user_unknown")
 
@@ -450,14 +450,14 @@ def test_each_status_has_its_error(make_client, fake, status, error):
         (b"[" * 100_000, "[" * 299 + "…"),
     ],
 )
-def test_servers_text_is_cleaned(client, fake, body, message):
+def test_server_message_is_cleaned(client, fake, body, message):
     fake.fail(status=400, body=body)
     with pytest.raises(ExamplaryInvalidRequestError) as caught:
         client.get_me()
     assert caught.value.message == message
 
 
-def test_errors_can_be_pickled_for_a_task_queue(client, fake):
+def test_errors_can_be_pickled(client, fake):
     fake.fail(status=429, headers={"Retry-After": "3600"})
     with pytest.raises(ExamplaryRateLimitError) as caught:
         client.get_me()
@@ -552,7 +552,7 @@ def test_retries(make_client, fake, actor, caplog, call, outcome):
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_call_succeeds_when_the_wait_was_enough(make_client, fake, actor, call):
+def test_call_succeeds_after_retry_after(make_client, fake, actor, call):
     fake.fail(status=429, headers={"Retry-After": "1"})
     started = time.monotonic()
     CALLS[call](make_client(deadline=5), actor)
@@ -577,7 +577,7 @@ def make_call(**fields):
     return Call(repeat="always", **fields)
 
 
-def test_pauses_grow_and_are_cut_at_random(monkeypatch):
+def test_pauses_grow_exponentially_with_jitter(monkeypatch):
     monkeypatch.setattr(
         "django_examplary.client.retries.random.uniform", lambda low, high: (low, high)[1]
     )
@@ -593,7 +593,7 @@ def test_pauses_grow_and_are_cut_at_random(monkeypatch):
     assert call.pause_after(ExamplaryConnectionError("", sent=False)) == 2.5
 
 
-def test_wait_that_one_answer_asked_for_is_not_that_of_the_next(make_client, fake):
+def test_retry_after_counts_for_one_attempt_only(make_client, fake):
     fake.fail(status=503, headers={"Retry-After": "2"})
     fake.fail(transport="close")
     started = time.monotonic()
@@ -601,7 +601,7 @@ def test_wait_that_one_answer_asked_for_is_not_that_of_the_next(make_client, fak
     assert 2 <= time.monotonic() - started < 4
 
 
-def test_longer_wait_than_a_minute_is_left_to_the_caller(make_client, fake):
+def test_retry_after_beyond_a_minute_is_left_to_the_caller(make_client, fake):
     fake.fail(status=429, headers={"Retry-After": "61"})
     started = time.monotonic()
     with pytest.raises(ExamplaryRateLimitError) as caught:
@@ -647,14 +647,14 @@ def test_bound_client_shares_connections_and_cooldown(make_client, server, fake,
     assert attempt(bound.get_me) is ExamplaryUnavailableError
 
 
-def test_host_that_does_not_resolve_was_not_sent(make_client):
+def test_unresolved_host_is_an_unsent_request(make_client):
     client = make_client(base_url="https://nowhere.invalid")
     with pytest.raises(ExamplaryConnectionError, match="does not resolve") as caught:
         client.get_me()
     assert caught.value.sent is False
 
 
-def test_a_cookie_is_never_sent_back(client, fake):
+def test_cookies_are_never_sent(client, fake):
     fake.fail(headers={"Set-Cookie": "tracker=1; Path=/"}, times=None)
     client.get_me()
     client.get_me()
@@ -683,7 +683,7 @@ def test_interim_answer_does_not_shift_the_next_answers(make_client, fake, embed
     ids=["hang", "drip-headers", "drip-body"],
 )
 @pytest.mark.parametrize("call", CALLS)
-def test_deadline_holds_however_slowly_the_answer_comes(make_client, fake, actor, call, transport):
+def test_deadline_bounds_slow_responses(make_client, fake, actor, call, transport):
     fake.fail(transport=transport, times=None)
     client = make_client(timeout=0.3, deadline=0.6)
     started = time.monotonic()
@@ -718,7 +718,7 @@ def test_deadline_holds_however_slowly_the_answer_comes(make_client, fake, actor
         b'{"id": "user_1", "email": "someone.else@school.example"}',
     ],
 )
-def test_unreadable_answer_is_an_error_that_leaves_it_open(client, fake, body):
+def test_unreadable_response_is_uncertain(client, fake, body):
     fake.fail(body=body, headers={"Content-Type": "application/json"})
     with pytest.raises(ExamplaryResponseError) as caught:
         client.create_user(email="ann@school.example")
@@ -727,7 +727,7 @@ def test_unreadable_answer_is_an_error_that_leaves_it_open(client, fake, body):
 
 
 @pytest.mark.parametrize("ask", ["create_user", "get_me"])
-def test_byte_order_mark_is_tolerated_everywhere(client, fake, ask):
+def test_byte_order_mark_is_ignored(client, fake, ask):
     body = b'\xef\xbb\xbf{"id": "user_1"}'
     fake.fail(body=body, headers={"Content-Type": "application/json"})
     options = {"email": "ann@school.example"} if ask == "create_user" else {}
@@ -740,7 +740,7 @@ def test_infinite_number_becomes_a_string(client, fake):
     assert client.get_me().raw["n"] == ["inf", "-inf", 1.5]
 
 
-def test_another_exam_is_refused_and_its_connection_closed(client, server, fake, monkeypatch):
+def test_response_about_another_exam_closes_the_connection(client, server, fake, monkeypatch):
     opened = []
     monkeypatch.setattr(server, "opened", opened.append)
     exam = fake.add_exam()["id"]
@@ -751,20 +751,20 @@ def test_another_exam_is_refused_and_its_connection_closed(client, server, fake,
     assert len(opened) == 2
 
 
-def test_echo_of_the_address_may_differ_in_case(client, fake):
+def test_echoed_address_may_differ_in_case(client, fake):
     fake.fail("POST", "/users", edit=lambda user: user | {"email": "ANN@School.example"})
     assert client.create_user(email="Ann@school.example").email == "ANN@School.example"
 
 
 @pytest.mark.parametrize(("field", "value"), [("flow", "edit-rubric"), ("actor", "user_other")])
-def test_session_of_somebody_else_is_refused(client, fake, actor, caplog, field, value):
+def test_session_of_another_actor_or_flow_is_refused(client, fake, actor, caplog, field, value):
     fake.fail("POST", "/embed-sessions", edit=lambda session: session | {field: value})
     with pytest.raises(ExamplaryResponseError, match="another object's data"):
         client.create_embed_session(flow="generate-exam", actor=actor)
     assert "foreign-answer" in caplog.text
 
 
-def test_flow_that_is_another_and_reads_like_the_actor_is_refused(client, fake, actor):
+def test_flow_equal_to_the_actor_is_refused(client, fake, actor):
     fake.fail("POST", "/embed-sessions", edit=lambda session: session | {"flow": actor})
     with pytest.raises(ExamplaryResponseError, match="another object's data"):
         client.create_embed_session(flow="generate-exam", actor=actor)
@@ -776,7 +776,7 @@ def test_another_session_is_refused(client, fake, embed_session):
         client.get_embed_session(embed_session.id)
 
 
-def test_what_no_database_can_store_is_replaced(client, fake, embed_session):
+def test_unstorable_characters_are_replaced(client, fake, embed_session):
     fake.complete(embed_session.id, {"a\x00": ["b\x00", {"c": "\ud800"}]})
     session = client.get_embed_session(embed_session.id)
     assert session.outputs == {"a\ufffd": ["b\ufffd", {"c": "\ufffd"}]}
@@ -795,25 +795,25 @@ def test_id_cannot_reach_another_operation(client, fake, session_id):
 
 
 @pytest.mark.parametrize("value", [float("nan"), object()])
-def test_body_that_is_not_json_is_refused_before_anything_is_sent(client, fake, value):
+def test_unserializable_body_is_refused_before_request(client, fake, value):
     with pytest.raises(ExamplaryValidationError, match="json: cannot be sent"):
         client.request("POST", "/exams", json={"name": value})
     assert fake.requests == []
 
 
-def test_path_that_is_none_is_refused_before_anything_is_sent(client, fake):
+def test_relative_path_is_refused_before_request(client, fake):
     with pytest.raises(ExamplaryValidationError, match="path: must begin with a slash"):
         client.request("GET", "me")
     assert fake.requests == []
 
 
 @pytest.mark.parametrize("path", ["/me?name=x", "/me#x", "/%6de"])
-def test_path_is_nothing_but_a_path(client, fake, path):
+def test_path_is_quoted(client, fake, path):
     with pytest.raises(ExamplaryNotFoundError):
         client.request("GET", path)
 
 
-def test_environment_changes_nothing(client, fake, monkeypatch, tmp_path):
+def test_environment_variables_are_ignored(client, fake, monkeypatch, tmp_path):
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login other password other")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
@@ -827,7 +827,7 @@ def test_environment_changes_nothing(client, fake, monkeypatch, tmp_path):
     assert call.headers["X-Request-Id"]
 
 
-def test_attempts_of_one_call_share_an_id(client, fake):
+def test_attempts_of_one_call_share_a_request_id(client, fake):
     fake.fail(status=502)
     client.get_me()
     first, second = fake.requests
@@ -835,7 +835,7 @@ def test_attempts_of_one_call_share_an_id(client, fake):
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a\n", "\tkey", "clé"])
-def test_key_that_cannot_be_sent_is_refused_without_quoting_it(key):
+def test_invalid_key_is_refused_without_quoting_it(key):
     with pytest.raises(ExamplaryConfigurationError, match="EXAMPLARY_API_KEY") as caught:
         ExamplaryClient(key)
     assert "clé" not in str(caught.value)
@@ -867,7 +867,7 @@ def test_unsafe_base_url_is_refused(url):
 
 
 @pytest.mark.parametrize("url", ["http://localhost:1", "http://127.9.9.9", "http://[::1]:8000/"])
-def test_http_is_taken_for_this_machine(url):
+def test_http_is_accepted_for_localhost(url):
     assert ExamplaryClient("key", base_url=url).base_url == url.rstrip("/")
 
 
@@ -927,12 +927,12 @@ def test_invalid_date_is_ignored(client, fake):
     assert client.create_user(email="ann@school.example").id in fake.users
 
 
-def test_retry_after_takes_a_date_to_come():
+def test_retry_after_accepts_a_future_date():
     assert retry_after("Fri, 31 Dec 2999 23:59:59 GMT") > 10**9
 
 
 @pytest.mark.parametrize("zone", ["", " -0000"])
-def test_date_without_a_zone_is_of_greenwich(zone, monkeypatch):
+def test_date_without_a_zone_is_gmt(zone, monkeypatch):
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     try:
@@ -955,7 +955,7 @@ DIFFERENT_CALLS = [
 ]
 
 
-def test_outage_fails_fast_and_lets_one_call_at_a_time_try(make_client, fake, monkeypatch):
+def test_outage_fails_fast_and_sends_one_probe_at_a_time(make_client, fake, monkeypatch):
     clock = [1000.0]
     client = make_client(max_retries=0)
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
@@ -988,7 +988,7 @@ def test_outage_fails_fast_and_lets_one_call_at_a_time_try(make_client, fake, mo
     client.get_me()
 
 
-def test_outage_is_noticed_also_where_the_deadline_is_the_shortest(make_client, fake):
+def test_timeouts_at_the_deadline_count_as_outage(make_client, fake):
     client = make_client(max_retries=0, timeout=5, deadline=0.2)
     fake.fail(times=None, transport=wire.HANG)
     # As all calls of a launch are.
@@ -998,7 +998,7 @@ def test_outage_is_noticed_also_where_the_deadline_is_the_shortest(make_client, 
     assert attempt(client.get_me) is ExamplaryUnavailableError
 
 
-def test_closed_client_knows_of_no_outage(make_client, fake):
+def test_close_clears_the_cooldown(make_client, fake):
     client = make_client(max_retries=0)
     fake.fail(times=3, status=500)
     for call in DIFFERENT_CALLS:
@@ -1007,7 +1007,7 @@ def test_closed_client_knows_of_no_outage(make_client, fake):
     client.get_me()
 
 
-def test_call_that_tries_has_all_its_time(monkeypatch):
+def test_probe_may_take_until_its_deadline(monkeypatch):
     """Longer than the pause between two such calls."""
     clock = [1000.0]
     monkeypatch.setattr("django_examplary.client.retries.time.monotonic", lambda: clock[0])
@@ -1031,7 +1031,7 @@ def test_call_that_tries_has_all_its_time(monkeypatch):
         ({"transport": wire.HUGE_BODY}, ExamplaryResponseError),
     ],
 )
-def test_refusals_are_no_outage(make_client, fake, fault, error):
+def test_refusals_do_not_count_as_outage(make_client, fake, fault, error):
     client = make_client(max_retries=0)
     fake.fail(times=5, **fault)
     for number in range(5):
@@ -1040,7 +1040,7 @@ def test_refusals_are_no_outage(make_client, fake, fault, error):
     client.get_me()
 
 
-def test_call_that_hangs_holds_up_nobody_else(make_client, fake):
+def test_hanging_call_does_not_block_others(make_client, fake):
     client = make_client(pool_size=1, max_retries=0, timeout=2)
     fake.fail(transport=wire.HANG)
     waiting = threading.Thread(target=lambda: attempt(client.get_me))
@@ -1053,7 +1053,7 @@ def test_call_that_hangs_holds_up_nobody_else(make_client, fake):
 
 
 @pytest.mark.parametrize("transport", ["reset", "close"])
-def test_connection_that_breaks_when_it_is_used_again(client, fake, embed_session, transport):
+def test_post_on_a_broken_connection_is_not_repeated(client, fake, embed_session, transport):
     client.get_me()
     fake.fail("POST", "/users", transport=transport)
     with pytest.raises(ExamplaryConnectionError) as caught:
@@ -1063,7 +1063,7 @@ def test_connection_that_breaks_when_it_is_used_again(client, fake, embed_sessio
     assert client.get_embed_session(embed_session.id).id == embed_session.id
 
 
-def test_success_is_told_in_one_line(client, fake, caplog, finished):
+def test_success_is_logged_in_one_line(client, fake, caplog, finished):
     with caplog.at_level(logging.DEBUG):
         client.get_me()
     (line,) = [record for record in caplog.records if record.name == "django_examplary"]
@@ -1098,7 +1098,7 @@ def count_outcomes(count, call):
 @pytest.mark.parametrize(
     "fault", [{"status": 500}, {"status": 504}, {"transport": "close"}, {"transport": wire.HANG}]
 )
-def test_call_that_always_fails_is_no_outage(make_client, fake, actor, fault):
+def test_repeated_failure_of_one_request_is_not_an_outage(make_client, fake, actor, fault):
     client = make_client(max_retries=0, timeout=0.2)
     fake.fail("POST", "/embed-sessions", times=None, **fault)
     for number in range(5):
@@ -1116,7 +1116,7 @@ def test_call_that_always_fails_is_no_outage(make_client, fake, actor, fault):
     assert client.list_taxonomies()
 
 
-def test_call_that_always_fails_does_not_prolong_an_outage(make_client, fake, monkeypatch):
+def test_repeated_failure_of_one_request_does_not_prolong_an_outage(make_client, fake, monkeypatch):
     client = make_client(max_retries=0)
     clock = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
@@ -1131,7 +1131,7 @@ def test_call_that_always_fails_does_not_prolong_an_outage(make_client, fake, mo
     assert client.get_me().id == fake.owner_id
 
 
-def test_unreachable_api_is_an_outage_whatever_is_called(make_client):
+def test_unreachable_api_is_an_outage(make_client):
     with serve() as gone:
         pass
     client = make_client(base_url=gone.url, max_retries=0)
@@ -1155,7 +1155,7 @@ def test_forbidden_operations_pause_all_calls(make_client, fake):
     assert attempt(client.get_me) is ExamplaryUnavailableError
 
 
-def test_requested_pause_holds_for_its_operation_alone(make_client, fake, monkeypatch):
+def test_rate_limit_pauses_one_operation(make_client, fake, monkeypatch):
     client = make_client(max_retries=0)
     clock = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
@@ -1172,7 +1172,7 @@ def test_requested_pause_holds_for_its_operation_alone(make_client, fake, monkey
     assert len(fake.calls("GET", "/me")) == 2
 
 
-def test_longer_pause_that_another_call_received_is_kept(client, fake):
+def test_retry_waits_for_the_longest_pause(client, fake):
     fake.fail("GET", "/me", status=429, headers={"Retry-After": "1"})
     fake.fail("GET", "/me", status=429, headers={"Retry-After": "2"}, delay=0.5)
     seconds = []
@@ -1189,6 +1189,32 @@ def test_longer_pause_that_another_call_received_is_kept(client, fake):
         thread.join()
     assert min(seconds) >= 2
     assert len(fake.requests) == 4
+
+
+def test_retry_gives_up_if_the_longest_pause_exceeds_its_deadline(client, fake):
+    fake.fail("GET", "/me", status=429, headers={"Retry-After": "1"})
+    fake.fail("GET", "/me", status=429, headers={"Retry-After": "50"}, delay=0.5)
+    outcomes = []
+    threads = [
+        threading.Thread(target=lambda: outcomes.append(attempt(client.get_me))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes == [ExamplaryRateLimitError] * 2
+    assert len(fake.requests) == 2
+
+
+def test_busy_api_without_retry_after_gets_one_request_a_second(make_client, fake, monkeypatch):
+    client = make_client(max_retries=0)
+    clock = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    fake.fail("GET", "/me", status=429)
+    assert count_outcomes(20, client.get_me) == [ExamplaryRateLimitError] * 20
+    assert len(fake.requests) == 1
+    clock[0] += 1.1
+    assert client.get_me().id == fake.owner_id
 
 
 # Arguments of one call
@@ -1263,8 +1289,13 @@ def test_calls_share_a_connection(client, server, monkeypatch):
     assert len(opened) == 1
 
 
+<<<<<<< HEAD
 def test_connection_that_the_server_closed_is_opened_again(client, fake):
     fake.fail(transport=wire.CLOSE_AFTER)
+=======
+def test_connection_closed_by_the_server_is_reopened(client, fake):
+    fake.fail(transport=wire.CLOSE_AFTER)
+>>>>>>> client
     client.get_me()
     time.sleep(0.05)
     client.create_user(email="ann@school.example")
@@ -1272,7 +1303,7 @@ def test_connection_that_the_server_closed_is_opened_again(client, fake):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_forked_child_can_use_a_client_that_a_thread_was_using(server, fake):
+def test_forked_child_does_not_wait_for_a_lock_of_its_parent(server, fake):
     script = """
 import os, sys
 from django_examplary.client import ExamplaryClient

@@ -167,7 +167,7 @@ def exercise(client: ExamplaryClient, fake: FakeExamplary) -> None:
 
 @pytest.mark.parametrize("permission_actor", ["object", "id"])
 @pytest.mark.parametrize("success_status", [None, 201])
-def test_every_request_and_every_answer_is_as_written(permission_actor, success_status):
+def test_requests_and_responses_match_the_contract(permission_actor, success_status):
     fake = Recorder(staging=True, permission_actor=permission_actor, success_status=success_status)
     with serve(fake) as server, ExamplaryClient(DEFAULT_API_KEY, base_url=server.url) as client:
         exercise(client, fake)
@@ -195,7 +195,7 @@ def test_every_request_and_every_answer_is_as_written(permission_actor, success_
 @pytest.mark.parametrize(
     "shape", ["message", "error", "error-object", "errors", "detail", "empty", "html"]
 )
-def test_no_refusal_of_the_fake_is_taken_for_an_answer(shape):
+def test_every_refusal_of_the_fake_raises(shape):
     fake = FakeExamplary(error_shape=shape)
     with serve(fake) as server, ExamplaryClient(DEFAULT_API_KEY, base_url=server.url) as client:
         for call in (
@@ -208,7 +208,7 @@ def test_no_refusal_of_the_fake_is_taken_for_an_answer(shape):
                 call()
 
 
-def test_rules_of_the_flows_are_those_of_the_contract():
+def test_rules_of_the_flows_match_the_contract():
     """A preset that is documented is known to its flow, and the other way round."""
     names = {
         "PresetsGenerateExam": GenerateExam,
@@ -243,7 +243,7 @@ def fake_url():
 
 @schema.parametrize()
 @hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
-def test_fake_answers_as_written_whatever_it_is_asked(case, fake_url):
+def test_fake_matches_the_contract_for_generated_requests(case, fake_url):
     case.call_and_validate(
         base_url=fake_url,
         headers={"Authorization": f"Bearer {DEFAULT_API_KEY}"},

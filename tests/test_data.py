@@ -57,7 +57,7 @@ def test_capitals_are_kept():
     assert to_camel("source_materialIds") == "sourceMaterialIds"
 
 
-def test_content_roles_start_with_the_mightiest():
+def test_content_roles_are_sorted_by_power():
     assert CONTENT_ROLES == ("owner", "manager", "editor", "viewer", "participant")
 
 
@@ -183,7 +183,7 @@ def test_embed_session():
     assert session.raw == SESSION
 
 
-def test_embed_session_with_no_more_than_is_certain():
+def test_embed_session_with_required_fields_only():
     session = EmbedSession.from_json(
         {"id": "embed_session_abc", "status": "pending", "flow": "edit-exam", "outputs": None}
     )

@@ -78,7 +78,7 @@ def test_docstring_draws_the_tree():
         (ExamplaryWarning, UserWarning),
     ],
 )
-def test_is_also_what_others_catch(error, foreign):
+def test_errors_subclass_the_exceptions_of_django_and_python(error, foreign):
     assert issubclass(error, foreign)
 
 
@@ -143,20 +143,20 @@ def test_validation_error_names_the_field():
     assert (error.field, error.problem) == ("exam_id", "is required")
 
 
-def test_request_is_unsent_unless_said_otherwise():
+def test_connection_error_is_unsent_by_default():
     assert not ExamplaryConnectionError("Connection refused.").sent
 
 
-def test_no_wait_is_asked_for_by_default():
+def test_retry_after_is_none_by_default():
     assert ExamplaryRateLimitError("GET /me", status_code=429).retry_after is None
 
 
-def test_access_error_names_what_is_missing():
+def test_access_error_names_resource_and_role():
     error = ExamplaryAccessError("exam_abc", "editor")
 
     assert (error.resource, error.role) == ("exam_abc", "editor")
 
 
 @pytest.mark.parametrize("error", [ExamplaryConfigurationError, InvalidLaunchToken])
-def test_is_never_swallowed_with_the_runtime_failures(error):
+def test_configuration_errors_are_outside_the_tree(error):
     assert not issubclass(error, ExamplaryError)

@@ -30,9 +30,9 @@ from django_examplary.flows import (
     PracticeSpaceStudent,
     TakeExam,
     UnknownFlow,
-    checked_grant,
     get_flow,
 )
+from django_examplary.presets import checked_grant
 
 TEXTS = (["Mathematics", "<b>", "x" * 10_000], [7, ["Mathematics"], True])
 LISTS = ([["mat_1", "mat_2"], ("mat_1",), []], ["mat_1", [7], [None], {"mat_1"}])
@@ -153,7 +153,7 @@ def test_presets_are_optional(slug):
     assert get_flow(slug, {}).presets == {}
 
 
-def test_what_is_not_given_is_not_sent():
+def test_empty_presets_are_omitted():
     flow = GenerateExam(subject="Mathematics", name="", language=None)
 
     assert flow.presets == {"subject": "Mathematics"}
@@ -205,7 +205,7 @@ def test_same_warning_is_shown_once_by_default():
     assert len(caught) == 1
 
 
-def test_extra_is_meant():
+def test_extra_passes_without_a_warning():
     assert GenerateExam(extra={"dueDate": "tomorrow"}).presets == {"dueDate": "tomorrow"}
 
 

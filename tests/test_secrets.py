@@ -119,7 +119,7 @@ def error_text(report):
     return report.partition("Exception Value:")[2].partition("Raised during")[0]
 
 
-def test_error_report_of_a_bug_beneath_us_holds_no_secret(fake, session, monkeypatch):
+def test_error_report_of_a_bug_in_the_transport_holds_no_secret(fake, session, monkeypatch):
     """In the middle of a call, where the key is on its way."""
     monkeypatch.setattr(
         "django_examplary.client.transport._DeadlineReader.readinto", lambda self, buffer: 1 / 0
@@ -145,7 +145,7 @@ def test_error_report_of_a_verification_holds_no_secret(fake, session, caplog, f
     assert_clean(caplog.text, fake)
 
 
-def test_error_report_of_a_bug_of_ours_holds_no_secret(fake, teacher, monkeypatch):
+def test_error_report_of_a_bug_in_the_services_holds_no_secret(fake, teacher, monkeypatch):
     """Whatever breaks where the secrets are at hand."""
     monkeypatch.setattr("django_examplary.services.opening._expiry", lambda remote: 1 / 0)
     try:
@@ -208,7 +208,7 @@ def test_error_report_of_a_middleware_holds_no_secret(fake, client, teacher, set
     assert_clean(report, fake)
 
 
-def test_key_that_cannot_be_sent_is_not_quoted(settings):
+def test_invalid_key_is_not_in_the_error_report(settings):
     settings.EXAMPLARY_API_KEY = f"{KEY} {KEY}"
     for use in (lambda: ExamplaryClient(BROKEN_KEY), services.get_client):
         try:
@@ -218,7 +218,9 @@ def test_key_that_cannot_be_sent_is_not_quoted(settings):
         assert KEY not in report
 
 
-def test_full_run_leaves_no_trace(fake, client, admin_client, teacher, student, caplog, settings):
+def test_full_run_leaves_no_secret_behind(
+    fake, client, admin_client, teacher, student, caplog, settings
+):
     caplog.set_level(logging.DEBUG)
     seen = StringIO()
     client.force_login(teacher)

@@ -117,7 +117,7 @@ def test_bad_certificate_is_final_and_names_the_setting(authority, make_client, 
         assert fake.requests == []
 
 
-def test_answer_cut_inside_tls_leaves_it_open(authority, trusted, make_client):
+def test_reset_inside_tls_is_uncertain(authority, trusted, make_client):
     with serve_tls(authority.issue_cert("localhost")) as (url, fake):
         fake.fail("POST", "/users", times=None, transport="reset", before=False)
         with pytest.raises(ExamplaryConnectionError) as caught:
@@ -169,7 +169,7 @@ def listen(talk, *, threads=False):
     ],
     ids=["closed at once", "reset", "hangs"],
 )
-def test_failed_handshake_sent_nothing_and_is_tried_again(make_client, handshake, error):
+def test_failed_handshake_is_unsent_and_retried(make_client, handshake, error):
     with listen(handshake) as (port, accepted):
         with pytest.raises(error) as caught:
             make_client(f"https://localhost:{port}", timeout=0.4, deadline=5).create_user(
@@ -183,7 +183,7 @@ def test_failed_handshake_sent_nothing_and_is_tried_again(make_client, handshake
     "answer",
     [b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", b"nonsense\r\n\r\n", b"\x00\xff" * 100],
 )
-def test_answer_that_is_not_http_is_an_error(make_client, answer):
+def test_response_that_is_not_http_is_uncertain(make_client, answer):
     def talk(connection):
         connection.recv(65536)
         connection.sendall(answer)
@@ -207,14 +207,14 @@ def test_full_backlog_times_out_as_unsent(make_client, monkeypatch):
             connection.close()
 
 
-def test_transport_asks_its_own_origin_only():
+def test_transport_refuses_other_origins():
     transport = Transport("http://127.0.0.1:1", user_agent="test", pool_size=1)
     for url in ("http://127.0.0.1:10/", "http://127.0.0.1:1.evil.example/", "https://127.0.0.1:1/"):
         with pytest.raises(TransportError, match="another origin"):
             transport.send(Exchange(time.monotonic() + 1, 1, 1000), "GET", url, headers={})
 
 
-def test_exchange_without_time_left_does_not_start():
+def test_expired_exchange_is_not_sent():
     transport = Transport("http://127.0.0.1:1", user_agent="test", pool_size=1)
     with pytest.raises(TransportError, match="in time"):
         transport.send(
@@ -247,7 +247,7 @@ def test_host_of_many_dead_addresses_keeps_the_deadline(make_client, monkeypatch
     assert time.monotonic() - started < 15
 
 
-def test_next_address_is_tried(make_client, monkeypatch):
+def test_next_address_of_the_host_is_tried(make_client, monkeypatch):
     fake = FakeExamplary()
     with FakeServer(fake, "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -258,7 +258,7 @@ def test_next_address_is_tried(make_client, monkeypatch):
         thread.join()
 
 
-def test_environment_has_no_say_in_whom_tls_trusts(authority, trusted, make_client, monkeypatch):
+def test_tls_ignores_environment_variables(authority, trusted, make_client, monkeypatch):
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.setenv(name, "/nowhere")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
@@ -469,7 +469,7 @@ def test_http_api_on_localhost_is_reached_through_a_proxy(proxy, make_client):
         (0, "the connection broke", 3),
     ],
 )
-def test_proxy_that_refuses_sent_nothing(
+def test_refusal_of_the_proxy_is_an_unsent_request(
     behind_proxy, proxy, make_client, status, reason, attempts
 ):
     url, fake, ca_bundle = behind_proxy
@@ -481,7 +481,7 @@ def test_proxy_that_refuses_sent_nothing(
     assert (len(proxy.heads), fake.requests) == (attempts, [])
 
 
-def test_proxy_that_is_not_there_sent_nothing(make_client):
+def test_unreachable_proxy_is_an_unsent_request(make_client):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     client = make_client(f"https://{API_HOST}", proxy=f"http://127.0.0.1:{port}")
@@ -598,7 +598,7 @@ WHOLE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1
     ],
     ids=["chunks that end too soon", "header of 1 MiB"],
 )
-def test_answer_in_ruins_leaves_it_open(make_client, answer):
+def test_broken_response_is_uncertain(make_client, answer):
     with listen(answering(answer)) as (port, accepted):
         with pytest.raises(ExamplaryConnectionError) as caught:
             make_client(f"http://127.0.0.1:{port}").create_user(email="ann@x.org")
@@ -606,7 +606,7 @@ def test_answer_in_ruins_leaves_it_open(make_client, answer):
         assert len(accepted) == 1
 
 
-def test_100_continue_is_no_answer(make_client):
+def test_100_continue_is_skipped(make_client):
     answer = b"HTTP/1.1 100 Continue\r\n\r\n" + WHOLE
     with listen(answering(answer, answer)) as (port, accepted):
         client = make_client(f"http://127.0.0.1:{port}")
@@ -615,7 +615,7 @@ def test_100_continue_is_no_answer(make_client):
         assert len(accepted) == 1
 
 
-def test_url_that_cannot_be_sent_is_an_error_of_ours(make_client):
+def test_invalid_host_is_a_connection_error(make_client):
     with pytest.raises(ExamplaryConnectionError) as caught:
         make_client("https://.examplary.ai").get_me()
     assert caught.value.sent is False

@@ -52,12 +52,12 @@ T = TypeVar("T", bound=Readable)
 
 logger = logging.getLogger("django_examplary")
 
-# A 404 with no more than this, or with a web page, is about the path.
+# A 404 with only such a message, or with a web page, is about the path.
 _NOTHING_THERE = re.compile(r"(404:? ?)?((page |route )?not found|cannot \w+ /|<|$)", re.IGNORECASE)
 
 
 class BaseClient:
-    """The part of `ExamplaryClient` that knows no operation."""
+    """The part of `ExamplaryClient` that is the same for every operation."""
 
     @sensitive_variables("api_key", "proxy")
     def __init__(
@@ -234,7 +234,9 @@ class BaseClient:
             # Another call may have received a longer pause meanwhile.
             while 0 < (pause := cooldown.pause(call)) < call.deadline - time.monotonic():
                 time.sleep(pause)
-        # A call that had much less time than a response may take proves nothing about the API.
+            if pause > 0:
+                break
+        # A timeout of a call with little time proves nothing about the API.
         hurried = self._ends_at - call.started < min(self.timeout, self.deadline) / 2
         if not (hurried and isinstance(outcome, ExamplaryTimeoutError)):
             cooldown.count(call, outcome)
@@ -293,7 +295,7 @@ class BaseClient:
         parsed = read_json(call.operation, answer)
         if not isinstance(parsed, ExamplaryError):
             parsed = call.read(parsed)
-            # The API has answered, and would answer the same again.
+            # Sending the request again would bring the same response.
             call.final = True
         if isinstance(parsed, ExamplaryResponseError) and call.creates:
             parsed.examplary_id = created_id(answer, call.creates)
@@ -303,22 +305,21 @@ class BaseClient:
         self, call: Call, error: ExamplaryAPIError
     ) -> ExamplaryConfigurationError | None:
         """Return an error if the base URL is wrong: every API has these operations."""
-        # A 404 to this one may also be about the exam, the space or the actor.
+        # A 404 of this operation may also be about the exam, the space or the actor.
         vague = call.path == "/embed-sessions" and _NOTHING_THERE.match(error.message)
         if error.status_code not in (301, 308, 404, 405) or not (
             vague or call.path in ("/users", "/me")
         ):
             return None
         return ExamplaryConfigurationError(
-            f"{error} EXAMPLARY_API_URL is {self.base_url!r}, which is not the address of the API. "
-            f"Set it to {PRODUCTION_URL!r} or to that of your own installation."
+            f"{str(error).rstrip('.')}. EXAMPLARY_API_URL is {self.base_url!r}, which is not the "
+            f"address of the API. Set it to {PRODUCTION_URL!r} or to that of your own installation."
         )
 
     def _foreign(self, operation: str) -> ExamplaryResponseError:
-        """Return the error for a response with another object's data, to raise it.
+        """Return the error for a response with another object's data, and close all connections.
 
-        Responses have been mixed up, so all connections are closed. Accepted, it would show a user
-        another user's session.
+        Accepting such a response would show a user another user's session.
         """
         self.close()
         logger.error("operation=%r outcome=foreign-answer", operation)
@@ -331,7 +332,7 @@ def _digest(method: str, path: str, ids: Any, params: Any, json: Any) -> bytes:
     if isinstance(json, Mapping):
         # Refers to one attempt of a launch.
         json = {name: value for name, value in json.items() if name != "returnUrl"}
-    request = jsonlib.dumps([method, path, ids, params, json], sort_keys=True, default=str)
+    request = jsonlib.dumps([method, path, ids, params, json], default=str)
     return hashlib.sha256(request.encode()).digest()
 
 

@@ -58,14 +58,14 @@ _ERRORS: Mapping[int, type[ExamplaryAPIError]] = {
     429: ExamplaryRateLimitError,
     451: ExamplaryPermissionError,
 }
-# No shape of an error is documented (contract, section 13). These are the usual fields with texts,
-# and those that name the field of the request that a text is about.
+# No shape of an error is documented (contract, section 13). These are the usual fields for
+# messages, and for the name of the wrong field in the request.
 _TEXTS = (
     *("message", "error", "errors", "issues", "error_description", "detail", "details"),
     *("description", "reason", "title"),
 )
 _FIELDS = ("field", "path", "param", "loc")
-# The usual fields that say that a list goes on.
+# The usual fields of an incomplete list.
 _NEXT = re.compile(r"next|next_?(cursor|page|token|url|key)|cursor|has_?(more|next)", re.IGNORECASE)
 _REQUEST_IDS = (
     *("X-Request-Id", "Request-Id", "X-Correlation-Id", "X-Amzn-RequestId", "X-Amz-Request-Id"),
@@ -154,7 +154,7 @@ def _redacted(value: Any, api_key: str, levels: int = 30) -> Any:
 
 
 def _texts(data: Any, label: str = "", *, top: bool = False) -> Iterator[str]:
-    """Yield the texts of an error, with the field of the request that each is about."""
+    """Yield the messages of an error, each with the field of the request that is wrong."""
     if isinstance(data, str) and data.strip():
         yield f"{label}: {data.strip()}" if label else data.strip()
     elif isinstance(data, list):
@@ -167,13 +167,13 @@ def _texts(data: Any, label: str = "", *, top: bool = False) -> Iterator[str]:
         for item in texts:
             yield from _texts(item, path)
         if not texts and not top:
-            # From the fields of the request to what is wrong with them.
+            # A mapping from the fields of the request to their messages.
             for name, item in data.items():
                 yield from _texts(item, name)
 
 
 def cleaned(text: str, length: int) -> str:
-    """Shorten a text of the server; remove control characters, addresses and session ids."""
+    """Shorten a string of the server; remove control characters, addresses and session ids."""
     text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+", " ", text[: length * 4])
     # In JSON that cannot be parsed a slash may be escaped.
     text = re.sub(r"https?:(\\?/){2}[^\s\"']+|embed_session_[\w-]+", "<hidden>", text)
@@ -235,7 +235,7 @@ def read_object(cls: type[T], answer: Any, operation: str) -> T | ExamplaryRespo
 def read_list(cls: type[T], answer: Any, operation: str) -> list[T] | ExamplaryResponseError:
     """Return the objects of a list, taken out of an envelope if there is one, or the error.
 
-    A list that goes on elsewhere is logged: how to request the rest is not documented.
+    An incomplete list is logged: no way to request the rest is documented.
     """
     items = _opened_list(answer, operation)
     if not isinstance(items, list):

@@ -79,7 +79,7 @@ class Call:
     read: Callable[[Any], Any] = lambda answer: answer
     #: The prefix of the id that a successful response brings, if it creates an object.
     creates: str = ""
-    #: Tells the call from others, so that one that always fails is not taken for an outage.
+    #: The same for the same request of another call: one that always fails is not an outage.
     identity: bytes = field(default=b"", repr=False)
     authorized: bool = True
     on_answer: Callable[[Any], object] | None = None
@@ -151,7 +151,8 @@ class Cooldown:
     """Keeps workers from piling up behind an API that is down, refuses the key or is busy.
 
     After three failures in a row, of different calls, nothing is sent for some seconds. Then one
-    call at a time is sent, until one succeeds. A 429 with Retry-After pauses its operation alone.
+    call at a time is sent, until one succeeds. A 429 pauses its operation alone, for Retry-After or
+    a second.
     """
 
     FAILURES = 3
@@ -196,17 +197,17 @@ class Cooldown:
         now = time.monotonic()
         with self._lock:
             if isinstance(outcome, ExamplaryRateLimitError):
-                if outcome.retry_after is not None:
-                    self._paused[call.operation] = now + min(outcome.retry_after, _MAX_WAIT)
+                pause = 1.0 if outcome.retry_after is None else outcome.retry_after
+                self._paused[call.operation] = now + min(pause, _MAX_WAIT)
                 return
             if not _is_failure(call, outcome):
                 self._failed.clear()
                 return
             if _depends_on_request(outcome) and call.identity in self._failed:
-                # It fails whenever it is sent, so it proves nothing about other calls.
+                # This request always fails, which proves nothing about other requests.
                 self._until = min(self._until, now)
                 return
-            # More than enough to recognise the calls that fail again.
+            # Few are enough to recognise the requests that fail again.
             self._failed = [*self._failed[-63:], call.identity]
             self._until = now + self.SECONDS
 

@@ -4,8 +4,8 @@
 Its exceptions cannot tell a reset during the TLS handshake from one after the request. Both are
 only known at the socket, so the connections here are subclasses.
 
-The ids in a path are filled in when the request line is encoded. `requests`, urllib3 and whatever
-instruments them only see the template: the id of an embed session opens it.
+The ids in a path are filled in when the request line is encoded. `requests`, urllib3 and the
+programs that instrument them only see the template: the id of an embed session opens it.
 
 Imported by the client on its first call, because `requests` is slow to import.
 """
@@ -38,8 +38,8 @@ from django_examplary.client.responses import Answer, TransportError
 from django_examplary.exceptions import ExamplaryConfigurationError
 
 CONNECT_TIMEOUT = 3.0
-#: Seconds after which an idle connection is not used again. Devices on the way forget connections,
-#: and a POST into a forgotten one leaves open whether it arrived.
+#: Seconds after which an idle connection is not used again. Firewalls drop idle connections without
+#: notice, and a POST on such a connection may or may not have arrived.
 MAX_IDLE = 15.0
 
 

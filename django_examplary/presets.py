@@ -1,0 +1,102 @@
+"""The values that presets may have, and the ids to which access may be granted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from django_examplary.exceptions import ExamplaryValidationError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`expected` completes the sentence "<preset> must be ..."."""
+
+    accepts: Callable[[Any], bool]
+    expected: str
+
+
+def is_id(value: Any, prefix: str = "") -> bool:
+    """Return whether a value can be an id of Examplary; some are put into a path."""
+    return (
+        isinstance(value, str)
+        and re.fullmatch(rf"{prefix}[A-Za-z0-9_-]{{1,{255 - len(prefix)}}}", value) is not None
+    )
+
+
+def _starting_with(prefix: str) -> Rule:
+    return Rule(
+        lambda value: is_id(value, prefix),
+        f"an id that starts with {prefix!r}, of letters, digits, _ and -",
+    )
+
+
+ID = Rule(is_id, "an id, of letters, digits, _ and -")
+
+Text = Annotated[str, Rule(lambda value: isinstance(value, str), "a string")]
+TextList = Annotated[
+    Sequence[str],
+    Rule(
+        lambda value: (
+            isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+        ),
+        "a list of strings",
+    ),
+]
+# An empty string counts as no preset.
+OptionalId = Annotated[
+    str, Rule(lambda value: value == "" or is_id(value), "an id, of letters, digits, _ and -")
+]
+IdList = Annotated[
+    Sequence[str],
+    Rule(
+        lambda value: isinstance(value, (list, tuple)) and all(map(is_id, value)),
+        "a list of ids, of letters, digits, _ and -",
+    ),
+]
+YesNo = Annotated[bool, Rule(lambda value: isinstance(value, bool), "True or False")]
+Minutes = Annotated[
+    int,
+    Rule(
+        lambda value: type(value) is int and value > 0 and value % 15 == 0,
+        "a multiple of 15 (minutes)",
+    ),
+]
+Rubric = Annotated[Mapping[str, Any], Rule(lambda value: isinstance(value, Mapping), "an object")]
+OutputFormat = Annotated[
+    Literal["examplary_json", "qti_v2p1", "qti_v3p0"],
+    Rule(
+        lambda value: value in ("examplary_json", "qti_v2p1", "qti_v3p0"),
+        "one of 'examplary_json', 'qti_v2p1', 'qti_v3p0'",
+    ),
+]
+ExamId = Annotated[str, _starting_with("exam_")]
+# `edit-exam` has the same ids, but its page does not state the prefix as a rule (section 9.5).
+AnyExamId = Annotated[str, ID]
+PracticeSpaceId = Annotated[str, _starting_with("space_")]
+
+
+def checked_grant(resource: str) -> str:
+    """Return the id of an exam or a space to which this app may grant access.
+
+    Raises ExamplaryValidationError for other resources, such as an organisation: an id that comes
+    from a browser must not open more than an embed needs.
+    """
+    if not (is_id(resource, "exam_") or is_id(resource, "space_")):
+        raise ExamplaryValidationError(
+            "grant_access",
+            "needs an exam or a space, whose id starts with 'exam_' or 'space_', not "
+            f"{_shortened(resource)}",
+        )
+    return resource
+
+
+def refusal(name: str, rule: Rule, value: Any) -> ExamplaryValidationError:
+    return ExamplaryValidationError(name, f"must be {rule.expected}, not {_shortened(value)}")
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
