@@ -89,8 +89,8 @@ def open_session(
     origin; with `"window"` the browser returns to it and continues to `next_url`. `theme` overrides
     EXAMPLARY_THEME (unless that is a callable) and the active language. With `grant_access` the
     user is given the content role that the flow needs on its exam or space: check first that the
-    user may have it. Without, a missing role is an ExamplaryAccessError. With `once` a user who has completed the same flow
-    with the same presets gets an ExamplarySessionEndedError.
+    user may have it. Without, a missing role is an ExamplaryAccessError. With `once` a user who has
+    completed the same flow with the same presets gets an ExamplarySessionEndedError.
 
     Raises ExamplaryError (see `provision_actor` for the errors about the user),
     ExamplaryBusyError if the user has opened EXAMPLARY_SESSIONS_PER_HOUR sessions, and

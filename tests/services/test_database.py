@@ -14,7 +14,7 @@ from django_examplary.client import ExamplaryClient
 from django_examplary.exceptions import ExamplaryInvalidRequestError, ExamplaryNotFoundError
 from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
-from django_examplary.services.database import commit, non_atomic
+from django_examplary.services.connections import commit, non_atomic
 
 pytestmark = pytest.mark.django_db
 

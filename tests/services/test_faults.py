@@ -11,11 +11,9 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.utils import timezone
 
 from django_examplary import services
 from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryError
