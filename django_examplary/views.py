@@ -42,6 +42,7 @@ from django_examplary.exceptions import (
 from django_examplary.flows import get_flow
 from django_examplary.launch import Launch, unsign_return
 from django_examplary.models import ExamplarySession
+from django_examplary.origins import is_local_path
 from django_examplary.problems import failure, page, problem, wants_json
 from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import non_atomic, release_connections, session_rows

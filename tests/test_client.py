@@ -1289,13 +1289,8 @@ def test_calls_share_a_connection(client, server, monkeypatch):
     assert len(opened) == 1
 
 
-<<<<<<< HEAD
-def test_connection_that_the_server_closed_is_opened_again(client, fake):
-    fake.fail(transport=wire.CLOSE_AFTER)
-=======
 def test_connection_closed_by_the_server_is_reopened(client, fake):
     fake.fail(transport=wire.CLOSE_AFTER)
->>>>>>> client
     client.get_me()
     time.sleep(0.05)
     client.create_user(email="ann@school.example")

@@ -14,8 +14,9 @@ from django_examplary.exceptions import (
     ExamplaryPermissionError,
     ExamplaryValidationError,
 )
-from django_examplary.flows import Flow, checked_grant
+from django_examplary.flows import Flow
 from django_examplary.models import ExamplaryActor
+from django_examplary.presets import checked_grant
 from django_examplary.services.actors import provision_actor, renew_actor
 from django_examplary.services.clients import get_client
 from django_examplary.services.database import actor_rows, refuse_transaction

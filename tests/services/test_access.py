@@ -115,6 +115,28 @@ def test_inside_a_transaction_nothing_is_sent(fake, teacher, actor, exam):
     assert len(fake.requests) == sent
 
 
+@pytest.mark.parametrize(("audience", "expected"), [("group_1", True), ("user_other", False)])
+def test_role_of_a_group_counts(fake, teacher, actor, exam, audience, expected):
+    fake.fail(
+        "GET",
+        "/permissions/{resource}",
+        body=[{"resource": exam, "actor": audience, "role": "editor"}],
+    )
+    assert services.check_access(teacher, exam, "editor") is expected
+
+
+@pytest.mark.parametrize("has", [None, "viewer"])
+def test_key_that_may_not_list_permissions_shows_the_own_role_only(fake, teacher, actor, exam, has):
+    if has:
+        fake.grant(exam, actor, has)
+    fake.fail("GET", "/permissions/{resource}", status=403)
+    if has:
+        assert services.check_access(teacher, exam, "editor") is False
+    else:
+        with pytest.raises(ExamplaryPermissionError):
+            services.check_access(teacher, exam, "editor")
+
+
 # At launch
 
 FLOWS = {

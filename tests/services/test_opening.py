@@ -388,7 +388,8 @@ def test_lost_actor_is_replaced_once(fake, teacher, open_exam, settled):
     assert session.actor_id == open_exam.actor_id
     assert ExamplaryActor.objects.get().examplary_id in fake.users
     # The former actor's session is not mistaken for another user's.
-    assert services.verify_session(open_exam).status == Status.PENDING
+    former = ExamplarySession.objects.get(pk=open_exam.pk)
+    assert services.verify_session(former).status == Status.PENDING
     assert fake.sessions[open_exam.examplary_id].actor == lost
     # Another actor makes it another request.
     keys = [call.headers["Idempotency-Key"] for call in fake.calls("POST", "/embed-sessions")]
