@@ -271,9 +271,8 @@ def test_types_are_those_of_the_data_the_states_and_the_reasons(page, visit):
     types, script = ((static / name).read_text() for name in ("embed.d.ts", "embed.js"))
 
     def members(name):
-        return set(
-            re.findall(r"^  (\w+)\??:", types.partition(f" {name} {{")[2].partition("}")[0], re.M)
-        )
+        body = types.partition(f" {name} {{")[2].partition("\n}")[0]
+        return set(re.findall(r"^  (\w+)\??:", body, re.MULTILINE))
 
     def union(start):
         return set(re.findall(r'\| "([\w-]+)"', types.partition(start)[2].partition(";")[0]))

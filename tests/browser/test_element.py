@@ -438,25 +438,6 @@ def test_page_continues_only_within_its_site(teacher):
     teacher.forgiven = True
 
 
-def test_page_with_another_base_is_no_obstacle(teacher, announced):
-    teacher.page.add_init_script("""
-      new MutationObserver((changes, observer) => {
-        if (!document.head) return;
-        observer.disconnect();
-        const base = document.createElement("base");
-        base.href = "/elsewhere/deep/";
-        document.head.prepend(base);
-      }).observe(document, { childList: true, subtree: true });
-    """)
-    embed = teacher.open_embeds({"load": "click"})
-    embed.get_by_role("button").first.click()
-    teacher.press("complete")
-
-    expect(embed).to_have_attribute("data-state", "completed")
-    assert announced == ["session_completed"]
-    teacher.forgiven = True  # The policy forbids the base.
-
-
 @pytest.mark.parametrize("options", [{"load": "click"}, {"display": "modal"}])
 def test_openers_are_buttons(teacher, options):
     embed = teacher.open_embeds(options)
