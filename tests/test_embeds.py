@@ -31,6 +31,7 @@ from django.utils.translation import gettext_lazy
 from pytest_django.asserts import assertHTMLEqual
 
 import django_examplary
+from django_examplary import views
 from django_examplary.data import Theme
 from django_examplary.embeds import (
     DISPLAYS,
@@ -264,6 +265,25 @@ def test_data_of_an_embed_is_plain(page):
     assert json.loads(json.dumps(data)) == data
     assert data["title"] == "Yes"
     assert launched(data["url"]) == asked(render_embed(page, "generate-exam"))
+
+
+def test_types_are_those_of_the_data_the_states_and_the_reasons(page, visit):
+    static = Path(django_examplary.__file__).parent / "static/django_examplary"
+    types, script = ((static / name).read_text() for name in ("embed.d.ts", "embed.js"))
+
+    def members(name):
+        body = types.partition(f" {name} {{")[2].partition("\n}")[0]
+        return set(re.findall(r"^  (\w+)\??:", body, re.MULTILINE))
+
+    def union(start):
+        return set(re.findall(r'\| "([\w-]+)"', types.partition(start)[2].partition(";")[0]))
+
+    assert members("EmbedData") == {*embed_context(page, "generate-exam"), "panels"}
+    assert members("SignInData") == set(embed_context(visit, "generate-exam"))
+    table = script.partition("const STATES = {")[2].partition("};")[0]
+    assert union("type EmbedState =") == set(re.findall(r"^    (\w+):", table, re.M))
+    reasons = {reason for _, reason, _ in views._REASONS}
+    assert union("reason:") == reasons | {"stale", "signed-out", "offline", "pending"}
 
 
 def test_data_of_a_visitor_is_where_to_sign_in(visit):
@@ -646,6 +666,14 @@ def test_launch_url(page):
 
 
 # Who is not signed in
+
+
+def test_request_without_a_user_is_that_of_a_visitor(rf):
+    """As on error pages, where the middleware has not run."""
+    request = rf.get("/exams/")
+
+    assert "launch" not in render_embed(request, "generate-exam")
+    assert launch_url(request, "generate-exam").startswith("/accounts/login/")
 
 
 @override_settings(LOGIN_URL="login")

@@ -5,7 +5,14 @@ import pytest
 from csp.constants import NONCE
 from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpRequest
-from django.template import Context, RequestContext, Template, TemplateSyntaxError
+from django.template import (
+    Context,
+    Engine,
+    Library,
+    RequestContext,
+    Template,
+    TemplateSyntaxError,
+)
 from django.urls import resolve
 from django.utils import translation
 from pytest_django.asserts import assertHTMLEqual
@@ -202,6 +209,31 @@ def test_script_needs_no_request():
     html = Template("{% load examplary %}{% examplary_script %}").render(Context())
 
     assertHTMLEqual(html, render_script())
+
+
+def include_part(context):
+    """The function of an inclusion tag, whose template gets these variables only."""
+    return {}
+
+
+@pytest.mark.parametrize("tag", ['examplary_embed "generate-exam"', "examplary_script"])
+def test_request_reaches_templates_that_get_no_context(page, tag):
+    """`only` and inclusion tags pass the request on, but none of its variables."""
+    page.csp_nonce = "r4nd0m"
+    part = Template(f"{{% load examplary %}}{{% {tag} %}}")
+    library = Library()
+    library.inclusion_tag(part, takes_context=True)(include_part)
+    engine = Engine(builtins=["django.template.defaulttags"])
+    engine.template_builtins.append(library)
+    sources = ["{% include part only %}", "{% include_part %}"]
+    for source in sources:
+        template = Template(source, engine=engine)
+        html = template.render(RequestContext(page, {"part": part}))
+
+        if tag == "examplary_script":
+            assertHTMLEqual(html, render_script(nonce="r4nd0m"))
+        else:
+            assert asked(html).flow == "generate-exam"
 
 
 @pytest.mark.parametrize("tag", ["examplary_embed", "examplary_url"])

@@ -424,6 +424,49 @@ def test_error_has_a_reason_and_a_reference(teacher, examplary, settings):
     teacher.forgiven = True
 
 
+def test_page_continues_only_within_its_site(teacher):
+    answer = {"status": "completed", "outputs": {}, "redirect": "/\t//evil.example"}
+    teacher.page.route("**/sync/**", lambda route: route.fulfill(json=answer))
+    embed = teacher.open_embeds({})
+    before = teacher.page.url
+    teacher.press("complete")
+    expect(embed).to_have_attribute("data-state", "completed")
+    teacher.page.wait_for_timeout(500)
+
+    assert teacher.page.url == before
+    assert any("another site" in complaint for complaint in teacher.complaints)
+    teacher.forgiven = True
+
+
+@pytest.mark.parametrize("options", [{"load": "click"}, {"display": "modal"}])
+def test_openers_are_buttons(teacher, options):
+    embed = teacher.open_embeds(options)
+    expect(embed.get_by_role("link")).to_have_count(0)
+    embed.get_by_role("button", name=HEADING).press("Space")
+
+    expect_open(teacher)
+
+
+def test_help_is_in_view(teacher):
+    """Also where the embed is longer than the window."""
+    teacher.page.set_viewport_size({"width": 800, "height": 500})
+    embed = teacher.open_embeds({"grace": 0.1})
+    embed.evaluate("embed => embed.style.setProperty('--examplary-height', '1500px')")
+    expect(embed.locator("[data-examplary-help]")).to_be_in_viewport(ratio=1)
+
+
+def test_page_is_printed_with_its_embed(teacher, pictures):
+    """The embed is not cut in two by the end of a page."""
+    embed = teacher.open_embeds({})
+    expect_open(teacher)
+    teacher.page.emulate_media(media="print")
+    teacher.page.screenshot(path=pictures / "printed.png")
+
+    expect(embed).to_have_css("break-inside", "avoid")
+    assert embed.bounding_box()["height"] <= teacher.page.viewport_size["height"]
+    expect(embed.locator("iframe")).to_be_visible()
+
+
 # Its life in the page
 
 
