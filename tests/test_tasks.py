@@ -22,13 +22,6 @@ REDIS = ("127.0.0.1", 6379)
 User = get_user_model()
 
 
-def make_users(count):  # pragma: no cover  # for machines with Redis
-    return User.objects.bulk_create(
-        User(username=f"user{number:03}", email=f"user{number:03}@school.example")
-        for number in range(count)
-    )
-
-
 def test_provisioning(db, fake, teacher):
     first = tasks.provision_actor_task.enqueue(str(teacher.pk), role="student")
     second = tasks.provision_actor_task.enqueue(str(teacher.pk))
@@ -134,8 +127,8 @@ def celery(transactional_db, fake):  # pragma: no cover  # for machines with Red
     app.close()
 
 
-def test_celery_workers_make_each_user_once(
-    celery, fake
+def test_celery_workers_create_each_user_once(
+    celery, fake, make_users
 ):  # pragma: no cover  # for machines with Redis
     app, worker = celery
     fake.duplicates = "create"  # So that a second one would show.
