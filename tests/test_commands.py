@@ -367,7 +367,7 @@ def test_second_signal_kills(examplary, make_users):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_commands_admin_and_launches_at_the_same_time_make_each_user_once(
+def test_commands_admin_and_launches_at_the_same_time_create_each_user_once(
     examplary, admin_client, make_users
 ):
     users = make_users(60)
