@@ -127,6 +127,12 @@ def test_open_and_verify_session(either, fake, teacher, finish, status, signal):
     assert announced == [session]
 
 
+def test_find_remote_actor(either, fake, teacher):
+    known = fake.add_user("teacher@school.example")
+
+    assert either.find_remote_actor(teacher) == known["id"]
+
+
 def test_access(either, fake, teacher):
     exam_id = fake.add_exam()["id"]
 
@@ -179,7 +185,7 @@ def test_transactions_are_refused(either, fake, teacher):
         either.provision_actor(teacher)
 
 
-def test_every_service_that_waits_has_a_twin():
+def test_every_service_that_waits_has_an_async_twin():
     functions = {name for name in services.__all__ if name.islower()}
     twins = {name for name in functions if name[0] == "a" and name[1:] in functions}
 
@@ -193,7 +199,7 @@ def test_every_service_that_waits_has_a_twin():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_a_cancelled_task_has_begun_is_finished(fake, teacher):
+def test_work_of_a_cancelled_task_is_finished(fake, teacher):
     answer = threading.Event()
     fake.fail("POST", "/users", edit=lambda body: answer.wait(PATIENCE) and body)
 
@@ -237,7 +243,7 @@ def sign_in(number: int) -> tuple[User, str]:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("kind", ["launch", "async view"])
-def test_a_slow_api_holds_up_nobody_else(kind, fake, settings):
+def test_slow_api_holds_up_no_other_request(kind, fake, settings):
     settings.ROOT_URLCONF = __name__
     settings.EXAMPLARY_TIMEOUT = settings.EXAMPLARY_DEADLINE = PATIENCE
     settings.EXAMPLARY_CONCURRENT_LAUNCHES = 12
@@ -246,7 +252,7 @@ def test_a_slow_api_holds_up_nobody_else(kind, fake, settings):
     slow = []
     for number in range(12):
         user, cookie = sign_in(number)
-        token = Launch(user_id=str(user.pk), flow=GenerateExam(), origin=ORIGIN).sign()
+        token = Launch(user_id=str(user.pk), flow=GenerateExam(), origin="http://127.0.0.1").sign()
         launch = reverse("django_examplary:launch", args=[token])
         slow.append((launch if kind == "launch" else "/opening/", cookie))
 
@@ -254,7 +260,7 @@ def test_a_slow_api_holds_up_nobody_else(kind, fake, settings):
         get(port, "/sync/")
         waiting = [pool.submit(get, port, path, cookie) for path, cookie in slow]
         try:
-            # Side by side: none of them has its answer yet.
+            # None of them has its answer yet.
             wait_for(lambda: len(fake.calls("POST", "/users")) == 12)
             others = [get(port, page) for page in ("/sync/", "/async/") for _ in range(4)]
             assert not any(each.done() for each in waiting)

@@ -45,11 +45,9 @@ def run(name, *arguments, stderr=None, **options):
     return 0, stdout.getvalue(), stderr.getvalue()
 
 
-def make_users(count, **fields):
-    return User.objects.bulk_create(
-        User(username=f"user{number:03}", email=f"user{number:03}@school.example", **fields)
-        for number in range(count)
-    )
+def later():
+    """Return when a claim ends that another caller holds."""
+    return timezone.now() + timedelta(minutes=1)
 
 
 def process(*arguments):
@@ -110,7 +108,7 @@ def test_missing_key_is_an_error_of_the_configuration(db, settings, name):
     code, _, message = run(name)
 
     assert code == 2
-    assert message.startswith("Set EXAMPLARY_API_KEY")
+    assert message.startswith("EXAMPLARY_API_KEY is not set")
 
 
 @pytest.mark.parametrize(
@@ -124,6 +122,8 @@ def test_missing_key_is_an_error_of_the_configuration(db, settings, name):
         ("examplary_provision --role owner", "invalid choice"),
         ("examplary_provision seventeen", "These users cannot be selected"),
         ("examplary_sweep --limit -1", "must be at least 1"),
+        ("examplary_sweep --concurrency 33", "must be at most 32"),
+        ("examplary_sweep --rate -1", "must be 0 or more"),
     ],
 )
 def test_wrong_argument(db, command, message):
@@ -341,7 +341,7 @@ def test_every_command_escapes_what_it_prints():
 
 
 @pytest.mark.django_db
-def test_provision(fake):
+def test_provision(fake, make_users):
     make_users(3)
 
     code, text, _ = run("examplary_provision", rate=0)
@@ -397,7 +397,7 @@ def test_what_is_not_there_is_refused(fake, teacher, arguments, message, dry_run
 
 @pytest.mark.django_db
 def test_users_who_are_passed_over_are_left(fake, teacher):
-    ExamplaryActor.objects.create(user=teacher, state=State.CLAIMED, claimed_at=timezone.now())
+    ExamplaryActor.objects.create(user=teacher, state=State.CLAIMED, lapses_at=later())
 
     code, text, message = run("examplary_provision")
 
@@ -416,7 +416,7 @@ def test_role(fake, teacher):
 def test_failures_are_told_by_reason(fake, teacher, student):
     User.objects.update(email="no address")
     ExamplaryActor.objects.create(
-        user=User.objects.create_user("busy"), state=State.CLAIMED, claimed_at=timezone.now()
+        user=User.objects.create_user("busy"), state=State.CLAIMED, lapses_at=later()
     )
 
     code, text, message = run("examplary_provision", rate=0)
@@ -440,7 +440,7 @@ def test_result_as_json(fake, teacher):
 
 
 @pytest.mark.django_db
-def test_progress_on_a_terminal_and_in_a_log(fake, monkeypatch):
+def test_progress_on_a_terminal_and_in_a_log(fake, monkeypatch, make_users):
     monkeypatch.setattr(base, "_WATCHED", 0.0)
     make_users(2)
     run("examplary_provision", rate=0, stderr=(terminal := Terminal()))
@@ -455,7 +455,7 @@ def test_progress_on_a_terminal_and_in_a_log(fake, monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_clean_stop_and_resumption(examplary, number, code):
+def test_clean_stop_and_resumption(examplary, number, code, make_users):
     make_users(40)
     # Slow enough for the signal to arrive long before the last user is sent.
     examplary.latency = 0.5
@@ -477,7 +477,7 @@ def test_clean_stop_and_resumption(examplary, number, code):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_second_signal_kills(examplary):
+def test_second_signal_kills(examplary, make_users):
     make_users(4)
     examplary.fail("POST", "/users", transport=wire.HANG, times=None)
     command = process("examplary_provision")
@@ -496,7 +496,9 @@ def test_second_signal_kills(examplary):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_commands_admin_and_launches_at_the_same_time_make_each_user_once(examplary, admin_client):
+def test_commands_admin_and_launches_at_the_same_time_create_each_user_once(
+    examplary, admin_client, make_users
+):
     users = make_users(60)
     examplary.latency = 0.01
     examplary.duplicates = "create"  # So that a second one would show.
@@ -568,7 +570,7 @@ def test_sweep(fake, completed):
     code, text, _ = run("examplary_sweep", stderr=Terminal())
 
     assert code == 0
-    assert text == "1 sessions verified (1 completed), 0 revoked, 0 deleted, 0 failed.\n"
+    assert text == "1 sessions verified (1 completed), 1 revoked, 0 deleted, 0 failed.\n"
     completed.refresh_from_db()
     assert completed.status == ExamplarySession.Status.COMPLETED
 
@@ -579,7 +581,8 @@ def test_sweep_without_doing_it(fake, completed):
 
     code, text, _ = run("examplary_sweep", dry_run=True)
 
-    assert (code, text) == (0, "Would ask about 1 open sessions, revoke 0 and delete 0.\n")
+    assert code == 0
+    assert text == "Would ask about 1 open sessions, revoke 0, send 0 late signals and delete 0.\n"
     assert len(fake.requests) == before
 
 
@@ -594,7 +597,7 @@ def test_sweep_with_a_limit_as_json(fake, completed):
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (400, "Some sessions could not be asked about."),
+        (500, "Some sessions could not be checked."),
         (401, "GET /embed-sessions/{id} was answered with 401"),
     ],
 )
@@ -615,3 +618,18 @@ def test_sweep_deletes_what_is_old(fake, completed, settings):
     ExamplarySession.objects.update(ended_at=timezone.now() - timedelta(days=31))
 
     assert "1 deleted" in run("examplary_sweep")[1]
+
+
+@pytest.mark.django_db
+def test_sweep_reports_late_signals_and_missing_sessions(fake, completed):
+    fake.sessions.clear()
+    past = timezone.now() - timedelta(minutes=5)
+    ExamplarySession.objects.create(
+        actor=completed.actor, flow="edit-rubric", status="closed", lapses_at=past
+    )
+
+    code, text, _ = run("examplary_sweep", concurrency=2, rate=50.0)
+
+    assert code == 0
+    assert "1 signals sent late" in text
+    assert "1 open sessions are not returned by Examplary" in text

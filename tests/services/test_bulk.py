@@ -147,14 +147,14 @@ def test_wrong_url_ends_the_run_without_claims(fake, make_users):
 def test_client_has_a_connection_for_every_thread(fake, teacher, monkeypatch):
     pools = []
 
-    def get_client(workspace, **options):
+    def get_client(*workspace, **options):
         pools.append(options)
-        return services.get_client(workspace, **options)
+        return services.get_client(*workspace, **options)
 
     monkeypatch.setattr(bulk, "get_client", get_client)
     provision(concurrency=17)
 
-    assert pools == [{"max_retries": 0, "pool_size": 17}]
+    assert pools[-1] == {"max_retries": 0, "pool_size": 17}
 
 
 def test_no_more_users_are_claimed_than_calls_are_under_way(fake, make_users):
@@ -537,6 +537,15 @@ def test_run_that_is_asked_to_stop_leaves_no_claims(fake, make_users):
 def test_run_that_is_stopped_before_it_begins(fake, teacher):
     assert provision(should_stop=lambda: True).interrupted
     assert not ExamplaryActor.objects.exists()
+
+
+def test_run_stops_between_users_who_need_no_call(fake, make_users):
+    make_users(3)
+    User.objects.update(email="no address")
+    failed = ExamplaryActor.objects.filter(state=State.FAILED)
+
+    assert provision(should_stop=failed.exists).interrupted
+    assert failed.count() == 1
 
 
 # The pace

@@ -440,6 +440,14 @@ def test_sweep_stops_when_it_is_asked_to(fake, sessions):
     assert (result.verified, result.interrupted, result.stopped) == (1, True, "")
 
 
+def test_sweep_stops_between_sessions_that_need_no_call(fake, sessions):
+    ExamplarySession.objects.update(examplary_id=None)
+    expired = ExamplarySession.objects.filter(status=Status.EXPIRED)
+
+    assert services.sweep_sessions(should_stop=expired.exists).interrupted
+    assert expired.count() == 1
+
+
 def test_deleted_sessions_are_no_failures(fake, sessions):
     rest = ExamplarySession.objects.exclude(pk=sessions[0].pk)
 
