@@ -183,6 +183,8 @@ def test_newest_row_is_first(admin_client, url):
 def test_date_hierarchy_needs_time_zones_in_the_database(
     admin_client, ada, monkeypatch, url, zones
 ):
+    if connection.vendor == "mysql" and zones:  # pragma: no cover  # only on MariaDB
+        pytest.skip("This server may lack time zone tables.")
     make_session(ada)
     monkeypatch.setattr(connection.features, "has_zoneinfo_database", zones, raising=False)
 

@@ -57,7 +57,7 @@ class Activity:
         total: Counter[str] = Counter()
         for counts in self.per_day.values():
             total += counts
-        return [flow for flow, _count in total.most_common()]
+        return sorted(total, key=lambda flow: (-total[flow], flow))
 
 
 def measure_activity(
@@ -102,7 +102,7 @@ def measure_activity(
     failures: Counter[Any] = Counter()
     for state, message, count in messages:
         failures[explain(state, message)] += count
-    activity.failures = failures.most_common()
+    activity.failures = sorted(failures.items(), key=lambda item: (-item[1], str(item[0].name)))
 
     middle = activity.outcomes[Status.COMPLETED] // 2
     durations = completed.annotate(duration=F("ended_at") - F("created_at")).order_by("duration")

@@ -26,9 +26,8 @@ class Progress:
 
     def __init__(self, users: QuerySet[Any], started: datetime) -> None:
         actors = ExamplaryActor.objects.filter(user__in=users.order_by().values("pk"))
-        self.failures = actors.filter(state__in=BROKEN, updated_at__gte=started).select_related(
-            "user"
-        )
+        broken = actors.filter(state__in=BROKEN, updated_at__gte=started)
+        self.failures = broken.select_related("user").order_by("pk")
         # A run tries each user once.
         self.remaining = services.unprovisioned(users).exclude(
             examplary_actor__state__in=BROKEN, examplary_actor__updated_at__gte=started
