@@ -272,8 +272,12 @@ def test_pages_link_user_actor_and_sessions(admin_client, ada):
     assert len(found(admin_client, SESSIONS, actor__id__exact=ada.pk)) == 2
 
 
-def test_session_page_of_a_deleted_user(admin_client):
-    assert "field-user_link" in html(admin_client, f"{SESSIONS}{make_session(None).pk}/change/")
+def test_empty_values_are_a_dash(admin_client):
+    session, actor = make_session(None), make_actor("ada", role="")
+
+    assert ">None<" not in html(admin_client, f"{SESSIONS}{session.pk}/change/")
+    assert ">None<" not in html(admin_client, f"{ACTORS}{actor.pk}/change/")
+    assert ">None<" not in html(admin_client, f"{USERS}{actor.user_id}/change/")
 
 
 def test_site_without_sessions_has_no_links_to_them(admin_client, ada):

@@ -109,9 +109,10 @@ class ExamplaryActorAdmin(ProvisionPageMixin, ActorPagesMixin, ExportMixin, Acto
     def user_link(self, actor: ExamplaryActor) -> str:
         return object_link(self.admin_site, actor.user)
 
-    @admin.display(description=_("role"), ordering="role", empty_value="-")
-    def role_name(self, actor: ExamplaryActor) -> str | None:
-        return role_name(actor.role) or None
+    # Not None for an empty value, which a row's page would show as "None".
+    @admin.display(description=_("role"), ordering="role")
+    def role_name(self, actor: ExamplaryActor) -> str:
+        return role_name(actor.role) or "-"
 
     @admin.display(description=_("reason"), ordering="last_error", empty_value="-")
     def reason(self, actor: ExamplaryActor) -> str | None:
@@ -128,7 +129,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, ActorPagesMixin, ExportMixin, Acto
             gettext("user"): lambda actor: actor.user,
             gettext("state"): lambda actor: actor.get_state_display(),
             gettext("reason"): self.reason,
-            gettext("role"): self.role_name,
+            gettext("role"): lambda actor: role_name(actor.role),
             gettext("e-mail address, as sent"): lambda actor: actor.email,
             gettext("name, as sent"): lambda actor: actor.name,
             gettext("created at"): lambda actor: actor.created_at,

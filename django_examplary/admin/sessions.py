@@ -132,15 +132,16 @@ class ExamplarySessionAdmin(ActivityPageMixin, ExportMixin, SessionModelAdmin):
     def user(self, session: ExamplarySession) -> str | None:
         return str(session.actor.user) if session.actor else None
 
-    @admin.display(description=_("user"), empty_value="-")
-    def user_link(self, session: ExamplarySession) -> str | None:
-        return object_link(self.admin_site, session.actor.user) if session.actor else None
+    # Not None for an empty value, which a row's page would show as "None".
+    @admin.display(description=_("user"))
+    def user_link(self, session: ExamplarySession) -> str:
+        return object_link(self.admin_site, session.actor.user) if session.actor else "-"
 
-    @admin.display(description=_("actor"), empty_value="-")
-    def actor_link(self, session: ExamplarySession) -> str | None:
+    @admin.display(description=_("actor"))
+    def actor_link(self, session: ExamplarySession) -> str:
         actor = session.actor
         if actor is None:
-            return None
+            return "-"
         return object_link(self.admin_site, actor, f"{actor} ({actor.get_state_display()})")
 
     def get_export_columns(self, request: HttpRequest) -> dict[str, Any]:

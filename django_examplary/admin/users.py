@@ -86,9 +86,9 @@ class ExamplaryActorInline(ActorInline):
     def advice(self, actor: ExamplaryActor) -> str:
         return str(advise(actor).text)
 
-    @admin.display(description=_("role"), empty_value="-")
-    def role_name(self, actor: ExamplaryActor) -> str | None:
-        return role_name(actor.role) or None
+    @admin.display(description=_("role"))
+    def role_name(self, actor: ExamplaryActor) -> str:
+        return role_name(actor.role) or "-"
 
     @admin.display(description=_("Sessions"))
     def sessions(self, actor: ExamplaryActor) -> str:
