@@ -105,6 +105,8 @@ class ExamplaryActor(models.Model):
             ("provision_examplaryactor", _("Can provision Examplary actors")),
             ("retry_examplaryactor", _("Can retry failed Examplary actors")),
             ("link_examplaryactor", _("Can link Examplary actors to ids")),
+            ("erase_examplaryactor", _("Can erase the Examplary data of users")),
+            ("export_examplaryactor", _("Can export Examplary actors")),
         ]
 
     def __str__(self) -> str:
@@ -245,6 +247,7 @@ class ExamplarySession(models.Model):
             ("verify_examplarysession", _("Can ask Examplary about sessions")),
             ("revoke_examplarysession", _("Can revoke Examplary sessions")),
             ("view_outputs", _("Can view the outputs of Examplary sessions")),
+            ("export_examplarysession", _("Can export Examplary sessions")),
         ]
         indexes = [
             models.Index(fields=["actor", "fingerprint", "created_at"], name="examplary_by_launch"),

@@ -29,10 +29,9 @@ def make_user(username: str, **fields: Any) -> User:
 
 
 def make_actor(username: str, **fields: Any) -> ExamplaryActor:
-    return ExamplaryActor.objects.create(
-        user=make_user(username),
-        **{"state": State.ACTIVE, "examplary_id": f"user_{username}", **fields},
-    )
+    values: dict[str, Any] = {"state": State.ACTIVE, "examplary_id": f"user_{username}", **fields}
+    user = values.pop("user", None) or make_user(username)
+    return ExamplaryActor.objects.create(user=user, **values)
 
 
 def make_session(actor: ExamplaryActor | None, **fields: Any) -> ExamplarySession:

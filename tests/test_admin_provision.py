@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from django_examplary.admin import Limits, provisioning
 from django_examplary.admin.provisioning import SelectionForm
+from django_examplary.data import ActorProfile
 from django_examplary.models import ExamplaryActor
 from tests import wire
 from tests.admin_rows import limit
@@ -96,6 +97,78 @@ def test_selection_is_confirmed_as_it_is_shown(admin_client):
     assert "disabled" in find_all(page, "fieldset")[0]
     assert 'value="user0"' in page
     assert find_all(page, "a")[-1]["href"] == PAGE
+
+
+def test_first_names_are_shown_with_role_or_problem(admin_client, monkeypatch):
+    limit(monkeypatch, names=3)
+    make_users(5)
+    User.objects.filter(username="user001").update(email="no address")
+
+    page = html(admin_client, f"{PAGE}?role=student")
+
+    assert "<li>user000 (student)</li>" in page
+    assert "<li>user001 (<b>no valid e-mail address</b>)</li>" in page
+    assert "user003" not in page
+    assert "and 2 others" in page
+
+
+def test_names_have_the_role_of_their_profile(admin_client, settings):
+    settings.EXAMPLARY_ACTOR_PROFILE = lambda user: ActorProfile(
+        email=user.email, name="", role="teacher"
+    )
+    make_users(1)
+
+    assert "<li>user000 (teacher)</li>" in html(admin_client, f"{PAGE}?role=student")
+
+
+def test_profile_that_raises_is_shown_before(admin_client, settings):
+    settings.EXAMPLARY_ACTOR_PROFILE = lambda user: 1 / 0
+    make_users(1)
+
+    assert "<b>error in the site’s code</b>" in html(admin_client, f"{PAGE}?role=student")
+
+
+def test_selection_is_remembered(admin_client):
+    group = Group.objects.create(name="Heads")
+    html(admin_client, f"{PAGE}?role=student&search=ann&groups={group.pk}&started=2026-01-01")
+
+    page = html(admin_client, PAGE)
+
+    assert '<option value="student" selected>' in page
+    assert 'value="ann"' in page
+    [checkbox] = [each for each in find_all(page, "input") if each.get("name") == "groups"]
+    assert "checked" in checkbox
+    assert "2026-01-01" not in page
+
+
+def test_role_is_recommended_by_flow(admin_client):
+    page = html(admin_client, PAGE)
+
+    assert "Teachers can: Generate an exam, " in page
+    assert "Students can: Take an exam, Practise." in page
+
+
+def test_failures_are_grouped_by_reason(fake, admin_client, monkeypatch):
+    make_users(4)
+    User.objects.exclude(username="user003").filter(username__startswith="user").update(email="x")
+    fake.fail("POST", "/users", status=409)
+
+    page = html(admin_client, batch(admin_client)["url"])
+
+    first, second = page.index("No valid e-mail address (3)"), page.index("in use (1)")
+    assert first < page.index(">user001</a>") < second < page.index(">user003</a>")
+    limit(monkeypatch, listed=1)
+    url = f"{URL}&started=2026-01-01"
+    assert "3 other failures are in the list of actors." in html(admin_client, url)
+
+
+def test_batch_that_reached_its_limit_of_rows_is_unfinished(fake, admin_client, monkeypatch):
+    limit(monkeypatch, rows=2)
+    make_users(3)
+
+    answer = batch(admin_client)
+
+    assert (answer["done"], answer["total"], answer["finished"]) == (2, 3, False)
 
 
 def test_role_is_in_the_language_of_the_page(admin_client):
@@ -272,7 +345,7 @@ def test_batches_until_the_report(fake, admin_client, monkeypatch, with_script):
     assert "<h2>Finished</h2>" in page
     assert "10 of 10 users, 1 failed" in page
     assert f'/examplaryactor/{failed.pk}/change/">user003</a>' in page
-    assert "the user has no address that Examplary accepts" in page
+    assert "No valid e-mail address (1)" in page
 
 
 def test_run_that_was_left_goes_on(fake, admin_client, monkeypatch):
@@ -327,7 +400,9 @@ def test_missing_key_is_told(settings, admin_client):
 
 def test_users_in_other_hands_are_told(fake, admin_client):
     [user] = make_users(1)
-    ExamplaryActor.objects.create(user=user, state=State.CLAIMED, claimed_at=timezone.now())
+    ExamplaryActor.objects.create(
+        user=user, state=State.CLAIMED, lapses_at=timezone.now() + timedelta(minutes=5)
+    )
 
     answer = batch(admin_client)
 
@@ -400,9 +475,8 @@ def test_existing_id_is_linked(fake, admin_client, actor):
     assert [str(message) for message in answer.context["messages"]] == ["The actor is linked."]
     actor.refresh_from_db()
     assert (actor.state, actor.examplary_id, actor.last_error) == (State.ACTIVE, "user_ann", "")
-    assert "Linked to an Examplary id." in html(
-        admin_client, reverse("admin:django_examplary_examplaryactor_history", args=[actor.pk])
-    )
+    history = reverse("admin:django_examplary_examplaryactor_history", args=[actor.pk])
+    assert "Linked: state failed → active; Examplary id - → user_ann" in html(admin_client, history)
 
 
 @pytest.mark.parametrize(
@@ -411,7 +485,7 @@ def test_existing_id_is_linked(fake, admin_client, actor):
         ("", "This field is required."),
         ("ann", "Enter an id that begins with “user_”."),
         ("user_owner", "This is the owner of the API key, who cannot be an actor."),
-        ("user_admin", "This id stands for another user here already."),
+        ("user_admin", "Another user of this site has this id already."),
     ],
 )
 def test_id_that_cannot_be_linked(fake, admin_client, actor, examplary_id, problem):
@@ -428,7 +502,7 @@ def test_link_while_examplary_cannot_be_asked(fake, admin_client, actor):
 
     answer = admin_client.post(link_url(actor), {"examplary_id": "user_ann"})
 
-    assert "Examplary could not be asked: GET /me was answered with 401" in answer.content.decode()
+    assert "The call to Examplary failed: GET /me was answered with 401" in answer.content.decode()
 
 
 def test_link_without_a_key(settings, admin_client, actor):

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_examplary import services
+from django_examplary.admin.advice import advise
+from django_examplary.admin.base import Button
 from django_examplary.admin.calls import provision_and_report, revoke_and_report
-from django_examplary.admin.linking import LinkPageMixin
+from django_examplary.admin.exporting import ExportMixin
+from django_examplary.admin.names import role_name
+from django_examplary.admin.pages import ActorPagesMixin
 from django_examplary.admin.progress import BROKEN
 from django_examplary.admin.provisioning import ProvisionPageMixin
+from django_examplary.admin.searching import (
+    RoleFilter,
+    user_group_filter,
+    user_search_fields,
+    with_id,
+)
+from django_examplary.admin.sites import admin_url, object_link, only_visible, visible_users
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services.database import non_atomic
 
@@ -29,25 +41,39 @@ State = ExamplaryActor.State
 
 
 @admin.register(ExamplaryActor)
-class ExamplaryActorAdmin(ProvisionPageMixin, LinkPageMixin, ActorModelAdmin):
-    list_display = ["user", "state", "last_error", "role", "email", "provisioned_at"]
-    list_filter = ["state", "role", "provisioned_at"]
+class ExamplaryActorAdmin(ProvisionPageMixin, ActorPagesMixin, ExportMixin, ActorModelAdmin):
+    """Actors to read, with actions and pages that provision, link, revoke and erase."""
+
+    list_display = ["user", "state", "reason", "role_name", "email", "created_at"]
+    list_filter = ["state", RoleFilter, "provisioned_at"]
     list_select_related = ["user"]
-    search_fields = ["email", "name", "examplary_id"]
+    date_hierarchy = "created_at"
+    ordering = ["-created_at", "-pk"]
+    search_help_text = _("Name, e-mail address, Examplary id or local id")
     raw_id_fields = ["user"]
     readonly_fields = [
+        "user_link",
         "state",
         "examplary_id",
         "email",
         "name",
-        "role",
+        "role_name",
         "last_error",
         "provisioned_at",
         "created_at",
         "updated_at",
     ]
-    actions = ["provision_actors", "retry_actors", "revoke_open_sessions"]
-
+    fieldsets = [
+        (None, {"fields": ["user_link", "state", "role_name", "email", "name", "provisioned_at"]}),
+        (
+            _("Technical details"),
+            {
+                "classes": ["collapse"],
+                "fields": ["examplary_id", "last_error", "created_at", "updated_at"],
+            },
+        ),
+    ]
+    actions = ["provision_actors", "retry_actors", "revoke_open_sessions", "erase_actors"]
     delete_confirmation_template = "admin/django_examplary/delete_confirmation.html"
     delete_selected_confirmation_template = (
         "admin/django_examplary/delete_selected_confirmation.html"
@@ -56,21 +82,66 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkPageMixin, ActorModelAdmin):
     class Media:
         css = {"all": ["django_examplary/admin.css"]}
 
+    # Rows and columns
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ExamplaryActor]:
+        return only_visible(super().get_queryset(request), "user", self.admin_site, request)
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        return [*super().get_list_filter(request), *user_group_filter("user__")]
+
     def get_search_fields(self, request: HttpRequest) -> list[str]:
-        return [*self.search_fields, f"user__{get_user_model().USERNAME_FIELD}"]
+        return ["email", "name", "examplary_id", *user_search_fields("user__")]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[ExamplaryActor], search_term: str
+    ) -> tuple[QuerySet[ExamplaryActor], bool]:
+        found, duplicates = super().get_search_results(request, queryset, search_term)
+        if search_term:
+            ids = with_id(ExamplaryActor, "pk", search_term)
+            found |= queryset.filter(ids | with_id(get_user_model(), "user", search_term))
+        return found, duplicates
+
+    def get_fieldsets(self, request: HttpRequest, obj: ExamplaryActor | None = None) -> Any:
+        return super().get_fieldsets(request, obj) if obj else [(None, {"fields": ["user"]})]
+
+    @admin.display(description=_("user"), ordering="user")
+    def user_link(self, actor: ExamplaryActor) -> str:
+        return object_link(self.admin_site, actor.user)
+
+    # Not None for an empty value, which a row's page would show as "None".
+    @admin.display(description=_("role"), ordering="role")
+    def role_name(self, actor: ExamplaryActor) -> str:
+        return role_name(actor.role) or "-"
+
+    @admin.display(description=_("reason"), ordering="last_error", empty_value="-")
+    def reason(self, actor: ExamplaryActor) -> str | None:
+        return str(advise(actor).name) or None
 
     def has_change_permission(
         self, request: HttpRequest, obj: ExamplaryActor | None = None
     ) -> bool:
-        # Saving the form would write back a row that somebody has claimed meanwhile.
+        # Saving the form would write back a row that another process has claimed meanwhile.
         return False
 
+    def get_export_columns(self, request: HttpRequest) -> dict[str, Any]:
+        return {
+            gettext("user"): lambda actor: actor.user,
+            gettext("state"): lambda actor: actor.get_state_display(),
+            gettext("reason"): self.reason,
+            gettext("role"): lambda actor: role_name(actor.role),
+            gettext("e-mail address, as sent"): lambda actor: actor.email,
+            gettext("name, as sent"): lambda actor: actor.name,
+            gettext("created at"): lambda actor: actor.created_at,
+            gettext("provisioned at"): lambda actor: actor.provisioned_at,
+        }
+
+    # Pages
+
     def get_urls(self) -> list[URLPattern]:
-        name = "django_examplary_examplaryactor"
-        view = self.admin_site.admin_view
         return [
-            path("provision/", view(self.provision_view), name=f"{name}_provision"),
-            path("<path:object_id>/link/", view(self.link_view), name=f"{name}_link"),
+            self.page_path("provision/", self.provision_view, "provision"),
+            self.page_path("<path:object_id>/link/", self.link_view, "link"),
             *super().get_urls(),
         ]
 
@@ -80,53 +151,82 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkPageMixin, ActorModelAdmin):
     ) -> HttpResponse:
         context = {
             # A callable, so that an action counts nothing.
-            "summary": self._summarise,
+            "summary": lambda: self._summarise(request),
+            "introduction": _(
+                "An actor is the Examplary account of one of this site’s users. The user works "
+                "with it in every embed."
+            ),
             "has_provision_permission": self.has_provision_permission(request),
+            "has_csv_permission": self.has_csv_permission(request),
             **(extra_context or {}),
         }
         return super().changelist_view(request, context)
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        context = {
-            "has_link_permission": self.has_link_permission(request),
-            **(extra_context or {}),
-        }
-        return super().change_view(request, object_id, form_url, context)
-
-    def _summarise(self) -> list[dict[str, Any]]:
-        counts = dict(ExamplaryActor.objects.values_list("state").annotate(Count("pk")))
-        url = reverse(
-            "admin:django_examplary_examplaryactor_changelist", current_app=self.admin_site.name
-        )
+    def _summarise(self, request: HttpRequest) -> list[dict[str, Any]]:
+        rows = self.get_queryset(request).order_by()
+        counts = dict(rows.values_list("state").annotate(Count("pk")))
+        url = self.page_url("changelist")
         states = [
             {"label": label, "count": counts.get(state, 0), "url": f"{url}?state__exact={state}"}
             for state, label in State.choices
         ]
-        without = services.unprovisioned(get_user_model()._default_manager.all())
-        none = {
-            "label": gettext("users without"),
-            "count": without.filter(examplary_actor=None).count(),
+        users = services.unprovisioned(visible_users(self.admin_site, request))
+        user_model = get_user_model()
+        without = {
+            "label": gettext("users without an account"),
+            "count": users.filter(examplary_actor=None).count(),
         }
-        return [*states, none]
+        if self.admin_site.is_registered(user_model):
+            # Django's own lookups, which work in every user admin.
+            query = {"is_active__exact": 1} if hasattr(user_model, "is_active") else {}
+            query |= {"examplary_actor__isnull": True}
+            without["url"] = admin_url(self.admin_site, user_model, "changelist", query=query)
+        return [*states, without]
+
+    def describe_row(self, row: ExamplaryActor) -> dict[str, Any]:
+        sessions = row.sessions.aggregate(
+            all=Count("pk"), open=Count("pk", filter=Q(status=ExamplarySession.Status.PENDING))
+        )
+        links = []
+        if self.admin_site.is_registered(ExamplarySession):
+            query: dict[str, Any] = {"actor__id__exact": row.pk}
+            url = admin_url(self.admin_site, ExamplarySession, "changelist", query=query)
+            links.append({"label": gettext("Sessions"), "count": sessions["all"], "url": url})
+            query["status__exact"] = ExamplarySession.Status.PENDING
+            url = admin_url(self.admin_site, ExamplarySession, "changelist", query=query)
+            links.append({"label": gettext("Open sessions"), "count": sessions["open"], "url": url})
+        return {"advice": advise(row).text, "links": links}
+
+    def get_buttons(self, request: HttpRequest, row: ExamplaryActor) -> Iterable[Button]:
+        actions = self.get_actions(request)
+        if not row.is_active and row.state != State.CLAIMED and row.user.is_active:
+            label = _("Try again") if row.state in BROKEN else _("Provision")
+            names = ["retry_actors"] if row.state in BROKEN else []
+            for name in [*names, "provision_actors"]:
+                if name in actions:
+                    yield self.action_button(row, name, label, "primary")
+                    break
+        if self.may_link(request, row):
+            yield Button(label=_("Link an existing id"), url=self.page_url("link", row.pk))
+        if "revoke_open_sessions" in actions:
+            yield self.action_button(row, "revoke_open_sessions", _("Revoke open sessions"))
+        if "erase_actors" in actions:
+            yield self.action_button(row, "erase_actors", _("Erase data…"))
 
     # Actions
 
     @admin.action(description=_("Provision Examplary actors"), permissions=["provision"])
     def provision_actors(self, request: HttpRequest, queryset: QuerySet[ExamplaryActor]) -> None:
-        users = get_user_model()._default_manager.filter(examplary_actor__in=queryset)
+        users = get_user_model()._default_manager.filter(pk__in=queryset.order_by().values("user"))
         provision_and_report(self, request, users)
 
     @admin.action(description=_("Try again where provisioning failed"), permissions=["retry"])
     def retry_actors(self, request: HttpRequest, queryset: QuerySet[ExamplaryActor]) -> None:
         broken = queryset.filter(state__in=BROKEN)
         if broken.exists():
-            self.provision_actors(request, broken)
+            # A list: the action changes the state that it selects by.
+            keys = list(broken.values_list("pk", flat=True))
+            self.provision_actors(request, ExamplaryActor.objects.filter(pk__in=keys))
         else:
             text = gettext("Provisioning failed for none of these.")
             self.message_user(request, text, messages.WARNING)
@@ -135,5 +235,11 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkPageMixin, ActorModelAdmin):
     def revoke_open_sessions(
         self, request: HttpRequest, queryset: QuerySet[ExamplaryActor]
     ) -> None:
-        sessions = ExamplarySession.objects.open().filter(actor__in=queryset)
+        sessions = ExamplarySession.objects.open().filter(actor__in=queryset.order_by())
         revoke_and_report(self, request, sessions)
+
+    @admin.action(description=_("Erase their Examplary data…"), permissions=["erase"])
+    def erase_actors(
+        self, request: HttpRequest, queryset: QuerySet[ExamplaryActor]
+    ) -> HttpResponse | None:
+        return self.confirm_erasure(request, queryset)

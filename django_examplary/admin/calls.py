@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
@@ -15,19 +16,76 @@ from django.utils import timezone
 from django.utils.translation import gettext, ngettext
 
 from django_examplary import services
+from django_examplary.admin.advice import advise
 from django_examplary.admin.base import ExamplaryAdminMixin, Limits
-from django_examplary.admin.progress import Progress
+from django_examplary.admin.history import NO_ACTOR, actor_facts, describe, log, session_facts
+from django_examplary.admin.progress import BROKEN, Progress
 from django_examplary.exceptions import ExamplaryError
 from django_examplary.models import ExamplaryActor, ExamplarySession
 
 if TYPE_CHECKING:
     from django_examplary.data import ActorRole
 
+State = ExamplaryActor.State
 
-def provision(
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """The users that one request provisioned, or tried to."""
+
+    users: QuerySet[Any]
+    #: Whether users are left because the time or the limit of rows was used up.
+    unfinished: bool
+    #: Why provisioning stopped early, if it did for another reason.
+    stopped: str
+    #: Users that another process provisions at the moment.
+    skipped: int
+    #: Seconds that the API wants to be left alone.
+    pause: float
+
+
+def provision_batch(
+    request: HttpRequest,
+    users: QuerySet[Any],
+    seconds: float,
+    *,
+    role: ActorRole | None,
+    limits: Limits,
+) -> Batch:
+    """Provision some of the users for some seconds, and log what became of their actors."""
+    started = timezone.now()
+    keys = list(users.order_by("pk").values_list("pk", flat=True)[: limits.rows])
+    chosen = get_user_model()._default_manager.filter(pk__in=keys)
+    actors = ExamplaryActor.objects.filter(user__in=keys)
+    before = {actor.pk: actor_facts(actor) for actor in actors}
+    result = _provision(chosen, seconds, role=role, limits=limits)
+    tried = actors.filter(state__in=[State.ACTIVE, *BROKEN], updated_at__gte=started)
+    log(
+        request,
+        (
+            (actor, describe(_done(actor), before.get(actor.pk, NO_ACTOR), actor_facts(actor)))
+            for actor in tried.select_related("user")
+        ),
+    )
+    interrupted = result.interrupted
+    return Batch(
+        users=chosen,
+        unfinished=interrupted or (not result.stopped and len(keys) == limits.rows),
+        stopped="" if interrupted else result.stopped,
+        skipped=result.skipped,
+        pause=result.pause,
+    )
+
+
+def _done(actor: ExamplaryActor) -> str:
+    if actor.is_active:
+        return gettext("Provisioned")
+    return gettext("Provisioning failed")
+
+
+def _provision(
     users: QuerySet[Any], seconds: float, *, role: ActorRole | None, limits: Limits
 ) -> services.Provisioning:
-    """Provision users for some seconds. A wrong configuration is returned as `stopped`."""
     until = time.monotonic() + seconds
     try:
         return services.provision_actors(
@@ -50,17 +108,16 @@ def provision_and_report(
     users: QuerySet[Any],
     role: ActorRole | None = None,
 ) -> None:
+    """Provision users for as long as a request may take, and show messages about the result."""
     limits = model_admin.examplary_limits
     started = timezone.now()
     waiting = services.unprovisioned(users)
-    # All counted beforehand: the list may be filtered by what the action changes.
-    active = users.filter(examplary_actor__state=ExamplaryActor.State.ACTIVE).count()
+    # Counted before, because the list may be filtered by a column that the action changes.
+    active = users.filter(examplary_actor__state=State.ACTIVE).count()
     left = waiting.count()
     inactive = users.count() - active - left
-    keys = list(waiting.order_by("pk").values_list("pk", flat=True)[: limits.rows])
-    chosen = get_user_model()._default_manager.filter(pk__in=keys)
-    result = provision(chosen, limits.duration, role=role, limits=limits)
-    run = Progress(chosen, started)
+    batch = provision_batch(request, waiting, limits.duration, role=role, limits=limits)
+    run = Progress(batch.users, started)
     active += run.provisioned
     left -= run.done
     if active:
@@ -71,11 +128,11 @@ def provision_and_report(
         )
         model_admin.message_user(request, text % {"count": active}, messages.SUCCESS)
     for actor in run.failures[: limits.messages]:
-        text = gettext("It failed for %(user)s: %(reason)s")
-        failure = {"user": actor, "reason": actor.last_error}
+        text = gettext("Provisioning failed for %(user)s. %(advice)s")
+        failure = {"user": actor, "advice": advise(actor).text}
         model_admin.message_user(request, text % failure, messages.ERROR)
     if run.failed > limits.messages:
-        text = gettext("It failed for %(count)d users in all: see the list of actors.")
+        text = gettext("Provisioning failed for %(count)d users in all: see the list of actors.")
         model_admin.message_user(request, text % {"count": run.failed}, messages.ERROR)
     if inactive:
         text = ngettext(
@@ -84,8 +141,8 @@ def provision_and_report(
             inactive,
         )
         model_admin.message_user(request, text % {"count": inactive}, messages.WARNING)
-    if result.stopped:
-        model_admin.message_user(request, result.stopped, messages.ERROR)
+    if batch.stopped:
+        model_admin.message_user(request, batch.stopped, messages.ERROR)
     elif left:
         text = ngettext(
             "%(count)d user is still waiting. Choose the action again, or provision users from "
@@ -97,38 +154,57 @@ def provision_and_report(
         model_admin.message_user(request, text % {"count": left}, messages.WARNING)
 
 
-def revoke_and_report(
-    model_admin: ExamplaryAdminMixin,
-    request: HttpRequest,
-    sessions: QuerySet[ExamplarySession],
+def check_and_report(
+    model_admin: ExamplaryAdminMixin, request: HttpRequest, sessions: QuerySet[ExamplarySession]
 ) -> None:
-    ended = call_for_each(model_admin, request, sessions, services.revoke_session)
+    """Verify open sessions, and show messages about the result."""
+    checked = _call_for_each(
+        model_admin, request, sessions, services.verify_session, gettext("Checked")
+    )
+    ended = sum(not session.is_open for session in checked)
+    if checked:
+        text = ngettext(
+            "%(count)d open session checked, %(ended)d has ended.",
+            "%(count)d open sessions checked, %(ended)d have ended.",
+            len(checked),
+        )
+        counts = {"count": len(checked), "ended": ended}
+        model_admin.message_user(request, text % counts, messages.SUCCESS)
+
+
+def revoke_and_report(
+    model_admin: ExamplaryAdminMixin, request: HttpRequest, sessions: QuerySet[ExamplarySession]
+) -> None:
+    """Revoke open sessions, and show messages about the result."""
+    ended = _call_for_each(
+        model_admin, request, sessions, services.revoke_session, gettext("Revoked")
+    )
     revoked = [each for each in ended if each.status == ExamplarySession.Status.REVOKED]
     if revoked:
         text = ngettext("%(count)d session revoked.", "%(count)d sessions revoked.", len(revoked))
         model_admin.message_user(request, text % {"count": len(revoked)}, messages.SUCCESS)
     if late := len(ended) - len(revoked):
         text = ngettext(
-            "%(count)d session had come to its end before.",
-            "%(count)d sessions had come to their end before.",
+            "%(count)d session had ended before.",
+            "%(count)d sessions had ended before.",
             late,
         )
         model_admin.message_user(request, text % {"count": late}, messages.WARNING)
-    untold = sum(session.revoke_pending for session in ended)
-    if untold:
+    if pending := sum(session.revoke_pending for session in ended):
         text = ngettext(
-            "Examplary could not be told about %(count)d of them: the next sweep does.",
-            "Examplary could not be told about %(count)d of them: the next sweep does.",
-            untold,
+            "Examplary did not confirm %(count)d revocation: the next sweep tries again.",
+            "Examplary did not confirm %(count)d revocations: the next sweep tries again.",
+            pending,
         )
-        model_admin.message_user(request, text % {"count": untold}, messages.WARNING)
+        model_admin.message_user(request, text % {"count": pending}, messages.WARNING)
 
 
-def call_for_each(
+def _call_for_each(
     model_admin: ExamplaryAdminMixin,
     request: HttpRequest,
     sessions: QuerySet[ExamplarySession],
     service: Callable[..., ExamplarySession],
+    action: str,
 ) -> list[ExamplarySession]:
     """Call the service for as many open sessions as there is time for, and return those."""
     limits = model_admin.examplary_limits
@@ -137,29 +213,37 @@ def call_for_each(
     if not total:
         text = gettext("None of these sessions is open.")
         model_admin.message_user(request, text, messages.WARNING)
-    done, failed = [], 0
+    done, failed, entries, problem, stopped = [], 0, [], "", ""
     for session in sessions.select_related("actor__user")[: limits.rows]:
         if time.monotonic() > until:
             break
+        before = session_facts(session)
         try:
-            done.append(service(session, client=limits.client()))
+            after = service(session, client=limits.client())
         except ExamplaryError as error:
             failed += 1
             problem = str(error)
+            text = gettext("%(action)s without success")
+            entries.append((session, describe(text % {"action": action}, before, before)))
         except ImproperlyConfigured as error:
-            model_admin.message_user(request, str(error), messages.ERROR)
-            return done
+            stopped = str(error)
+            break
+        else:
+            done.append(after)
+            entries.append((after, describe(action, before, session_facts(after))))
+    log(request, entries)
     if failed:
         text = ngettext(
-            "%(count)d session could not be asked about: %(problem)s",
-            "%(count)d sessions could not be asked about, the last because: %(problem)s",
+            "The call for %(count)d session failed: %(problem)s",
+            "The calls for %(count)d sessions failed, the last with: %(problem)s",
             failed,
         )
-        model_admin.message_user(
-            request, text % {"count": failed, "problem": problem}, messages.ERROR
-        )
+        counts = {"count": failed, "problem": problem}
+        model_admin.message_user(request, text % counts, messages.ERROR)
     left = total - len(done) - failed
-    if left:
+    if stopped:
+        model_admin.message_user(request, stopped, messages.ERROR)
+    elif left:
         text = ngettext(
             "There was no time for %(count)d session: choose the action again.",
             "There was no time for %(count)d sessions: choose the action again.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +12,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext
 
 from django_examplary import services
+from django_examplary.admin.advice import Advice, advise
 from django_examplary.models import ExamplaryActor
 
 State = ExamplaryActor.State
@@ -19,13 +22,12 @@ BROKEN = [State.FAILED, State.UNCERTAIN]
 
 
 class Progress:
-    """The progress since the run started. It is counted in the rows, so it survives a restart."""
+    """The progress since the run started, counted in the rows, so that it survives a restart."""
 
     def __init__(self, users: QuerySet[Any], started: datetime) -> None:
-        actors = ExamplaryActor.objects.filter(user__in=users)
-        self.failures = actors.filter(state__in=BROKEN, updated_at__gte=started).select_related(
-            "user"
-        )
+        actors = ExamplaryActor.objects.filter(user__in=users.order_by().values("pk"))
+        broken = actors.filter(state__in=BROKEN, updated_at__gte=started)
+        self.failures = broken.select_related("user").order_by("pk")
         # A run tries each user once.
         self.remaining = services.unprovisioned(users).exclude(
             examplary_actor__state__in=BROKEN, examplary_actor__updated_at__gte=started
@@ -42,3 +44,20 @@ class Progress:
             "total": number_format(self.total, force_grouping=True),
             "failed": number_format(self.failed, force_grouping=True),
         }
+
+
+@dataclass
+class Reason:
+    """A reason why provisioning failed, and the actors that it failed for."""
+
+    advice: Advice
+    actors: list[ExamplaryActor] = field(default_factory=list)
+
+
+def group_by_reason(actors: Iterable[ExamplaryActor]) -> list[Reason]:
+    """Group failures by their reason, the most frequent reason first."""
+    reasons: dict[Advice, Reason] = {}
+    for actor in actors:
+        advice = advise(actor)
+        reasons.setdefault(advice, Reason(advice)).actors.append(actor)
+    return sorted(reasons.values(), key=lambda reason: -len(reason.actors))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -11,16 +12,31 @@ from django.contrib import messages
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_examplary import services
-from django_examplary.admin.base import PageMixin
-from django_examplary.admin.calls import provision
-from django_examplary.admin.progress import Progress
+from django_examplary.admin.advice import explain
+from django_examplary.admin.base import RowPagesMixin
+from django_examplary.admin.calls import provision_batch
+from django_examplary.admin.names import ROLES, flow_name, role_name
+from django_examplary.admin.progress import Progress, group_by_reason
+from django_examplary.admin.searching import search_users
+from django_examplary.admin.sites import visible_users
+from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryError
+from django_examplary.flows import FLOWS
+from django_examplary.models import ExamplaryActor
 from django_examplary.services.database import non_atomic
+from django_examplary.services.profiles import get_profile
+
+# The session of the staff member remembers the last selection under this key.
+_REMEMBERED = "examplary_provision"
+
+
+def _flows_for(audience: str) -> str:
+    return ", ".join(flow_name(slug) for slug, flow in FLOWS.items() if flow.audience == audience)
 
 
 class SelectionForm(forms.Form):
@@ -40,10 +56,7 @@ class SelectionForm(forms.Form):
         label=_("Search"), required=False, help_text=_("Part of a name or an e-mail address.")
     )
     role = forms.ChoiceField(
-        label=_("Role at Examplary"),
-        initial="teacher",
-        choices=[("teacher", _("teacher")), ("student", _("student")), ("member", _("member"))],
-        help_text=_("For users whose profile names none."),
+        label=_("Role at Examplary"), initial="teacher", choices=list(ROLES.items())
     )
     started = forms.DateTimeField(required=False, widget=forms.HiddenInput)
 
@@ -59,6 +72,10 @@ class SelectionForm(forms.Form):
             choice.queryset = groups._default_manager.all()
         else:
             del self.fields["groups"]
+        self.fields["role"].help_text = gettext(
+            "For users whose profile names no role. Teachers can: %(teacher)s. Students can: "
+            "%(student)s."
+        ) % {"teacher": _flows_for("teacher"), "student": _flows_for("student")}
 
     def clean_started(self) -> datetime | None:
         started: datetime | None = self.cleaned_data["started"]
@@ -67,78 +84,108 @@ class SelectionForm(forms.Form):
             return timezone.make_naive(started)
         return started
 
-    def select(self) -> QuerySet[Any]:
+    def select(self, users: QuerySet[Any]) -> QuerySet[Any]:
+        """Return those of the users that the form selects."""
         chosen = self.cleaned_data
-        return services.select_users(
-            groups=[group.name for group in chosen.get("groups", [])],
-            staff=chosen.get("staff"),
-            search=chosen["search"],
+        selected = services.select_users(
+            groups=[group.name for group in chosen.get("groups", [])], staff=chosen.get("staff")
         )
+        if chosen["search"]:
+            selected = search_users(selected, chosen["search"])
+        return users.filter(pk__in=selected.order_by().values("pk"))
 
 
-class ProvisionPageMixin(PageMixin):
+class ProvisionPageMixin(RowPagesMixin):
     @non_atomic
     def provision_view(self, request: HttpRequest) -> HttpResponse:
-        """Show whom a selection is about and how far it has got; a POST does a little of it.
+        """Show the selected users and the progress; a POST provisions some of them.
 
-        The rows are all the state there is: whoever comes back later sees how far it has got.
+        The rows hold all state, so staff who come back later see how far it got.
         """
         if not self.has_provision_permission(request):
             raise PermissionDenied
         title = gettext("Provision users")
-        # At first nobody is selected; the selection that is sent is in the query string.
-        form = SelectionForm(request.GET or None)
+        form = SelectionForm(request.GET or None, initial=self._remembered(request))
+        # Nobody is selected at first; the selection that is sent is in the query string.
         if not form.is_valid():
             status = 400 if form.is_bound else 200
-            context = {"title": title, "form": form, "errors": form.errors}
-            return self.render_page(request, "provision", context, status=status)
+            return self.render_page(
+                request, "provision", {"title": title, "form": form}, status=status
+            )
+        request.session[_REMEMBERED] = _selection(request).urlencode()
+        users = form.select(visible_users(self.admin_site, request))
         if request.method == "POST":
-            return self._provision_batch(request, form)
+            return self._provision_batch(request, form, users)
         started = form.cleaned_data["started"]
-        run = Progress(form.select(), started or timezone.now())
-        role: Any = form.fields["role"]
+        run = Progress(users, started or timezone.now())
+        limits = self.examplary_limits
+        failures = run.failures[: limits.listed] if started else []
         context = {
             "title": title,
             "form": form,
-            "errors": form.errors,
             "run": run,
             "started": started,
-            "role": dict(role.choices)[form.cleaned_data["role"]],
-            "failures": run.failures[: self.examplary_limits.listed],
+            "role": role_name(form.cleaned_data["role"]),
+            "preview": [] if started else list(self._preview(run, form.cleaned_data["role"])),
+            "more": max(0, run.left - limits.names),
+            "reasons": group_by_reason(failures),
+            "unlisted": max(0, run.failed - limits.listed),
         }
         return self.render_page(request, "provision", context)
 
-    def _provision_batch(self, request: HttpRequest, form: SelectionForm) -> HttpResponse:
-        wants_json = request.get_preferred_type(["text/html", "application/json"]) == (
-            "application/json"
-        )
-        started = form.cleaned_data["started"] or timezone.now()
+    def _remembered(self, request: HttpRequest) -> dict[str, Any]:
+        query = QueryDict(request.session.get(_REMEMBERED, ""))
+        return {**query.dict(), "groups": query.getlist("groups")}
+
+    def _preview(self, run: Progress, role: str) -> Iterator[tuple[Any, str, str]]:
+        """Yield the first users with the role they will get, or why provisioning will fail."""
+        first = run.remaining.order_by("pk").select_related("examplary_actor")
+        for user in first[: self.examplary_limits.names]:
+            actor = ExamplaryActor(user=user, role=role)
+            try:
+                yield user, role_name(get_profile(actor).role or ""), ""
+            except (ExamplaryError, ExamplaryConfigurationError) as error:
+                yield user, "", str(explain(ExamplaryActor.State.FAILED, str(error)).name)
+
+    def _provision_batch(
+        self, request: HttpRequest, form: SelectionForm, users: QuerySet[Any]
+    ) -> HttpResponse:
+        accepted = request.get_preferred_type(["text/html", "application/json"])
+        wants_json = accepted == "application/json"
         limits = self.examplary_limits
-        result = provision(
-            Progress(form.select(), started).remaining,
+        started = form.cleaned_data["started"] or timezone.now()
+        batch = provision_batch(
+            request,
+            Progress(users, started).remaining,
             limits.batch if wants_json else limits.duration,
             role=form.cleaned_data["role"],
             limits=limits,
         )
-        finished = not result.interrupted
-        if finished and result.stopped:
-            self.message_user(request, result.stopped, messages.ERROR)
-        elif finished and result.skipped:
-            text = gettext("Others are provisioning some of the users: continue in a minute.")
+        if batch.stopped:
+            self.message_user(request, batch.stopped, messages.ERROR)
+        elif batch.skipped and not batch.unfinished:
+            text = gettext("Another process provisions some of the users: continue in a minute.")
             self.message_user(request, text, messages.WARNING)
-        query = request.GET.copy()
+        query = _selection(request)
         query["started"] = started.isoformat()
         url = f"{request.path}?{query.urlencode()}"
         if not wants_json:
             return HttpResponseRedirect(url)
-        run = Progress(form.select(), started)
+        run = Progress(users, started)
         return JsonResponse(
             {
                 "url": url,
                 "done": run.done,
                 "total": run.total,
                 "text": str(run),
-                "finished": finished,
-                "pause": result.pause,
+                "finished": not batch.unfinished,
+                "pause": batch.pause,
             }
         )
+
+
+def _selection(request: HttpRequest) -> QueryDict:
+    """Return the query string without the start of a run."""
+    query = request.GET.copy()
+    query.pop("started", None)
+    return query

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from django_examplary.admin.advice import advise
 from django_examplary.admin.base import ExamplaryAdminMixin
 from django_examplary.admin.calls import provision_and_report
-from django_examplary.models import ExamplaryActor
+from django_examplary.admin.names import role_name
+from django_examplary.admin.searching import AccountFilter
+from django_examplary.admin.sites import admin_url, object_link
+from django_examplary.models import ExamplaryActor, ExamplarySession
 
 if TYPE_CHECKING:
     ActorInline = admin.TabularInline[ExamplaryActor, Any]
@@ -24,14 +27,14 @@ else:
 class ProvisionActorsMixin(ExamplaryAdminMixin):
     """For the project's own user admin: `class MyUserAdmin(ProvisionActorsMixin, UserAdmin)`.
 
-    Adds a column with the state of each user's actor and, for staff who may provision actors, the
-    actions to do so: as teachers, and as students, where the user's profile names no role. Under
-    ATOMIC_REQUESTS the list, with the other actions on it, is not atomic then.
+    Adds a column and a filter with the state of each user's actor. Staff who may provision get an
+    action for teachers and one for students; a role that a user's profile names comes first.
+    Under ATOMIC_REQUESTS the list and its other actions are not atomic then.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Not a class attribute, where the actions of the project's own class take its place.
+        # Not a class attribute, which the actions of the project's own class would replace.
         if self.actions is not None:
             ours = ("provision_teachers", "provision_students")
             self.actions = [*self.actions, *(name for name in ours if name not in self.actions)]
@@ -39,28 +42,23 @@ class ProvisionActorsMixin(ExamplaryAdminMixin):
     def get_list_display(self, request: HttpRequest) -> Any:
         return [*super().get_list_display(request), "examplary_actor_state"]
 
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        return [*super().get_list_filter(request), AccountFilter]
+
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)
-        # Not `select_related`, which would take the place of the project's `list_select_related`.
+        # Not `select_related`, which would replace the project's `list_select_related`.
         changelist.result_list = changelist.result_list.prefetch_related("examplary_actor")
         return changelist
 
     @admin.display(
-        description=_("Examplary actor"), ordering="examplary_actor__state", empty_value="-"
+        description=_("Examplary account"), ordering="examplary_actor__state", empty_value="-"
     )
     def examplary_actor_state(self, user: Any) -> str | None:
         actor = getattr(user, "examplary_actor", None)
         if actor is None:
             return None
-        state = actor.get_state_display()
-        if not self.admin_site.is_registered(ExamplaryActor):
-            return str(state)
-        url = reverse(
-            "admin:django_examplary_examplaryactor_change",
-            args=[actor.pk],
-            current_app=self.admin_site.name,
-        )
-        return format_html('<a href="{}">{}</a>', url, state)
+        return object_link(self.admin_site, actor, str(actor.get_state_display()))
 
     @admin.action(
         description=_("Provision Examplary actors as teachers"), permissions=["provision"]
@@ -76,13 +74,30 @@ class ProvisionActorsMixin(ExamplaryAdminMixin):
 
 
 class ExamplaryActorInline(ActorInline):
-    """For the project's own user admin: the user's actor, to look at."""
+    """For the project's own user admin: the user's actor to read, with a link to its sessions."""
 
     model = ExamplaryActor
-    fields = ["state", "role", "email", "provisioned_at", "last_error"]
-    readonly_fields = ["state", "role", "email", "provisioned_at", "last_error"]
+    fields = ["state", "advice", "role_name", "email", "provisioned_at", "sessions"]
+    readonly_fields = ["state", "advice", "role_name", "email", "provisioned_at", "sessions"]
     can_delete = False
     show_change_link = True
+
+    @admin.display(description=_("What to do"))
+    def advice(self, actor: ExamplaryActor) -> str:
+        return str(advise(actor).text)
+
+    @admin.display(description=_("role"))
+    def role_name(self, actor: ExamplaryActor) -> str:
+        return role_name(actor.role) or "-"
+
+    @admin.display(description=_("Sessions"))
+    def sessions(self, actor: ExamplaryActor) -> str:
+        count = actor.sessions.count()
+        if not self.admin_site.is_registered(ExamplarySession):
+            return str(count)
+        query = {"actor__id__exact": actor.pk}
+        url = admin_url(self.admin_site, ExamplarySession, "changelist", query=query)
+        return format_html('<a href="{}">{}</a>', url, count)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -114,6 +114,8 @@ class Migration(migrations.Migration):
                     ("provision_examplaryactor", "Can provision Examplary actors"),
                     ("retry_examplaryactor", "Can retry failed Examplary actors"),
                     ("link_examplaryactor", "Can link Examplary actors to ids"),
+                    ("erase_examplaryactor", "Can erase the Examplary data of users"),
+                    ("export_examplaryactor", "Can export Examplary actors"),
                 ],
             },
         ),
@@ -207,6 +209,7 @@ class Migration(migrations.Migration):
                     ("verify_examplarysession", "Can ask Examplary about sessions"),
                     ("revoke_examplarysession", "Can revoke Examplary sessions"),
                     ("view_outputs", "Can view the outputs of Examplary sessions"),
+                    ("export_examplarysession", "Can export Examplary sessions"),
                 ],
                 "indexes": [
                     models.Index(

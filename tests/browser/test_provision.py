@@ -38,8 +38,13 @@ def test_choose_look_and_confirm(visit, pupils, script):
     expect(admin.page.get_by_text("10 active users have no active actors")).to_be_visible()
     expect(admin.page.get_by_label("Search")).to_have_value("pupil0")
     expect(admin.page.get_by_label("Search")).to_be_disabled()
+    expect(admin.page.get_by_text("pupil05 (student)")).to_be_visible()
     admin.follow("Select other users")
+    # The form remembers the last selection.
+    expect(admin.page.get_by_label("Search")).to_have_value("pupil0")
+    expect(admin.page.get_by_label("Role at Examplary")).to_have_value("student")
     admin.page.get_by_label("Search").fill("pupil1")
+    admin.page.get_by_label("Role at Examplary").select_option("teacher")
     admin.follow("Select", "Provision 10 users as teacher")
 
     expect(admin.page.get_by_text("10 of 10 users, 0 failed")).to_be_visible()

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+from importlib import import_module
+
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
 
-from django_examplary.admin import ExamplaryActorInline, ProvisionActorsMixin
+from django_examplary.admin import (
+    ExamplaryActorAdmin,
+    ExamplaryActorInline,
+    ProvisionActorsMixin,
+)
+from django_examplary.models import ExamplaryActor
 
 admin.site.unregister(User)
 
@@ -12,3 +20,10 @@ admin.site.unregister(User)
 @admin.register(User)
 class SchoolUserAdmin(ProvisionActorsMixin, UserAdmin):  # type: ignore[type-arg]
     inlines = [ExamplaryActorInline]
+
+
+if apps.is_installed("import_export"):
+    # No theme, but a mixin that has templates and URLs of its own.
+    mixin = import_module("import_export.admin").ImportExportMixin
+    admin.site.unregister(ExamplaryActor)
+    admin.site.register(ExamplaryActor, type("Mixed", (mixin, ExamplaryActorAdmin), {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.models import Group, User
@@ -32,23 +33,33 @@ def make_rows() -> None:
     User.objects.create_user("eve", "eve@school.example")
 
 
+#: The page that confirms an erasure is the response to a POST.
+POSTED = {f"{ACTORS}1/do/erase_actors/": ["Yes, erase the data", "Cancel", "ann"]}
 #: Each page and the texts that staff must find on it.
 PAGES: dict[str, list[str]] = {
-    ACTORS: ["Provision users", "ann", "failed"],
+    ACTORS: ["Provision users", "Download 2 rows as CSV", "users without an account", "ann"],
     f"{ACTORS}?state__exact=failed": ["ann"],
     f"{ACTORS}add/": ["User"],
-    f"{ACTORS}1/change/": ["Link an existing id", "ann"],
+    f"{ACTORS}1/change/": [
+        "The e-mail address is used by another Examplary account.",
+        ">Try again<",
+        "Link an existing id",
+        ">Revoke open sessions<",
+        ">Erase data…<",
+        "The address exists.",
+    ],
     f"{ACTORS}1/history/": ["ann"],
     f"{ACTORS}1/delete/": ["At Examplary the users stay"],
     f"{ACTORS}1/link/": ["Examplary id", ">Link<", "Cancel"],
     f"{ACTORS}provision/": ["Groups", "Pupils", ">Select<"],
     f"{ACTORS}provision/?role=teacher": [">Provision ", "<progress"],
     f"{ACTORS}provision/?role=teacher&started=2026-01-01T00:00:00Z": ["<progress", ">Continue<"],
-    SESSIONS: ["bob"],
-    f"{SESSIONS}00000000-0000-4000-8000-000000000001/change/": ["ann"],
+    SESSIONS: ["Examplary activity", "Download 2 rows as CSV", "bob"],
+    f"{SESSIONS}activity/?days=30": ["<svg", "bob", "Address already in use"],
+    f"{SESSIONS}00000000-0000-4000-8000-000000000001/change/": [">Check now<", ">Revoke<", "ann"],
     f"{SESSIONS}00000000-0000-4000-8000-000000000001/history/": [],
     "/admin/auth/user/": ["ann", "failed"],
-    "/admin/auth/user/2/change/": ["The address exists."],
+    "/admin/auth/user/2/change/": ["The e-mail address is used by another Examplary account."],
     "/admin/": ["Examplary actors", "Examplary sessions"],
 }
 
@@ -58,12 +69,13 @@ def render_pages() -> dict[str, list[str]]:
     make_rows()
     browser = Client()
     browser.force_login(User.objects.get(username="head"))
-    return {url: _faults(browser, url, texts) for url, texts in PAGES.items()}
+    faults = {url: _faults(browser.get, url, texts) for url, texts in PAGES.items()}
+    return faults | {url: _faults(browser.post, url, texts) for url, texts in POSTED.items()}
 
 
-def _faults(browser: Client, url: str, texts: list[str]) -> list[str]:
+def _faults(load: Callable[[str], Any], url: str, texts: list[str]) -> list[str]:
     try:
-        response: Any = browser.get(url)
+        response = load(url)
     except Exception:  # Whatever a theme raises belongs in the test's message.
         return [traceback.format_exc()]
     if response.status_code != 200:

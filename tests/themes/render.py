@@ -20,6 +20,7 @@ THEMES: dict[str, tuple[list[str], list[str]]] = {
     "baton": (["baton"], ["baton.autodiscover"]),
     "daisy": (["django_daisy"], []),
     "grappelli": (["grappelli"], []),
+    "import_export": (["import_export"], []),
     "jazzmin": (["jazzmin"], []),
     "unfold": (["unfold"], []),
 }

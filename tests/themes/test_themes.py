@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.themes.pages import PAGES
+from tests.themes.pages import PAGES, POSTED
 from tests.themes.render import THEMES
 
 
@@ -33,6 +33,6 @@ def faults(request: pytest.FixtureRequest) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("url", PAGES)
+@pytest.mark.parametrize("url", [*PAGES, *POSTED])
 def test_page_renders_with_its_buttons(faults, url):
     assert faults[url] == [], "\n".join(faults[url])

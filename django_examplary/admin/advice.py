@@ -1,0 +1,140 @@
+"""What is wrong with an actor and what to do about it, in words for school administrators.
+
+`ExamplaryActor.last_error` is for developers. The tests provision with every kind of failure, so
+that a changed error message cannot end up without its advice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from django_examplary.models import ExamplaryActor
+
+State = ExamplaryActor.State
+
+
+@dataclass(frozen=True)
+class Advice:
+    """`name` is a short reason that many actors share, `text` one sentence or two."""
+
+    name: Any
+    text: Any
+    #: Matches `last_error`.
+    pattern: str = ""
+
+
+_OWNER = Advice(
+    _("address of the API key’s owner"),
+    _(
+        "The user’s e-mail address belongs to the person whose API key this site uses. Give the "
+        "user another address, or ask the developers to use another person’s key."
+    ),
+    r"owner of the API key|owns the API key",
+)
+_SHARED = Advice(
+    _("address shared with another user"),
+    _(
+        "Another user of this site has the same e-mail address. Give each of them an address of "
+        "their own, then try again."
+    ),
+    r"another account",
+)
+_ADDRESS = Advice(
+    _("no valid e-mail address"),
+    _(
+        "The user has no e-mail address that Examplary accepts. Correct the address in the user’s "
+        "account, then try again."
+    ),
+    r"^email:|valid e-?mail",
+)
+_TAKEN = Advice(
+    _("address already in use"),
+    _(
+        "The e-mail address is used by another Examplary account. Ask an admin of your Examplary "
+        "workspace for the id of that account and link it, or give the user another address."
+    ),
+    r"\bexists\b|\btaken\b|\bin use\b|\b409\b",
+)
+_KEY = Advice(
+    _("API key rejected"),
+    _(
+        "Examplary rejects this site’s API key. Ask the developers of this site to check the key; "
+        "the user’s data are fine."
+    ),
+    r"\b(401|403)\b|EXAMPLARY_API_KEY",
+)
+_PROFILE = Advice(
+    _("error in the site’s code"),
+    _(
+        "This site could not describe the user to Examplary. Pass the technical details to the "
+        "developers of this site."
+    ),
+    r"ACTOR_PROFILE|^role:|^name:",
+)
+_REFUSED = Advice(
+    _("refused by Examplary"),
+    _(
+        "Examplary refused to create an account for the user. Pass the technical details to the "
+        "developers of this site."
+    ),
+)
+_REASONS = (_OWNER, _SHARED, _ADDRESS, _TAKEN, _KEY, _PROFILE)
+
+_UNCERTAIN = Advice(
+    _("no response from Examplary"),
+    _(
+        "Examplary may have created the account, but its response did not arrive. Try again; if "
+        "the address is in use then, link the account."
+    ),
+)
+_UNAVAILABLE = Advice(
+    _("Examplary was not available"),
+    _(
+        "Examplary did not respond properly the last time. The account is created when the user "
+        "next opens an embed, or try again now."
+    ),
+)
+_INACTIVE = Advice(
+    _("user is inactive"),
+    _("The user is inactive on this site, so they can open nothing. Activate the user first."),
+)
+_BY_STATE = {
+    State.ACTIVE: Advice("", _("The user has an Examplary account and can open embeds.")),
+    State.CLAIMED: Advice(
+        _("in progress"), _("The account is being created right now. Reload the page in a minute.")
+    ),
+    State.UNCERTAIN: _UNCERTAIN,
+    State.PENDING: Advice(
+        _("not created yet"),
+        _(
+            "The user has no Examplary account yet. It is created when the user first opens an "
+            "embed, or with the button “Provision”."
+        ),
+    ),
+}
+
+
+def advise(actor: ExamplaryActor) -> Advice:
+    """Return what staff should know about an actor. Its user is loaded already."""
+    if not getattr(actor.user, "is_active", True):
+        return _INACTIVE
+    return explain(actor.state, actor.last_error)
+
+
+def explain(state: str, last_error: str) -> Advice:
+    """Return the advice for a state and the error message that was stored with it."""
+    if state == State.PENDING and last_error:
+        return _find((_KEY, _PROFILE), last_error) or _UNAVAILABLE
+    if state != State.FAILED:
+        return _BY_STATE[State(state)]
+    return _find(_REASONS, last_error) or _REFUSED
+
+
+def _find(reasons: Iterable[Advice], last_error: str) -> Advice | None:
+    matches = (each for each in reasons if re.search(each.pattern, last_error, re.IGNORECASE))
+    return next(matches, None)

@@ -1,0 +1,143 @@
+"""The pages of one actor: linking an existing id, and erasing the data of users."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin import helpers
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from django_examplary import services
+from django_examplary.admin.base import RowPagesMixin
+from django_examplary.admin.history import actor_facts, describe, log
+from django_examplary.exceptions import ExamplaryError, ExamplaryValidationError
+from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.services.database import non_atomic
+
+
+class LinkForm(forms.Form):
+    examplary_id = forms.RegexField(
+        r"^user_[A-Za-z0-9_-]{1,250}\Z",
+        label=_("Examplary id"),
+        help_text=_("Begins with “user_”. Examplary shows it to the admins of your workspace."),
+        error_messages={"invalid": _("Enter an id that begins with “user_”.")},
+    )
+
+
+class ActorPagesMixin(RowPagesMixin):
+    def may_link(self, request: HttpRequest, actor: ExamplaryActor) -> bool:
+        """Return whether a staff member may link an actor. Nobody gives themselves an account."""
+        own = actor.user_id == request.user.pk
+        return self.has_link_permission(request) and (not own or request.user.is_superuser)
+
+    @non_atomic
+    def link_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Link an actor to a user who already exists at Examplary."""
+        if not self.has_link_permission(request):
+            raise PermissionDenied
+        actor = self.get_row(request, object_id)
+        if not self.may_link(request, actor):
+            raise PermissionDenied
+        form = LinkForm(request.POST or None)
+        if form.is_valid():
+            before = actor_facts(actor)
+            examplary_id = form.cleaned_data["examplary_id"]
+            try:
+                linked = services.link_actor(
+                    actor.user, examplary_id, client=self.examplary_limits.client()
+                )
+            except ExamplaryValidationError:
+                others = ExamplaryActor.objects.exclude(pk=actor.pk)
+                form.add_error(
+                    "examplary_id",
+                    gettext("Another user of this site has this id already.")
+                    if others.filter(examplary_id=examplary_id).exists()
+                    else gettext("This is the owner of the API key, who cannot be an actor."),
+                )
+            except (ExamplaryError, ImproperlyConfigured) as error:
+                text = gettext("The call to Examplary failed: %(problem)s")
+                form.add_error(None, text % {"problem": error})
+            else:
+                log(request, [(actor, describe(gettext("Linked"), before, actor_facts(linked)))])
+                self.message_user(request, gettext("The actor is linked."), messages.SUCCESS)
+                return HttpResponseRedirect(self.page_url("change", actor.pk))
+        title = gettext("Link an existing Examplary id")
+        return self.render_page(request, "link", {"title": title, "form": form, "actor": actor})
+
+    def confirm_erasure(
+        self, request: HttpRequest, actors: QuerySet[ExamplaryActor]
+    ) -> HttpResponse | None:
+        """Ask for a confirmation with the users' names, then erase their data."""
+        if request.POST.get("confirmed"):
+            self._erase(request, actors)
+            return HttpResponseRedirect(self.page_url("changelist"))
+        count = actors.count()
+        names = self.examplary_limits.names
+        context = {
+            "title": gettext("Erase Examplary data"),
+            "actors": actors.select_related("user")[:names],
+            "more": max(0, count - names),
+            "count": count,
+            "sessions": ExamplarySession.objects.filter(actor__in=actors).count(),
+            # The button on an actor's page sends none.
+            "selected": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+            or [str(actor.pk) for actor in actors],
+            "select_across": request.POST.get("select_across", ""),
+        }
+        return self.render_page(request, "erase", context)
+
+    def _erase(self, request: HttpRequest, actors: QuerySet[ExamplaryActor]) -> None:
+        limits = self.examplary_limits
+        until = time.monotonic() + limits.duration
+        total, erased, pending = actors.count(), 0, 0
+        entries = []
+        client = None
+        # Without a key erasing works too: the next sweep revokes.
+        with suppress(ImproperlyConfigured):
+            client = limits.client()
+        for actor in list(actors.select_related("user")[: limits.rows]):
+            if time.monotonic() > until:
+                break
+            before = actor_facts(actor)
+            user: Any = actor.user
+            erasure = services.erase_user(user, client=client)
+            erased += 1
+            pending += erasure.still_to_revoke
+            text = ngettext(
+                "Examplary data erased with %(count)d session",
+                "Examplary data erased with %(count)d sessions",
+                erasure.sessions,
+            )
+            # The actor has no history any more, but its user has.
+            after = dict.fromkeys(before, "")
+            entries.append((user, describe(text % {"count": erasure.sessions}, before, after)))
+        log(request, entries)
+        text = ngettext(
+            "The Examplary data of %(count)d user are erased. Delete the account at Examplary too.",
+            "The Examplary data of %(count)d users are erased. Delete the accounts at Examplary "
+            "too.",
+            erased,
+        )
+        self.message_user(request, text % {"count": erased}, messages.SUCCESS)
+        if pending:
+            text = ngettext(
+                "Examplary did not confirm %(count)d revocation: the next sweep tries again.",
+                "Examplary did not confirm %(count)d revocations: the next sweep tries again.",
+                pending,
+            )
+            self.message_user(request, text % {"count": pending}, messages.WARNING)
+        if left := total - erased:
+            text = ngettext(
+                "There was no time for %(count)d user: choose the action again.",
+                "There was no time for %(count)d users: choose the action again.",
+                left,
+            )
+            self.message_user(request, text % {"count": left}, messages.WARNING)

@@ -1,0 +1,107 @@
+"""Search by user and by id, and filters whose choices have translated names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from django_examplary.admin.names import flow_name, role_name
+from django_examplary.models import ExamplaryActor
+
+
+def user_search_fields(path: str = "") -> list[str]:
+    """Return the fields of the project's user model that `icontains` works on.
+
+    `path` leads to the user. Foreign keys, encrypted fields and fields that the model lacks are
+    left out.
+    """
+    model = get_user_model()
+    names = [model.USERNAME_FIELD, "first_name", "last_name", model.get_email_field_name()]
+    return [f"{path}{name}" for name in dict.fromkeys(names) if _is_searchable(model, name)]
+
+
+def search_users(users: QuerySet[Any], text: str) -> QuerySet[Any]:
+    """Return the users with a text in their name or e-mail address."""
+    matches = [(f"{name}__icontains", text) for name in user_search_fields()]
+    return users.filter(Q(*matches, _connector=Q.OR)) if matches else users.none()
+
+
+def with_id(model: type[Model], path: str, text: str) -> Q:
+    """Return a condition for the row at `path` with this primary key, or one that is never true."""
+    try:
+        # Checks the range too, which a lookup through a foreign key does not.
+        key = model._meta.pk.clean(text, None)
+    except ValidationError:
+        return Q(pk__in=[])
+    return Q(**{path: key})
+
+
+def user_group_filter(path: str = "") -> list[str]:
+    """Return the filter by group, where the project's user model has groups."""
+    try:
+        get_user_model()._meta.get_field("groups")
+    except FieldDoesNotExist:
+        return []
+    return [f"{path}groups"]
+
+
+def _is_searchable(model: type[Model], name: str) -> bool:
+    try:
+        model._default_manager.filter(**{f"{name}__icontains": ""})
+    except FieldError:
+        return False
+    return True
+
+
+class NamedValuesFilter(admin.SimpleListFilter):
+    """The values that a column has, by their translated names."""
+
+    # Not `field`: themes take that for a model field.
+    column: str
+    name: Callable[[str], str]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        rows = model_admin.get_queryset(request).order_by().exclude(**{self.column: ""})
+        values = rows.values_list(self.column, flat=True).distinct()
+        return sorted(((value, self.name(value)) for value in values), key=lambda each: each[1])
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(**{self.column: self.value()}) if self.value() else queryset
+
+
+class FlowFilter(NamedValuesFilter):
+    title = _("flow")
+    parameter_name = "flow__exact"
+    column = "flow"
+    name = staticmethod(flow_name)
+
+
+class RoleFilter(NamedValuesFilter):
+    title = _("role")
+    parameter_name = "role__exact"
+    column = "role"
+    name = staticmethod(role_name)
+
+
+class AccountFilter(admin.SimpleListFilter):
+    """In a list of users: by the state of their actors."""
+
+    title = _("Examplary account")
+    parameter_name = "examplary"
+    NONE = "none"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(self.NONE, _("no account")), *ExamplaryActor.State.choices]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        state = self.value()
+        if state == self.NONE:
+            return queryset.filter(examplary_actor=None)
+        return queryset.filter(examplary_actor__state=state) if state else queryset

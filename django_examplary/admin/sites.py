@@ -1,0 +1,53 @@
+"""The URLs of one admin site, and the users that it shows to a staff member."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.contrib.auth import get_user_model
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
+
+
+def admin_url(
+    site: AdminSite, model: type[Model], page: str, *args: Any, query: dict[str, Any] | None = None
+) -> str:
+    """Return the URL of an admin page such as `changelist`, `change` or `provision`."""
+    options = model._meta
+    name = f"admin:{options.app_label}_{options.model_name}_{page}"
+    url = reverse(name, args=args, current_app=site.name)
+    return f"{url}?{urlencode(query)}" if query else url
+
+
+def object_link(site: AdminSite, row: Model, text: str = "") -> str:
+    """Return a link to a row's page, or just the text on a site that lacks its model."""
+    text = text or str(row)
+    model = row._meta.model
+    if not site.is_registered(model):
+        return text
+    return format_html('<a href="{}">{}</a>', admin_url(site, model, "change", row.pk), text)
+
+
+def visible_users(site: AdminSite, request: HttpRequest) -> QuerySet[Any]:
+    """Return the users that the site's own user admin shows to this staff member."""
+    model = get_user_model()
+    if not site.is_registered(model):
+        return model._default_manager.all()
+    return site.get_model_admin(model).get_queryset(request)
+
+
+def only_visible(
+    rows: QuerySet[Any], path: str, site: AdminSite, request: HttpRequest
+) -> QuerySet[Any]:
+    """Keep the rows whose user, at `path`, the staff member may see.
+
+    Without a restriction in the user admin the rows stay as they are, with their fast queries.
+    """
+    users = visible_users(site, request)
+    if not users.query.has_filters():
+        return rows
+    return rows.filter(**{f"{path}__in": users.order_by().values("pk")})

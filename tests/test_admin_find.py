@@ -1,0 +1,340 @@
+"""Search, filters, summaries and links of the two lists and of the user admin."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import Group, Permission, User
+from django.core.exceptions import FieldError
+from django.db import connection, models
+from django.test.utils import CaptureQueriesContext
+from django.urls import path
+from django.utils import timezone, translation
+from django.utils.translation import gettext
+
+from django_examplary.admin import (
+    ExamplaryActorAdmin,
+    ExamplaryActorInline,
+    ExamplarySessionAdmin,
+    ProvisionActorsMixin,
+    searching,
+)
+from django_examplary.models import ExamplaryActor, ExamplarySession
+from tests.admin_rows import State, Status, make_actor, make_session, make_user
+
+
+class SchoolUserAdmin(ProvisionActorsMixin, UserAdmin):  # type: ignore[type-arg]
+    inlines = [ExamplaryActorInline]
+
+
+class OnlyPupils(SchoolUserAdmin):
+    """A user admin that hides the users who are no pupils."""
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).filter(username__startswith="pupil")
+
+
+site = admin.AdminSite(name="school")
+restricted = admin.AdminSite(name="restricted")
+lonely = admin.AdminSite(name="lonely")
+for each, user_admin in ((site, SchoolUserAdmin), (restricted, OnlyPupils)):
+    each.register(User, user_admin)
+for each in (site, restricted, lonely):
+    each.register(ExamplaryActor, ExamplaryActorAdmin)
+for each in (site, restricted):
+    each.register(ExamplarySession, ExamplarySessionAdmin)
+
+urlpatterns = [path(f"{each.name}/", each.urls) for each in (site, restricted, lonely)]
+
+pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
+
+ACTORS = "/school/django_examplary/examplaryactor/"
+SESSIONS = "/school/django_examplary/examplarysession/"
+USERS = "/school/auth/user/"
+
+
+def found(browser, url, **query: Any) -> list[Any]:
+    response = browser.get(url, query)
+    assert response.status_code == 200
+    return list(response.context["cl"].queryset)
+
+
+def html(browser, url) -> str:
+    response = browser.get(url)
+    assert response.status_code == 200
+    page: str = response.content.decode()
+    return page
+
+
+@pytest.fixture
+def ada():
+    return make_actor(
+        "ada",
+        user=make_user("ada", first_name="Ada", last_name="Lovelace", email="now@school.example"),
+        email="sent@school.example",
+        name="A. L.",
+    )
+
+
+SEARCHES = ["ada", "Lovelace", "Ada Lovelace", "now@school", "sent@school", "A. L."]
+
+
+@pytest.mark.parametrize("text", [*SEARCHES, "user_ada"])
+def test_search_finds_actor_by_name_address_and_id(admin_client, ada, text):
+    make_actor("bob")
+
+    assert found(admin_client, ACTORS, q=text) == [ada]
+
+
+@pytest.mark.parametrize("text", SEARCHES)
+def test_search_finds_session_by_user(admin_client, ada, text):
+    make_session(make_actor("bob"))
+    session = make_session(ada)
+
+    assert found(admin_client, SESSIONS, q=text) == [session]
+
+
+def test_search_finds_failed_actor_without_sent_name(admin_client):
+    actor = make_actor("bob", state=State.FAILED, examplary_id=None)
+
+    assert found(admin_client, ACTORS, q="bob@school") == [actor]
+
+
+def test_search_finds_rows_by_local_id(admin_client, ada):
+    session = make_session(ada)
+    make_session(make_actor("bob"))
+
+    assert ada in found(admin_client, ACTORS, q=str(ada.pk))
+    assert ada in found(admin_client, ACTORS, q=str(ada.user_id))
+    assert found(admin_client, SESSIONS, q=str(session.pk)) == [session]
+    assert session in found(admin_client, SESSIONS, q=str(ada.user_id))
+    assert found(admin_client, ACTORS, q="9" * 30) == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"flow": "take-exam", "presets": {"examId": "exam_1"}},
+        {"flow": "practice-space-student", "presets": {"practiceSpaceId": "exam_1"}},
+        {"outputs": {"examId": "exam_1"}},
+    ],
+)
+def test_search_finds_session_by_exam_id(admin_client, ada, fields):
+    session = make_session(ada, **fields)
+    make_session(ada, presets={"examId": "exam_2"}, outputs={"examId": "exam_12"})
+
+    assert found(admin_client, SESSIONS, q="exam_1") == [session]
+
+
+def test_search_in_outputs_takes_a_permission(client, ada):
+    staff = make_user("staff", is_staff=True)
+    staff.user_permissions.set(Permission.objects.exclude(codename="view_outputs"))
+    client.force_login(staff)
+    make_session(ada, outputs={"examId": "exam_1"})
+
+    assert found(client, SESSIONS, q="exam_1") == []
+
+
+class Odd(models.Model):  # noqa: DJ008  # It has no rows.
+    """A user model with a foreign key and an encrypted field in place of text."""
+
+    class Encrypted(models.CharField):  # type: ignore[type-arg]
+        def get_lookup(self, lookup_name):
+            raise FieldError("Encrypted fields cannot be searched.")
+
+    USERNAME_FIELD = "person"
+    person = models.ForeignKey("auth.User", on_delete=models.CASCADE)
+    email = Encrypted(max_length=254)
+
+    class Meta:
+        app_label = "odd"
+
+    @classmethod
+    def get_email_field_name(cls):
+        return "email"
+
+
+def test_search_skips_fields_that_are_no_text(monkeypatch):
+    monkeypatch.setattr(searching, "get_user_model", lambda: Odd)
+
+    assert searching.user_search_fields() == []
+    assert searching.search_users(Odd._default_manager.all(), "ada").query.is_empty()
+    assert searching.user_group_filter() == []
+
+
+@pytest.mark.parametrize("url", [ACTORS, SESSIONS])
+def test_newest_row_is_first(admin_client, url):
+    now = timezone.now()
+    rows = []
+    for days in (2, 0, 1):
+        actor = make_actor(f"user{days}", created_at=now - timedelta(days=days))
+        session = make_session(actor, created_at=now - timedelta(days=days))
+        rows.append(actor if url == ACTORS else session)
+
+    assert found(admin_client, url) == [rows[1], rows[2], rows[0]]
+
+
+@pytest.mark.parametrize("url", [ACTORS, SESSIONS])
+@pytest.mark.parametrize("zones", [True, False])
+def test_date_hierarchy_needs_time_zones_in_the_database(
+    admin_client, ada, monkeypatch, url, zones
+):
+    if connection.vendor == "mysql" and zones:  # pragma: no cover  # only on MariaDB
+        pytest.skip("This server may lack time zone tables.")
+    make_session(ada)
+    monkeypatch.setattr(connection.features, "has_zoneinfo_database", zones, raising=False)
+
+    changelist = admin_client.get(url).context["cl"]
+
+    assert changelist.date_hierarchy == ("created_at" if zones else None)
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ({"flow__exact": "take-exam"}, 1),
+        ({"status__exact": "completed"}, 1),
+        ({"actor__user__groups__id__exact": "1"}, 1),
+        ({"created_at__year": "2000"}, 0),
+    ],
+)
+def test_sessions_are_filtered(admin_client, ada, query, count):
+    Group.objects.create(pk=1, name="Pupils").user_set.add(ada.user)
+    make_session(ada, flow="take-exam")
+    make_session(make_actor("bob"), status=Status.COMPLETED)
+
+    assert len(found(admin_client, SESSIONS, **query)) == count
+
+
+def test_filters_have_translated_names(admin_client, ada):
+    make_session(ada, flow="take-exam")
+    make_session(ada, flow="of-tomorrow")
+    ExamplaryActor.objects.update(role="teacher")
+
+    sessions = admin_client.get(SESSIONS, headers={"accept-language": "nl"}).content.decode()
+    actors = admin_client.get(ACTORS, headers={"accept-language": "nl"}).content.decode()
+
+    with translation.override("nl"):
+        assert f">{gettext('Take an exam')}<" in sessions
+    assert ">of-tomorrow<" in sessions
+    assert ">docent<" in actors
+
+
+@pytest.mark.parametrize(("state", "names"), [("none", ["eve"]), ("failed", ["bob"])])
+def test_users_are_filtered_by_account(admin_client, ada, admin_user, state, names):
+    make_actor("bob", state=State.FAILED, examplary_id=None)
+    make_user("eve")
+
+    users = found(admin_client, USERS, examplary=state)
+
+    assert [user.username for user in users if user != admin_user] == names
+
+
+@pytest.mark.parametrize(("url", "links"), [(ACTORS, 6), (SESSIONS, 7)])
+def test_every_link_of_the_summary_shows_its_count(admin_client, ada, url, links):
+    make_actor("bob", state=State.FAILED, examplary_id=None)
+    make_session(ada, status=Status.COMPLETED)
+    make_user("eve")
+    make_user("gone", is_active=False)
+
+    summary = admin_client.get(url).context["summary"]()
+
+    assert len(summary) == links
+    for part in summary:
+        assert len(found(admin_client, part["url"])) == part["count"]
+
+
+def test_summary_without_a_user_admin_has_no_link_to_users(admin_client):
+    summary = admin_client.get("/lonely/django_examplary/examplaryactor/").context["summary"]()
+
+    assert "url" not in summary[-1]
+
+
+def test_pages_link_user_actor_and_sessions(admin_client, ada):
+    session = make_session(ada)
+    make_session(ada, status=Status.COMPLETED)
+
+    user_page = html(admin_client, f"{USERS}{ada.user_id}/change/")
+    actor_page = html(admin_client, f"{ACTORS}{ada.pk}/change/")
+    session_page = html(admin_client, f"{SESSIONS}{session.pk}/change/")
+
+    assert f'href="{SESSIONS}?actor__id__exact={ada.pk}">2</a>' in user_page
+    assert f"{ACTORS}{ada.pk}/change/" in user_page
+    assert f'href="{USERS}{ada.user_id}/change/"' in actor_page
+    assert f'{SESSIONS}?actor__id__exact={ada.pk}">Sessions</a> <b>2</b>' in actor_page
+    assert 'status__exact=pending">Open sessions</a> <b>1</b>' in actor_page
+    assert f'href="{USERS}{ada.user_id}/change/">ada</a>' in session_page
+    assert f'href="{ACTORS}{ada.pk}/change/">ada (active)</a>' in session_page
+    assert len(found(admin_client, SESSIONS, actor__id__exact=ada.pk)) == 2
+
+
+def test_empty_values_are_a_dash(admin_client):
+    session, actor = make_session(None), make_actor("ada", role="")
+
+    assert ">None<" not in html(admin_client, f"{SESSIONS}{session.pk}/change/")
+    assert ">None<" not in html(admin_client, f"{ACTORS}{actor.pk}/change/")
+    assert ">None<" not in html(admin_client, f"{USERS}{actor.user_id}/change/")
+
+
+def test_site_without_sessions_has_no_links_to_them(admin_client, ada):
+    page = html(admin_client, f"/lonely/django_examplary/examplaryactor/{ada.pk}/change/")
+
+    assert "Sessions" not in page
+
+
+def test_staff_see_only_the_users_of_their_user_admin(admin_client, ada):
+    pupil = make_actor("pupil1")
+    ours, _other = make_session(pupil), make_session(ada)
+    make_user("pupil2")
+
+    base = "/restricted/django_examplary"
+
+    assert found(admin_client, f"{base}/examplaryactor/") == [pupil]
+    assert found(admin_client, f"{base}/examplarysession/") == [ours]
+    summary = admin_client.get(f"{base}/examplaryactor/").context["summary"]()
+    assert {str(part["label"]): part["count"] for part in summary}["users without an account"] == 1
+    run = admin_client.get(f"{base}/examplaryactor/provision/?role=teacher").context["run"]
+    assert [user.username for user in run.remaining] == ["pupil2"]
+    answer = admin_client.get(f"{base}/examplaryactor/{ada.pk}/change/")
+    assert answer.status_code == 302
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        ACTORS,
+        SESSIONS,
+        USERS,
+        f"{ACTORS}?q=pupil",
+        f"{SESSIONS}?q=pupil",
+        f"{ACTORS}{{actor}}/change/",
+        f"{ACTORS}{{actor}}/link/",
+        f"{SESSIONS}{{session}}/change/",
+        f"{SESSIONS}activity/?days=90",
+        f"{SESSIONS}csv/",
+        f"{ACTORS}csv/",
+        f"{USERS}{{user}}/change/",
+    ],
+)
+def test_number_of_queries_is_constant(admin_client, url):
+    first = make_actor("pupil", state=State.FAILED, last_error="first")
+    session = make_session(first, status=Status.COMPLETED, ended_at=timezone.now())
+    url = url.format(actor=first.pk, session=session.pk, user=first.user_id)
+
+    def count() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            response = admin_client.get(url)
+            b"".join(response)
+        return len(queries)
+
+    count()  # Content types are cached from here on.
+    few = count()
+    for number in range(5):
+        actor = make_actor(f"pupil{number}", state=State.FAILED, last_error=str(number))
+        make_session(actor, status=Status.COMPLETED, ended_at=timezone.now())
+        make_session(actor)
+    assert count() == few

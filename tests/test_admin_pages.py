@@ -1,0 +1,428 @@
+"""The page of an actor or a session with its buttons, the log of what staff did, and erasure."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+
+from django_examplary import services
+from django_examplary.admin.advice import advise
+from django_examplary.flows import GenerateExam
+from django_examplary.models import ExamplaryActor, ExamplarySession
+from tests.admin_rows import State, Status, limit, make_actor, make_session, make_user
+
+pytestmark = pytest.mark.django_db
+
+ACTORS = "/admin/django_examplary/examplaryactor/"
+SESSIONS = "/admin/django_examplary/examplarysession/"
+
+BUTTONS = ["Provision", "Try again", "Link an existing id", "Revoke open sessions", "Erase data…"]
+
+
+def html(browser, url):
+    response = browser.get(url)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def buttons(browser, actor):
+    return [str(each.label) for each in browser.get(page(actor)).context["buttons"]]
+
+
+def page(row):
+    return f"{ACTORS if isinstance(row, ExamplaryActor) else SESSIONS}{row.pk}/change/"
+
+
+def messages(response):
+    return [str(message) for message in response.context["messages"]]
+
+
+def logged():
+    return [entry.get_change_message() for entry in LogEntry.objects.order_by("pk")]
+
+
+@pytest.fixture
+def failed():
+    return make_actor("ada", state=State.FAILED, examplary_id=None, last_error="The address exists")
+
+
+@pytest.fixture
+def staff(client):
+    """A staff member who may see everything and do nothing."""
+    user = make_user("staff", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client.force_login(user)
+    return user
+
+
+def allow(user, *codenames):
+    user.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
+
+
+# Advice
+
+
+REFUSED = {"status": 400, "body": {"message": "This role is wrong."}}
+
+
+@pytest.mark.parametrize(
+    ("failure", "advice"),
+    [
+        ({"status": 400, "body": {"message": "A user with this e-mail already exists."}}, "in use"),
+        ({"status": 409}, "in use"),
+        (REFUSED, "refused by Examplary"),
+        ({"status": 401}, "API key rejected"),
+        ({"status": 403}, "API key rejected"),
+        ({"transport": "garbage", "before": False}, "no response"),
+    ],
+)
+def test_advice_matches_what_the_api_did(fake, failure, advice):
+    user = make_user("ada")
+    fake.fail("POST", "/users", times=None, **failure)
+
+    services.provision_actors(User.objects.filter(pk=user.pk), max_failures=1)
+
+    assert advice in str(advise(user.examplary_actor).name)
+
+
+def test_advice_about_an_address_that_is_no_address(fake):
+    user = make_user("ada", email="none")
+
+    services.provision_actors(User.objects.filter(pk=user.pk))
+
+    assert "no valid e-mail" in str(advise(user.examplary_actor).name)
+
+
+def test_advice_about_the_address_of_the_owner(fake):
+    user = make_user("ada", email=fake.users["user_owner"]["email"])
+
+    services.provision_actors(User.objects.filter(pk=user.pk))
+
+    assert "address" in str(advise(user.examplary_actor).name)
+
+
+def test_advice_about_a_profile_that_raises(fake, settings):
+    settings.EXAMPLARY_ACTOR_PROFILE = lambda user: 1 / 0
+    user = make_user("ada")
+
+    services.provision_actors(User.objects.filter(pk=user.pk))
+
+    assert "site’s code" in str(advise(user.examplary_actor).name)
+
+
+@pytest.mark.parametrize(
+    ("fields", "advice"),
+    [
+        ({"state": State.PENDING}, "no Examplary account yet"),
+        ({"state": State.PENDING, "last_error": "timeout"}, "did not respond properly"),
+        ({"state": State.CLAIMED}, "right now"),
+        ({"state": State.UNCERTAIN}, "its response did not arrive"),
+        ({"state": State.ACTIVE}, "can open embeds"),
+    ],
+)
+def test_advice_about_each_state(admin_client, fields, advice):
+    actor = make_actor("ada", **fields)
+
+    assert advice in html(admin_client, page(actor))
+
+
+def test_advice_about_an_inactive_user(admin_client):
+    actor = make_actor("ada")
+    User.objects.filter(pk=actor.user_id).update(is_active=False)
+
+    assert "Activate the user first." in html(admin_client, page(actor))
+    assert "Provision" not in buttons(admin_client, actor)
+
+
+def test_technical_details_are_folded(admin_client, failed):
+    text = html(admin_client, page(failed))
+
+    assert text.index("The e-mail address is used") < text.index("The address exists")
+    assert "collapse" in text
+
+
+@pytest.mark.parametrize("url", [ACTORS, f"{ACTORS}add/", f"{ACTORS}provision/"])
+def test_page_explains_actors(admin_client, url):
+    assert "An actor is the Examplary account of one of this site’s users." in html(
+        admin_client, url
+    )
+
+
+# Buttons
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (State.PENDING, ["Provision"]),
+        (State.FAILED, ["Try again"]),
+        (State.UNCERTAIN, ["Try again"]),
+        (State.CLAIMED, []),
+        (State.ACTIVE, []),
+    ],
+)
+def test_buttons_of_an_actor(admin_client, state, expected):
+    actor = make_actor("ada", state=state)
+
+    assert buttons(admin_client, actor) == [*expected, *BUTTONS[2:]]
+
+
+@pytest.mark.parametrize(
+    ("codename", "state", "button"),
+    [
+        ("provision_examplaryactor", State.PENDING, "Provision"),
+        ("provision_examplaryactor", State.FAILED, "Try again"),
+        ("retry_examplaryactor", State.FAILED, "Try again"),
+        ("link_examplaryactor", State.FAILED, "Link an existing id"),
+        ("revoke_examplarysession", State.ACTIVE, "Revoke open sessions"),
+        ("erase_examplaryactor", State.ACTIVE, "Erase data…"),
+    ],
+)
+def test_button_takes_its_permission(client, staff, codename, state, button):
+    actor = make_actor("ada", state=state)
+    assert buttons(client, actor) == []
+
+    allow(staff, codename)
+
+    assert buttons(client, actor) == [button]
+
+
+def test_retry_button_provisions_and_logs(fake, client, staff, failed):
+    allow(staff, "retry_examplaryactor")
+
+    response = client.post(f"{ACTORS}{failed.pk}/do/retry_actors/", follow=True)
+
+    assert response.redirect_chain == [(page(failed), 302)]
+    failed.refresh_from_db()
+    assert failed.is_active
+    assert logged() == [
+        f"Provisioned: state failed → active; Examplary id - → {failed.examplary_id}; "
+        "role - → teacher"
+    ]
+    assert LogEntry.objects.get().user == staff
+
+
+@pytest.mark.parametrize("name", ["retry_actors", "revoke_open_sessions", "nothing"])
+def test_action_of_a_row_takes_its_permission(fake, client, staff, failed, name):
+    response = client.post(f"{ACTORS}{failed.pk}/do/{name}/")
+
+    assert response.status_code == 403
+    assert fake.requests == []
+
+
+def test_action_of_a_row_takes_the_permission_to_view_it(fake, client, staff, failed):
+    staff.user_permissions.set(Permission.objects.filter(codename="retry_examplaryactor"))
+
+    assert client.post(f"{ACTORS}{failed.pk}/do/retry_actors/").status_code == 403
+    assert fake.requests == []
+
+
+def test_action_of_a_row_is_no_get(fake, admin_client, failed):
+    assert admin_client.get(f"{ACTORS}{failed.pk}/do/retry_actors/").status_code == 405
+    assert fake.requests == []
+
+
+def test_action_of_a_row_that_is_gone(admin_client, failed):
+    url = f"{ACTORS}{failed.pk}/do/retry_actors/"
+    failed.delete()
+
+    assert admin_client.post(url).status_code == 404
+
+
+@pytest.fixture
+def exam(fake, teacher):
+    return services.open_session(
+        teacher, GenerateExam(subject="Art"), origin="https://school.example"
+    )
+
+
+def test_buttons_of_a_session(fake, admin_client, exam):
+    labels = [str(each.label) for each in admin_client.get(page(exam)).context["buttons"]]
+    assert labels == ["Check now", "Revoke"]
+
+    admin_client.post(f"{SESSIONS}{exam.pk}/do/revoke/")
+
+    assert admin_client.get(page(exam)).context["buttons"] == []
+
+
+def test_buttons_of_a_session_take_permissions(client, staff, exam):
+    assert client.get(page(exam)).context["buttons"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "message"),
+    [
+        ("check_now", None, "Checked: status open"),
+        ("check_now", "complete", "Checked: status open → completed"),
+        ("check_now", "fail", "Checked without success: status open"),
+        ("revoke", None, "Revoked: status open → revoked"),
+        ("revoke", "complete", "Revoked: status open → completed"),
+    ],
+)
+def test_session_history_shows_old_and_new_status(fake, admin_client, exam, name, before, message):
+    if before == "complete":
+        fake.complete(exam.examplary_id)
+    elif before:
+        fake.fail("GET", "/embed-sessions/{id}", status=400)
+
+    admin_client.post(f"{SESSIONS}{exam.pk}/do/{name}/")
+
+    history = html(admin_client, f"{SESSIONS}{exam.pk}/history/")
+    assert logged() == [message]
+    assert message in history
+    assert exam.examplary_id not in history
+
+
+def test_failed_provisioning_is_logged(fake, admin_client):
+    user = make_user("ada", email="none")
+
+    admin_client.post(f"{ACTORS}provision/?role=student&search=ada")
+
+    assert logged() == ["Provisioning failed: state - → failed; role - → student"]
+    assert LogEntry.objects.get().object_id == str(user.examplary_actor.pk)
+
+
+# Linking
+
+
+def test_staff_cannot_link_themselves(fake, client, staff):
+    own = make_actor("own", user=staff, state=State.FAILED, examplary_id=None)
+    other = make_actor("other", state=State.FAILED, examplary_id=None)
+    allow(staff, "link_examplaryactor")
+
+    assert buttons(client, own) == []
+    assert buttons(client, other) == ["Link an existing id"]
+    response = client.post(f"{ACTORS}{own.pk}/link/", {"examplary_id": "user_other"})
+    assert response.status_code == 403
+    assert client.get(f"{ACTORS}{other.pk}/link/").status_code == 200
+    assert fake.requests == []
+
+
+def test_superuser_may_link_themselves(fake, admin_client, admin_user):
+    own = make_actor("own", user=admin_user, state=State.FAILED, examplary_id=None)
+
+    admin_client.post(f"{ACTORS}{own.pk}/link/", {"examplary_id": "user_head"})
+
+    own.refresh_from_db()
+    assert own.examplary_id == "user_head"
+
+
+def test_history_shows_former_id_of_a_linked_actor(fake, admin_client):
+    actor = make_actor("ada", role="teacher")
+
+    admin_client.post(f"{ACTORS}{actor.pk}/link/", {"examplary_id": "user_new"})
+
+    assert logged() == ["Linked: Examplary id user_ada → user_new; role teacher → -"]
+
+
+# Erasure
+
+
+def erase(browser, *actors, **data):
+    return browser.post(
+        ACTORS,
+        {"action": "erase_actors", "_selected_action": [each.pk for each in actors], **data},
+        follow=True,
+    )
+
+
+@pytest.mark.parametrize("from_page", [True, False])
+def test_erasure_is_confirmed_first(fake, admin_client, exam, from_page):
+    actor = exam.actor
+    if from_page:
+        response = admin_client.post(f"{ACTORS}{actor.pk}/do/erase_actors/")
+    else:
+        response = erase(admin_client, actor)
+
+    text = response.content.decode()
+    assert "what this site knows of 1 user’s work" in text
+    assert "1 session will be erased." in text
+    assert f"({actor.examplary_id})" in text
+    assert f'name="_selected_action" value="{actor.pk}"' in text
+    assert ExamplarySession.objects.exists()
+
+
+def test_erasure_revokes_erases_and_logs_on_the_user(fake, admin_client, exam):
+    actor = exam.actor
+
+    response = erase(admin_client, actor, confirmed="yes")
+
+    assert response.redirect_chain == [(ACTORS, 302)]
+    assert messages(response) == [
+        "The Examplary data of 1 user are erased. Delete the account at Examplary too."
+    ]
+    assert not ExamplaryActor.objects.exists()
+    assert not ExamplarySession.objects.exists()
+    assert fake.sessions[exam.examplary_id].revoked
+    entry = LogEntry.objects.get()
+    assert entry.get_edited_object() == actor.user
+    assert entry.change_message == (
+        "Examplary data erased with 1 session: state active → -; "
+        f"Examplary id {actor.examplary_id} → -; role teacher → -"
+    )
+
+
+def test_erasure_reports_what_could_not_be_revoked(fake, admin_client, exam):
+    fake.fail("DELETE", "/embed-sessions/{id}", status=500, times=None)
+
+    response = erase(admin_client, exam.actor, confirmed="yes")
+
+    assert messages(response)[1].startswith("Examplary did not confirm 1 revocation")
+
+
+def test_erasure_works_without_a_key(settings, admin_client):
+    settings.EXAMPLARY_API_KEY = ""
+
+    erase(admin_client, make_actor("ada"), confirmed="yes")
+
+    assert not ExamplaryActor.objects.exists()
+
+
+def test_erasure_reports_users_that_are_left(fake, admin_client, monkeypatch):
+    actors = [make_actor("ada"), make_actor("bob")]
+    limit(monkeypatch, duration=-1)
+
+    response = erase(admin_client, *actors, confirmed="yes")
+
+    assert messages(response)[-1] == "There was no time for 2 users: choose the action again."
+    assert ExamplaryActor.objects.count() == 2
+
+
+def test_erasure_names_the_first_users_and_counts_the_others(admin_client, monkeypatch):
+    limit(monkeypatch, names=2)
+    actors = [make_actor(f"user{number}") for number in range(5)]
+
+    text = erase(admin_client, *actors).content.decode()
+
+    assert text.count("(user_user") == 2
+    assert "and 3 others" in text
+
+
+def test_erasure_takes_its_permission(client, staff):
+    actor = make_actor("ada")
+
+    erase(client, actor, confirmed="yes")
+
+    assert ExamplaryActor.objects.exists()
+
+
+def test_open_sessions_of_an_actor_are_revoked_from_its_page(fake, admin_client, exam):
+    admin_client.post(f"{ACTORS}{exam.actor.pk}/do/revoke_open_sessions/")
+
+    exam.refresh_from_db()
+    assert exam.status == Status.REVOKED
+
+
+def test_no_log_entry_holds_a_secret(fake, admin_client, exam):
+    make_session(exam.actor)
+    for name in ("check_now", "revoke"):
+        admin_client.post(f"{SESSIONS}{exam.pk}/do/{name}/")
+    url, remote = exam.embed_url, exam.examplary_id
+
+    erase(admin_client, exam.actor, confirmed="yes")
+
+    for entry in LogEntry.objects.all():
+        text = f"{entry.change_message} {entry.object_repr}"
+        assert remote not in text
+        assert url not in text
