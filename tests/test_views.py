@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from datetime import timedelta
-from urllib.parse import urljoin
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
@@ -764,6 +764,14 @@ def test_return_without_a_session_cookie_comes_again_and_then_signs_in(fake, cli
     response = client.get(f"{address}?again")
     assert response["Location"].startswith("/accounts/login/?next=/examplary/return/")
     assert fake.calls("GET", "/embed-sessions/{id}") == []
+
+
+def test_sign_in_on_another_host_comes_back_to_this_site(fake, client, teacher, away, settings):
+    settings.LOGIN_URL = "https://id.school.example/"
+    for address in (url("window", teacher), url("finish", teacher), f"{return_url(away)}?again"):
+        login = urlsplit(client.get(address)["Location"])
+        assert login.netloc == "id.school.example"
+        assert parse_qs(login.query) == {"next": [f"http://testserver{address}"]}
 
 
 def test_return_of_somebody_else_or_of_nobody_is_not_found(fake, client, student, away):

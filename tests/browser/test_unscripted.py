@@ -109,3 +109,18 @@ def test_finish_page(visit, pictures, exam, language):
     teacher.page.keyboard.press("Enter")
     done = {"en": "Done", "nl": "Klaar"}[language]
     expect(teacher.page.get_by_role("heading", name=done)).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"load": "click"}, {"display": "modal"}], ids=["inline", "click", "modal"]
+)
+def test_looks_without_javascript(visit, pictures, exam, options):
+    teacher = visit(java_script_enabled=False)
+    teacher.enter_as("teacher")
+    teacher.open_embeds({**exam, **options})
+    name = "-".join(["unscripted", *options.values()])
+
+    assert teacher.audit(pictures / name) == []
+    links = ["Edit an exam", "I have finished"] if options else ["I have finished"]
+    assert teacher.page.get_by_role("link").all_inner_texts() == links
+    assert teacher.page.locator("iframe").is_visible() is not bool(options)
