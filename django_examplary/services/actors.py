@@ -90,7 +90,9 @@ def refuse_inactive(user: Any) -> None:
 
 def refresh_user(user: Any) -> None:
     """Look at the user's row again after a wait. Raises ExamplaryNotProvisionedError."""
-    current = get_user_model()._base_manager.using(database()).filter(pk=user.pk).first()
+    rows = get_user_model()._base_manager.using(database()).filter(pk=user.pk)
+    # The connection may have been lost during the wait.
+    current = commit(rows.first)
     if current is None:
         raise ExamplaryNotProvisionedError("The user does not exist any more.")
     refuse_inactive(current)
@@ -210,7 +212,7 @@ def _await_actor(actor: ExamplaryActor, client: ExamplaryClient) -> ExamplaryAct
     """Wait for the caller that provisions the actor, for a limited number of looks."""
     for pause in PAUSES:
         # Read again each time: the row may be linked, failed or deleted meanwhile.
-        current = actor_rows().select_related("user").filter(pk=actor.pk).first()
+        current = commit(actor_rows().select_related("user").filter(pk=actor.pk).first)
         if current is not None and current.is_active:
             refuse_inactive(current.user)
             return current

@@ -230,7 +230,10 @@ def test_user_deleted_before_the_row_is_written(fake, teacher):
 def test_row_that_the_database_refuses_is_an_error_at_once(fake, teacher, monkeypatch):
     """Not taken for another caller's row, for which this one would wait."""
 
+    commit = actors.commit
+
     def refuse(work):
+        monkeypatch.setattr(actors, "commit", commit)
         raise IntegrityError("CHECK constraint failed: policy_of_the_project")
 
     monkeypatch.setattr(actors, "commit", refuse)

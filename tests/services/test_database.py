@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.models import User
@@ -223,6 +224,17 @@ def test_error_names_the_constraint_and_no_values(teacher):
     assert text.startswith("The user could not be stored: IntegrityError (")
     assert "username" in text
     assert "secret@" not in text
+
+
+def test_error_of_postgresql_names_the_constraint():
+    class DriverError(Exception):
+        diag = SimpleNamespace(constraint_name="policy_of_the_project")
+
+    error = IntegrityError("Failing row contains (secret)")
+    error.__cause__ = DriverError()
+
+    text = str(database_error("The user", error))
+    assert text == "The user could not be stored: IntegrityError (policy_of_the_project)."
 
 
 def test_error_without_a_constraint_names_its_type():
