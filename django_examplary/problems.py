@@ -42,7 +42,7 @@ PASSING = ("unavailable", "preparing", "busy")
 
 # The reason and the status code of each kind of error. Of several that match, the first counts. The
 # templates and the script of the embed know the reasons.
-_REASONS: tuple[tuple[tuple[type[Exception], ...], str, int], ...] = (
+REASONS: tuple[tuple[tuple[type[Exception], ...], str, int], ...] = (
     (
         (
             ExamplaryActorIsOwnerError,
@@ -90,7 +90,7 @@ def wants_json(request: HttpRequest) -> bool:
 def failure(request: HttpRequest, error: Exception, *, in_window: bool) -> HttpResponse:
     """Log the error, and show what it means and its reference for the site's administrators."""
     reason, status = next(
-        (reason, status) for kinds, reason, status in _REASONS if isinstance(error, kinds)
+        (reason, status) for kinds, reason, status in REASONS if isinstance(error, kinds)
     )
     # The message of a database may quote the row, which holds what opens the session.
     text = type(error).__name__ if isinstance(error, Error) else str(error)
@@ -126,7 +126,7 @@ def problem(
     in_window: bool = False,
 ) -> HttpResponse:
     """Return what a user is shown for a reason, as a page or as JSON."""
-    title, text = _explain(reason)
+    title, text = explain(reason)
     if reason in OF_THE_PAGE and in_window:
         # There is no page around it to reload.
         text = _("Go back to where you came from, reload that page, and start again.")
@@ -142,7 +142,7 @@ def problem(
     return page(request, "problem", context, status=status)
 
 
-def _explain(reason: str) -> tuple[str, str]:
+def explain(reason: str) -> tuple[str, str]:
     return {
         "stale": (
             _("This page has been open for too long"),

@@ -10,6 +10,7 @@ from django_examplary import services
 from django_examplary.admin.advice import advise
 from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
+from tests import wire
 from tests.admin_rows import State, Status, limit, make_actor, make_session, make_user
 
 pytestmark = pytest.mark.django_db
@@ -74,7 +75,7 @@ REFUSED = {"status": 400, "body": {"message": "This role is wrong."}}
         (REFUSED, "refused by Examplary"),
         ({"status": 401}, "API key rejected"),
         ({"status": 403}, "API key rejected"),
-        ({"transport": "garbage", "before": False}, "no response"),
+        ({**wire.GARBAGE, "before": False}, "no response"),
     ],
 )
 def test_advice_matches_what_the_api_did(fake, failure, advice):

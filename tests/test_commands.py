@@ -282,7 +282,7 @@ def test_ping_session_is_refused(fake, provisioned, change, code, message):
     assert message in result[2]
 
 
-@pytest.mark.parametrize(("status", "code"), [(422, 2), (404, 1)])
+@pytest.mark.parametrize(("status", "code"), [(422, 2), (404, 2)])
 def test_ping_session_is_answered_otherwise(fake, provisioned, status, code):
     fake.fail("POST", "/embed-sessions", times=None, status=status)
 

@@ -33,7 +33,7 @@ from django.template.backends.jinja2 import Jinja2
 from django.test import RequestFactory
 from django.urls import include, path
 
-from django_examplary import checks, embeds, services, signals, views
+from django_examplary import checks, embeds, problems, services, signals
 from django_examplary.client import ExamplaryClient
 from django_examplary.conf import Settings, conf
 from django_examplary.flows import FLOWS, EditExam, Flow, GenerateExam
@@ -597,7 +597,7 @@ def test_messages_of_the_views():
     """What users read, the page on troubleshooting quotes."""
     text = read("troubleshooting.md")
     quoted = set(re.findall(r"“([A-Z][^”]+)”", text))
-    titles = {views._explain(reason)[0] for reason in REASONS}
+    titles = {problems.explain(reason)[0] for reason in REASONS}
 
     assert titles <= quoted
     table = {
@@ -605,13 +605,13 @@ def test_messages_of_the_views():
         for row in rows(section(text, "What an embed says"))
         if len(codes(row[1])) == 1 and row[0].startswith("“")
     }
-    assert all(table[reason][0] == f"“{views._explain(reason)[0]}”" for reason in REASONS)
-    for kinds, reason, _ in views._REASONS:
+    assert all(table[reason][0] == f"“{problems.explain(reason)[0]}”" for reason in REASONS)
+    for kinds, reason, _ in problems.REASONS:
         assert set(codes(table[reason][2])) == {kind.__name__ for kind in kinds}
 
 
 REASONS = (
-    *(reason for _, reason, _ in views._REASONS),
+    *(reason for _, reason, _ in problems.REASONS),
     "stale",
     "signed-out",
 )

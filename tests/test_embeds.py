@@ -31,7 +31,7 @@ from django.utils.translation import gettext_lazy
 from pytest_django.asserts import assertHTMLEqual
 
 import django_examplary
-from django_examplary import views
+from django_examplary import problems
 from django_examplary.data import Theme
 from django_examplary.embeds import (
     DISPLAYS,
@@ -282,8 +282,14 @@ def test_types_are_those_of_the_data_the_states_and_the_reasons(page, visit):
     assert members("SignInData") == set(embed_context(visit, "generate-exam"))
     table = script.partition("const STATES = {")[2].partition("};")[0]
     assert union("type EmbedState =") == set(re.findall(r"^    (\w+):", table, re.M))
-    reasons = {reason for _, reason, _ in views._REASONS}
-    assert union("reason:") == reasons | {"stale", "signed-out", "offline", "pending"}
+    reasons = {reason for _, reason, _ in problems.REASONS}
+    assert union("reason:") == reasons | {
+        "stale",
+        "signed-out",
+        "other-account",
+        "offline",
+        "pending",
+    }
 
 
 def test_data_of_a_visitor_is_where_to_sign_in(visit):
@@ -783,11 +789,11 @@ def test_misspelt_keyword_is_refused(page, render, flow, keyword, meant):
 def test_new_presets_pass_with_a_warning(page):
     with pytest.warns(ExamplaryWarning, match="colour"):
         html = render_embed(page, "generate-exam", colour="red")
-    with pytest.warns(ExamplaryWarning, match="subjects"):
-        mapping = render_embed(page, "generate-exam", presets={"subjects": "Art"})
+    with pytest.warns(ExamplaryWarning, match="topic"):
+        mapping = render_embed(page, "generate-exam", presets={"topic": "Art"})
 
-    assert asked(html).presets == {"colour": "red"}
-    assert asked(mapping).presets == {"subjects": "Art"}
+    assert asked(html).flow.presets == {"colour": "red"}
+    assert asked(mapping).flow.presets == {"topic": "Art"}
 
 
 def test_option_of_embeds_is_refused_for_links(page):

@@ -98,8 +98,8 @@ def checked_key(api_key: str) -> str:
     """Return the key if it can be sent. Raises ExamplaryConfigurationError, without the key."""
     if not api_key:
         raise ExamplaryConfigurationError(
-            "Set EXAMPLARY_API_KEY, in the settings or in the environment, to an API key from "
-            "https://app.examplary.ai/account/developer."
+            "EXAMPLARY_API_KEY is not set. Create a key at "
+            "https://app.examplary.ai/account/developer and set it in the environment."
         )
     if not re.fullmatch(r"[!-~]+", api_key):
         raise ExamplaryConfigurationError(

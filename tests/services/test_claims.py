@@ -151,7 +151,7 @@ def test_nothing_is_sent_without_a_claim(fake, teacher, monkeypatch):
         ({"status": 401}, ExamplaryAuthenticationError, State.PENDING),
         ({"status": 403}, ExamplaryPermissionError, State.PENDING),
         ({"status": 425}, ExamplaryError, State.PENDING),
-        ({"status": 429}, ExamplaryRateLimitError, State.PENDING),
+        ({"status": 429, "headers": {"Retry-After": "0"}}, ExamplaryRateLimitError, State.PENDING),
         # Refused because of what was sent.
         ({"status": 400}, ExamplaryInvalidRequestError, State.FAILED),
         ({"status": 422}, ExamplaryInvalidRequestError, State.FAILED),
@@ -246,7 +246,10 @@ def test_claim_that_cannot_be_released_ends_by_itself(fake, teacher, monkeypatch
 def test_idempotency_key_stays_until_the_outcome_is_known(fake, teacher, settings, lapse):
     settings.EXAMPLARY_MAX_RETRIES = 0
     fake.duplicates = "create"
-    unanswered, refused = {"transport": "close", "before": False}, {"status": 429}
+    unanswered, refused = (
+        {"transport": "close", "before": False},
+        {"status": 429, "headers": {"Retry-After": "0"}},
+    )
     for fault in (unanswered, refused, unanswered):
         fake.fail("POST", "/users", **fault)
         with pytest.raises(ExamplaryError):

@@ -203,7 +203,7 @@ def test_unanswered_user_is_recovered_after_a_pause(fake, teacher, settings, lap
     """The look-up is interrupted; what is known about the first request is not lost."""
     settings.EXAMPLARY_EMAILS_ARE_VERIFIED = True
     created = lose_the_answer(fake, teacher, lapse)
-    fake.fail("POST", "/exams", status=429)
+    fake.fail("POST", "/exams", status=429, headers={"Retry-After": "0"})
     with pytest.raises(Exception, match="429"):
         services.provision_actor(teacher)
 

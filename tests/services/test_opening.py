@@ -177,7 +177,7 @@ def test_prerelease_flow_is_refused_in_production(teacher, settings, monkeypatch
 
 
 def test_launch_without_a_flow_creates_nothing(fake, teacher):
-    with pytest.raises(ExamplaryValidationError, match="flow: is required"):
+    with pytest.raises(ExamplaryValidationError, match="launch: needs a flow"):
         create_session(teacher, Launch(user_id=str(teacher.pk)))
     assert fake.requests == []
 
