@@ -768,10 +768,11 @@ def test_return_without_a_session_cookie_comes_again_and_then_signs_in(fake, cli
 
 def test_sign_in_on_another_host_comes_back_to_this_site(fake, client, teacher, away, settings):
     settings.LOGIN_URL = "https://id.school.example/"
-    for address in (url("window", teacher), url("finish", teacher), f"{return_url(away)}?again"):
-        login = urlsplit(client.get(address)["Location"])
+    pages = (address("window", teacher), address("finish", teacher), f"{return_url(away)}?again")
+    for page in pages:
+        login = urlsplit(client.get(page)["Location"])
         assert login.netloc == "id.school.example"
-        assert parse_qs(login.query) == {"next": [f"http://testserver{address}"]}
+        assert parse_qs(login.query) == {"next": [f"http://testserver{page}"]}
 
 
 def test_return_of_somebody_else_or_of_nobody_is_not_found(fake, client, student, away):

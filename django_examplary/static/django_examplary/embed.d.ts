@@ -54,6 +54,7 @@ export interface EmbedProblem {
   reason:
     | "stale"
     | "signed-out"
+    | "other-account"
     | "misconfigured"
     | "refused"
     | "no-access"

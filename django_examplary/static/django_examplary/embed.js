@@ -27,7 +27,7 @@
   const MESSAGE_TYPE = "examplary:embed-status-update";
   const CLAIMS = ["completed", "cancelled"];
   // What another launch does not mend, but another copy of the page does.
-  const STALE = ["stale", "signed-out", "ended"];
+  const STALE = ["stale", "signed-out", "other-account", "ended"];
   // The API may answer "pending" for a moment after the embed has reported an end.
   const PAUSES = [0, 500, 1000, 2000, 4000];
 
