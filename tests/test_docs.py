@@ -25,6 +25,7 @@ from unittest import mock
 import django
 import pytest
 import requests
+from django.contrib import admin
 from django.core.management import call_command, get_commands, load_command_class
 from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse
