@@ -37,7 +37,7 @@ from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
 from django_examplary.exceptions import ExamplaryError
 from django_examplary.flows import GenerateExam
-from django_examplary.launch import LaunchRequest, sign_return
+from django_examplary.launch import sign_return
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services import actors, sessions
 from django_examplary.signals import session_completed
@@ -220,8 +220,8 @@ def test_message_return_and_sweep_at_once_announce_once(fake, client, teacher):
         received.append(outputs.exam_id)
 
     session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
-    token = LaunchRequest(user_id=str(teacher.pk), session_id=str(session.pk)).sign()
-    sync, close = (reverse(f"django_examplary:{name}", args=[token]) for name in ("sync", "close"))
+    names = ("sync", "close")
+    sync, close = (reverse(f"django_examplary:{name}", args=[session.pk]) for name in names)
     back = reverse("django_examplary:return", args=[sign_return(str(session.pk))])
     client.force_login(teacher)
     fake.complete(session.examplary_id, {"examId": "exam_1"})
