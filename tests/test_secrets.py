@@ -165,7 +165,8 @@ def test_full_run_leaves_no_trace(fake, client, admin_client, teacher, student, 
     page = client.get("/embed/").content.decode()
     seen.write(page)
     launch = page.split('src="')[1].split('"')[0]
-    sync = f"/examplary/sync/{page.split('data-key="')[1].split('"')[0]}/"
+    key = page.split('data-key="')[1].split('"')[0]
+    sync = f"/examplary/sync/{key}/"
     response = client.get(launch)
     assert fake.sessions[next(iter(fake.sessions))].embed_url == response["Location"]
     for format_ in ("json", "xml"):
