@@ -67,7 +67,8 @@ def provision_batch(
             for actor in tried.select_related("user")
         ),
     )
-    interrupted = result.interrupted
+    # A refused key matters more than the time that is over.
+    interrupted = result.interrupted and not result.stopped
     return Batch(
         users=chosen,
         unfinished=interrupted or (not result.stopped and len(keys) == limits.rows),
