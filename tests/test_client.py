@@ -1113,6 +1113,7 @@ def test_repeated_failure_of_one_request_is_not_an_outage(make_client, fake, act
             ExamplaryConnectionError,
             ExamplaryTimeoutError,
         )
+    client.timeout = 60
     assert client.list_taxonomies()
 
 
