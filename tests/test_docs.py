@@ -156,12 +156,19 @@ def test_every_block_is_of_a_known_language():
     assert len(of(*SHOWN)) <= 10
 
 
+@pytest.fixture
+def admin_classes():
+    """Take back the admin classes that a block registers, so that no other test meets them."""
+    registered = dict(admin.site._registry)
+    yield
+    admin.site._registry.clear()
+    admin.site._registry.update(registered)
+
+
 @pytest.mark.parametrize("page", with_blocks("python"))
-@pytest.mark.usefixtures("school", "receivers")
-def test_python(page, request, settings, teacher, rf_request, monkeypatch):
+@pytest.mark.usefixtures("admin_classes", "school", "receivers")
+def test_python(page, request, settings, teacher, rf_request):
     settings.ROOT_URLCONF = __name__
-    # Some blocks register admin classes of their own, which other tests must not meet.
-    monkeypatch.setattr(admin.site, "_registry", dict(admin.site._registry))
     fake = request.getfixturevalue("fake_examplary")
     names: dict[str, Any] = {
         "__name__": "school",

@@ -22,7 +22,7 @@ from django_examplary import services
 from django_examplary.client import ExamplaryClient
 from django_examplary.exceptions import ExamplaryInvalidRequestError, ExamplarySessionEndedError
 from django_examplary.flows import GenerateExam
-from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.models import DatabaseNow, ExamplaryActor, ExamplarySession
 from django_examplary.services.database import (
     commit,
     database_error,
@@ -303,6 +303,12 @@ sys.exit(os.waitpid(pid, 0)[1] != 0)
     ended = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
     assert ended.returncode == 0
     assert len(fake.requests) == 1
+
+
+def test_clock_of_mariadb_does_not_follow_the_time_zone():
+    compiler = ExamplaryActor.objects.all().query.get_compiler("default")
+
+    assert DatabaseNow().as_mysql(compiler, connection)[0] == "UTC_TIMESTAMP(6)"
 
 
 def test_start_up_does_not_import_requests():

@@ -740,6 +740,12 @@ def test_user_opens_a_limited_number_of_sessions_within_an_hour(fake, teacher, s
     assert create_session(teacher, replace(launch, nonce="c")).is_open
 
 
+def test_limit_of_zero_is_none(fake, teacher, settings):
+    settings.EXAMPLARY_SESSIONS_PER_HOUR = 0
+
+    assert services.open_session(teacher, SUMS, origin=ORIGIN).is_open
+
+
 # Transactions and threads, with real commits
 
 
