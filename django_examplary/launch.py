@@ -65,17 +65,16 @@ class Launch:
             isinstance(text, str) for item in metadata.items() for text in item
         ):
             raise ExamplaryValidationError("metadata", "must be a flat mapping of strings")
-        sent = {"presets": self.flow.presets if self.flow else {}, "theme": dict(self.theme)}
-        for name, value in {**sent, "metadata": dict(self.metadata), "next": self.next_url}.items():
-            if not is_storable(value):
-                raise ExamplaryValidationError(name, UNSTORABLE)
+        for name in ("presets", "theme", "metadata", "next_url"):
+            if not is_storable(self._facts[name]):
+                raise ExamplaryValidationError(name.removesuffix("_url"), UNSTORABLE)
 
     def sign(self) -> str:
         """Return the token for the launch URL.
 
         Raises ExamplaryValidationError if the token would be too long for a URL.
         """
-        facts = {name: value for name, value in self._facts().items() if value}
+        facts = {name: value for name, value in self._facts.items() if value}
         with _json_only():
             token = signing.dumps(facts, salt=_LAUNCH_SALT)
         if len(token) > MAX_TOKEN_LENGTH:
@@ -114,11 +113,12 @@ class Launch:
         """
         if self.session_id:
             return self.session_id
-        facts = {**self._facts(), "language": ""}
+        facts = {**self._facts, "language": ""}
         with _json_only():
             canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    @cached_property
     def _facts(self) -> dict[str, Any]:
         facts = {each.name: getattr(self, each.name) for each in fields(self)}
         facts["flow"] = self.flow.slug if self.flow else ""

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -81,11 +82,12 @@ def take_theme(request: HttpRequest) -> dict[str, Any]:
 
 
 @pytest.fixture
-def page(rf) -> HttpRequest:
-    """A request for a page by somebody who is signed in."""
+def page(rf) -> Iterator[HttpRequest]:
+    """A request of a signed-in user for a page in English."""
     request: HttpRequest = rf.get("/exams/?page=2")
     request.user = User(pk=7, username="teacher")
-    return request
+    with translation.override("en"):
+        yield request
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def measure_warm(count_requests) -> None:
         "warm launch / a view by hand",
         timings["warm"],
         timings["by hand"],
-        goal="<= 1.25",
+        goal="<= 1.15",
         queries_by_hand=visitor.queries(by_hand),
     )
     report("queries of a warm launch", queries, goal="<= 3")
@@ -64,7 +64,7 @@ def measure_cold(url: str) -> None:
 
     timings = interleave({"cold": cold, "bare": two_round_trips}, rounds=rounds)
     report_ratio(
-        "cold launch / two round trips at 100 ms", timings["cold"], timings["bare"], goal="<= 1.15"
+        "cold launch / two round trips at 100 ms", timings["cold"], timings["bare"], goal="<= 1.10"
     )
 
 

@@ -1,10 +1,10 @@
-"""Pages with the tag: against the same page without it, and against the plain integration."""
+"""Pages with the tag, against the same page without it."""
 
 from __future__ import annotations
 
 import functools
 
-from tests.benchmarks.measuring import interleave, ratio, report, report_ratio
+from tests.benchmarks.measuring import interleave, report, report_ratio
 from tests.benchmarks.site import Visitor, site
 from tests.benchmarks.stub import serve_stub
 
@@ -15,15 +15,16 @@ def main() -> None:
     with serve_stub(LATENCY) as stub, site(stub.url):
         from django.contrib.auth.models import User  # noqa: PLC0415  # after django.setup()
 
-        from django_examplary.models import ExamplaryActor  # noqa: PLC0415
-
         visitor = Visitor()
         User.objects.bulk_create(
             User(username=f"user-{number}", first_name="Pupil", last_name=f"No. {number}")
             for number in range(25)
         )
         queries = visitor.queries("/with/") - visitor.queries("/without/")
-        for what, query in (("page", ""), ("page with a list of 25 rows", "rows")):
+        for what, query, goal in (
+            ("page", "", "<= 1.25"),
+            ("page with a list of 25 rows", "rows", "<= 1.10"),
+        ):
             timings = interleave(
                 {
                     "with": functools.partial(visitor.page, "/with/", query),
@@ -36,35 +37,12 @@ def main() -> None:
                 f"{what} with the tag / without",
                 timings["with"],
                 timings["without"],
-                goal="<= 1.1",
+                goal=goal,
             )
         report("queries that the tag adds", queries, goal="<= 0")
         report("HTTP calls that the tag makes", stub.requests(), goal="<= 0")
-
-        def plain_first_visit() -> None:
-            ExamplaryActor.objects.all().delete()
-            visitor.page("/plain/")
-
-        timings = interleave(
-            {
-                "with": lambda: visitor.page("/with/"),
-                "without": lambda: visitor.page("/without/"),
-                "first visits": plain_first_visit,
-                # After the others, so that the user is known.
-                "known users": lambda: visitor.page("/plain/"),
-            },
-            rounds=7,
-            calls=10,
-        )
-        for users in ("known users", "first visits"):
-            report(
-                f"page views a second / plain integration, {users}",
-                ratio(timings[users].wall, timings["with"].wall),
-                goal=">= 100",
-                # No page can be faster than the one without any embed.
-                limit=round(ratio(timings[users].wall, timings["without"].wall), 1),
-                per_second=[timings["with"].per_second, timings[users].per_second],
-            )
+        for number, size in enumerate(visitor.embed_sizes("/with/"), start=1):
+            report(f"bytes of HTML of embed {number} on a page", size, goal="<= 2048")
 
 
 if __name__ == "__main__":

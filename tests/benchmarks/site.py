@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.cookies import SimpleCookie
@@ -85,6 +86,14 @@ class Visitor:
     def page(self, path: str, query: str = "") -> None:
         status, _, _ = self.get(path, query)
         assert status == 200, (path, status)
+
+    def embed_sizes(self, path: str) -> list[int]:
+        """Return the bytes of HTML of each embed on a page."""
+        _, _, body = self.get(path)
+        return [
+            len(embed)
+            for embed in re.findall(rb"<examplary-embed.*?</examplary-embed>", body, re.S)
+        ]
 
     def launch(self, path: str) -> None:
         status, headers, _ = self.get(path)
