@@ -43,7 +43,6 @@ def try_again(teacher):
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        ({"status": 429}, "Too many people are doing this right now"),
         ({"status": 500}, "Examplary cannot be reached right now"),
         ({"status": 401}, "This is not set up yet"),
         ({"transport": "close"}, "Examplary cannot be reached right now"),
@@ -53,7 +52,7 @@ def try_again(teacher):
             "This is not set up yet",
         ),
     ],
-    ids=["429", "500", "401", "closed", "slow", "javascript"],
+    ids=["500", "401", "closed", "slow", "javascript"],
 )
 def test_launch_fails(teacher, examplary, fault, text):
     examplary.fail("POST", "/embed-sessions", **fault)
@@ -70,7 +69,7 @@ def test_launch_fails(teacher, examplary, fault, text):
 
 
 def test_page_of_the_frame_is_still_on_its_way(teacher, examplary, monkeypatch):
-    examplary.fail("POST", "/embed-sessions", status=429)
+    examplary.fail("POST", "/embed-sessions", status=500)
     rest = threading.Event()
 
     def in_two_parts(request, token):

@@ -116,7 +116,7 @@ class Stage:
 
     def failed(self) -> None:
         self.begin(load="click")
-        self.fake.fail("POST", "/embed-sessions", status=429)
+        self.fake.fail("POST", "/embed-sessions", status=500)
         self.embed.get_by_role("button").first.click()
 
     def unverified(self) -> None:
