@@ -460,7 +460,7 @@ def test_page_is_printed_with_its_embed(teacher, pictures):
     embed = teacher.open_embeds({})
     expect_open(teacher)
     teacher.page.emulate_media(media="print")
-    teacher.page.screenshot(path=pictures / "printed.png")
+    teacher.page.screenshot(path=pictures / "printed.png", caret="initial")
 
     expect(embed).to_have_css("break-inside", "avoid")
     assert embed.bounding_box()["height"] <= teacher.page.viewport_size["height"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from selenium.webdriver.common.keys import Keys
 
@@ -12,7 +14,7 @@ from tests.webkit.visitors import Visitor
 COVERED = ["idle", "completed", "cancelled", "closed", "ended", "failed", "unverified", "stale"]
 
 
-def options_of(flow: str, examplary: FakeExamplary) -> dict:
+def options_of(flow: str, examplary: FakeExamplary) -> dict[str, Any]:
     """Return the options of an embed with what the flow works on."""
     options = {"flow": flow, "grant_access": True}
     if flow in ("edit-exam", "take-exam"):
@@ -85,7 +87,7 @@ def test_link_ends_a_session_without_the_script(teacher, examplary, announced):
 
 
 def reach(teacher: Visitor, examplary: FakeExamplary, state: str) -> None:
-    options = {"load": "click"} if state in ("idle", "failed", "stale") else {}
+    options: dict[str, Any] = {"load": "click"} if state in ("idle", "failed", "stale") else {}
     if state == "closed":
         options = options_of("edit-exam", examplary)
     teacher.open_embed(options)

@@ -76,7 +76,9 @@ class Visitor:
 
     def in_frame(self, action: Callable[[], Any]) -> Any:
         """Do something in the frame, and come back to the page."""
-        self.driver.switch_to.frame(self.driver.find_element("css selector", "examplary-embed iframe"))
+        self.driver.switch_to.frame(
+            self.driver.find_element("css selector", "examplary-embed iframe")
+        )
         try:
             return action()
         finally:
