@@ -48,6 +48,9 @@ _NO_SCRIPT = "Playwright cannot switch off JavaScript in the Firefox of Debian."
 UNSUPPORTED: dict[str, dict[str, str]] = {
     "chromium": {},
     "firefox": {
+        "test_flows.py::test_without_javascript": _NO_SCRIPT,
+        "test_provision.py::test_choose_look_and_confirm[False]": _NO_SCRIPT,
+        "test_provision.py::test_without_script": _NO_SCRIPT,
         "test_waiting.py::test_link_without_javascript": _NO_SCRIPT,
         "test_unscripted.py::test_done_in_a_form_without_javascript": _NO_SCRIPT,
         "test_unscripted.py::test_dialog_in_a_form_without_javascript": _NO_SCRIPT,
