@@ -67,8 +67,7 @@ def test_whole_window(teacher, examplary, announced):
     teacher.driver.get(teacher.site)
     teacher.follow("Mathematics 9", "Generate an exam", "Use the whole window")
     teacher.wait(lambda: teacher.driver.current_url.startswith(examplary.base_url))
-    button = "[data-examplary-action=complete]"
-    teacher.wait(lambda: teacher.driver.find_element("css selector", button)).click()
+    teacher.wait_for("css selector", "[data-examplary-action=complete]").click()
     teacher.wait(lambda: announced)
 
     assert announced == ["session_completed"]
@@ -76,7 +75,7 @@ def test_whole_window(teacher, examplary, announced):
 
 def test_link_ends_a_session_without_the_script(teacher, examplary, announced):
     teacher.open_embed(options_of("edit-exam", examplary), script="none")
-    teacher.in_frame(lambda: teacher.wait(lambda: teacher.driver.find_element("tag name", "form")))
+    teacher.in_frame(lambda: teacher.wait_for("tag name", "form"))
     teacher.follow("I have finished", "I have finished")
     teacher.wait(lambda: "Done" in teacher.driver.page_source)
 

@@ -34,6 +34,11 @@ class Visitor:
         wait = WebDriverWait(self.driver, 60, 0.1, ignored_exceptions=[WebDriverException])
         return wait.until(lambda driver: condition())
 
+    def wait_for(self, by: str, value: str) -> WebElement:
+        """Return the first element of the page or frame that matches."""
+        element: WebElement = self.wait(lambda: self.driver.find_element(by, value))
+        return element
+
     def enter_as(self, username: str) -> None:
         """Be signed in, without the form."""
         client = Client()
@@ -87,14 +92,10 @@ class Visitor:
     def press(self, action: str) -> None:
         """Press "complete" or "cancel" inside the embed."""
         selector = f"[data-examplary-action={action}]"
-
-        def click() -> None:
-            self.wait(lambda: self.driver.find_element("css selector", selector)).click()
-
-        self.in_frame(click)
+        self.in_frame(lambda: self.wait_for("css selector", selector).click())
 
     def follow(self, *names: str) -> None:
         """Press links and buttons of the page by their text."""
         for name in names:
             path = f"//a[normalize-space()='{name}'] | //button[normalize-space()='{name}']"
-            self.wait(lambda path=path: self.driver.find_element("xpath", path)).click()
+            self.wait_for("xpath", path).click()
