@@ -67,7 +67,7 @@ def test_three_questions_take_three_clicks_at_most(visit, crowd, pictures, scree
     page = admin.page
 
     def picture(name: str) -> None:
-        page.screenshot(path=pictures / f"admin-{name}-{screen}.png")
+        page.screenshot(path=pictures / f"admin-{name}-{screen}.png", caret="initial")
 
     # Why can this pupil not open it? Search, then the pupil.
     page.goto(admin.site + ACTORS)

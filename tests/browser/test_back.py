@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect
 
-from tests.browser.conftest import OPTIONS, find_chromium
+from tests.browser.conftest import ENGINE, OPTIONS, find_browser
 from tests.browser.visitors import Visitor
 
 HEADING = "Generate an exam"
@@ -30,8 +30,8 @@ def browse(browser, school, has_page_cache):
     launched = browser
     if has_page_cache:
         launched = engine.launch(
-            executable_path=find_chromium(),
-            args=OPTIONS,
+            executable_path=find_browser(),
+            **OPTIONS[ENGINE],
             ignore_default_args=["--disable-back-forward-cache"],
         )
     contexts = []

@@ -413,13 +413,13 @@ def test_only_what_is_saved_is_said_to_be(teacher, flow, presets, text):
 
 def test_error_has_a_reason_and_a_reference(teacher, examplary, settings):
     settings.EXAMPLARY_MAX_RETRIES = 0
-    examplary.fail("POST", "/embed-sessions", status=429)
+    examplary.fail("POST", "/embed-sessions", status=500)
     embed = teacher.open_embeds({})
     expect(embed).to_have_attribute("data-state", "failed")
     [[name, detail]] = teacher.page.evaluate("events")
 
-    assert (name, detail["reason"]) == ("error", "busy")
-    assert detail["title"] == "Too many people are doing this right now"
+    assert (name, detail["reason"]) == ("error", "unavailable")
+    assert detail["title"] == "Examplary cannot be reached right now"
     expect(embed.get_by_text(detail["reference"], exact=True)).to_be_visible()
     teacher.forgiven = True
 
@@ -460,7 +460,7 @@ def test_page_is_printed_with_its_embed(teacher, pictures):
     embed = teacher.open_embeds({})
     expect_open(teacher)
     teacher.page.emulate_media(media="print")
-    teacher.page.screenshot(path=pictures / "printed.png")
+    teacher.page.screenshot(path=pictures / "printed.png", caret="initial")
 
     expect(embed).to_have_css("break-inside", "avoid")
     assert embed.bounding_box()["height"] <= teacher.page.viewport_size["height"]
@@ -551,7 +551,7 @@ def test_nothing_of_it_survives(teacher, examplary, settings, state):
     if state == "loading":
         teacher.page.route("**/launch/**", lambda route: None)
     if state == "failed":
-        examplary.fail("POST", "/embed-sessions", status=429)
+        examplary.fail("POST", "/embed-sessions", status=500)
     embed.get_by_role("button").first.click()
     if state == "verifying":
         # The answer is "pending", so that it would ask again.
@@ -606,7 +606,7 @@ def test_sandbox_is_enough_for_the_job(teacher, announced):
 
 def test_page_in_the_sandbox_is_read(teacher, examplary, settings):
     settings.EXAMPLARY_MAX_RETRIES = 0
-    examplary.fail("POST", "/embed-sessions", status=429)
+    examplary.fail("POST", "/embed-sessions", status=500)
     embed = teacher.open_embeds({"sandbox": True})
 
     expect(embed).to_have_attribute("data-state", "failed")

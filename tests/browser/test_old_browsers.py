@@ -88,14 +88,14 @@ def test_looks_without_the_newest_css(visit, announced, pictures, display):
         embed.get_by_role("button").first.click()
     advice = embed.locator("[data-examplary-help]")
     expect(advice).to_be_visible()
-    teacher.page.screenshot(path=pictures / f"old-{display}-helpful.png")
+    teacher.page.screenshot(path=pictures / f"old-{display}-helpful.png", caret="initial")
     surface = embed.locator("[data-examplary-bar]")
     expect(surface).to_have_css("background-color", "rgb(246, 247, 249)")
     assert embed.locator("iframe").bounding_box()["height"] > 300
     teacher.press("complete")
 
     expect(embed).to_have_attribute("data-state", "completed")
-    teacher.page.screenshot(path=pictures / f"old-{display}-completed.png")
+    teacher.page.screenshot(path=pictures / f"old-{display}-completed.png", caret="initial")
     panel = embed.locator("[data-examplary-state=completed]")
     expect(panel).to_have_css("background-color", "rgb(255, 255, 255)")
     assert announced == ["session_completed"]

@@ -108,7 +108,7 @@ def test_little_is_read_out(visit, pupils, monkeypatch):
     }""")
     admin.page.get_by_role("button", name="Provision 80 users as student").click()
     expect(admin.page.get_by_role("heading", name="Finished", exact=True)).to_be_visible(
-        timeout=60_000
+        timeout=180_000
     )
 
     tenths = [int(text.split()[0]) // 8 for text in said]

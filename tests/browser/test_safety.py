@@ -248,7 +248,9 @@ def test_token_of_another_user(teacher, visit, examplary, announced):
 
     student = visit("student")
     student.page.goto(student.site + launch_url)
-    expect(student.page.get_by_role("heading", name="You are not signed in")).to_be_visible()
+    expect(
+        student.page.get_by_role("heading", name="This page was opened with another account")
+    ).to_be_visible()
     answer = student.page.evaluate(
         """async (url) => {
           const token = document.cookie.match(/csrftoken=([^;]+)/)[1];

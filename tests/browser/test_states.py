@@ -116,7 +116,7 @@ class Stage:
 
     def failed(self) -> None:
         self.begin(load="click")
-        self.fake.fail("POST", "/embed-sessions", status=429)
+        self.fake.fail("POST", "/embed-sessions", status=500)
         self.embed.get_by_role("button").first.click()
 
     def unverified(self) -> None:
@@ -225,7 +225,7 @@ def test_all_is_in_reach_at_400_percent(open_stage, pictures, display):
             missing.discard(controls.evaluate_all(FOCUSED))
             if not missing:
                 break
-        page.screenshot(path=pictures / f"{display}-{name}-400.png")
+        page.screenshot(path=pictures / f"{display}-{name}-400.png", caret="initial")
         assert missing == set(), name
         if display == "modal":
             scope.evaluate("dialog => dialog.scrollTo(0, dialog.scrollHeight)")
@@ -256,12 +256,12 @@ def test_shapes_need_no_colours(open_stage, pictures):
     for button in buttons.all():
         assert style(button, "borderTopWidth") == "1px"
         assert style(button, "borderTopColor") != style(button, "backgroundColor")
-    stage.page.screenshot(path=pictures / "failed-forced.png")
+    stage.page.screenshot(path=pictures / "failed-forced.png", caret="initial")
 
     stage.loading()
     spinner = stage.embed.locator(".examplary-embed__spinner:visible")
     assert style(spinner, "borderTopColor") != style(spinner, "borderRightColor")
-    stage.page.screenshot(path=pictures / "loading-forced.png")
+    stage.page.screenshot(path=pictures / "loading-forced.png", caret="initial")
 
 
 def test_nothing_moves_for_who_cannot_bear_it(open_stage):

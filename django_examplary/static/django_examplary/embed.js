@@ -28,6 +28,9 @@
   const CLAIMS = ["completed", "cancelled"];
   // What another launch does not mend, but another copy of the page does.
   const STALE = ["stale", "signed-out", "other-account", "ended"];
+  // These pass soon, so the element launches again by itself: after these pauses, for a minute.
+  const PASSING = ["preparing", "busy"];
+  const RELAUNCHES = [1000, 2000, ...Array(14).fill(4000)];
   // The API may answer "pending" for a moment after the embed has reported an end.
   const PAUSES = [0, 500, 1000, 2000, 4000];
 
@@ -81,6 +84,9 @@
     #patience;
     #observer;
     #checking = null;
+    // How often it has launched again by itself, and the timer of the next launch.
+    #relaunches = 0;
+    #relaunch;
     #retry = () => this.reload();
 
     /** Build an element from the data of `embeds.embed_context()`, to be put into a page. */
@@ -149,6 +155,7 @@
       this.#life.abort();
       this.#observer?.disconnect();
       clearTimeout(this.#patience);
+      clearTimeout(this.#relaunch);
       this.#checking = null;
       this.#isLeaving = false;
       this.#closeDialog();
@@ -182,6 +189,7 @@
         return;
       }
       this.#isRestored = false;
+      this.#relaunches = 0;
       this.#readAddress();
       this.#show("loading");
       this.#navigate(this.#launchAddress("launch"));
@@ -684,8 +692,26 @@
         detail: text("detail"),
         reference: find("reference")?.dataset.examplaryReference ?? "",
       };
+      if (PASSING.includes(facts.reason) && this.#relaunches < RELAUNCHES.length) {
+        this.#launchLater();
+        return;
+      }
       this.#show(STALE.includes(facts.reason) ? "stale" : "failed", facts);
       this.#dispatch("error", facts);
+    }
+
+    #launchLater() {
+      if (this.#state !== "loading") {
+        this.#show("loading");
+      }
+      clearTimeout(this.#relaunch);
+      this.#relaunch = setTimeout(() => {
+        if (navigator.onLine) {
+          this.#navigate(this.#launchAddress("launch"));
+        } else {
+          this.#goOffline();
+        }
+      }, RELAUNCHES[this.#relaunches++]);
     }
 
     #goOffline() {
@@ -702,6 +728,7 @@
     // What is seen
 
     #show(state, facts = {}) {
+      clearTimeout(this.#relaunch);
       this.#state = state;
       this.dataset.state = state;
       present(() => this.#present(state, facts));

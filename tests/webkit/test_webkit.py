@@ -1,0 +1,243 @@
+"""Flows, states, Back, focus and content policy in WebKitGTK."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from django_examplary.testing import FakeExamplary
+from tests.webkit.visitors import Visitor
+
+# The panels that cover the frame, by the states that need no route of the network to reach.
+COVERED = ["idle", "completed", "cancelled", "closed", "ended", "failed", "unverified", "stale"]
+
+
+def options_of(flow: str, examplary: FakeExamplary) -> dict[str, Any]:
+    """Return the options of an embed with what the flow works on."""
+    options = {"flow": flow, "grant_access": True}
+    if flow in ("edit-exam", "take-exam"):
+        return {**options, "presets": {"exam_id": examplary.add_exam()["id"]}}
+    if flow == "practice-space-student":
+        space = examplary.add_practice_space()["id"]
+        return {**options, "presets": {"practice_space_id": space}}
+    return {"flow": flow}
+
+
+# Flows
+
+
+@pytest.mark.parametrize("flow", ["generate-exam", "generate-question", "edit-rubric"])
+@pytest.mark.parametrize("display", ["inline", "modal"])
+def test_flow_ends_with_its_result(teacher, announced, flow, display):
+    teacher.open_embed({"flow": flow, "display": display})
+    if display == "modal":
+        teacher.click("[data-examplary-opener]")
+    teacher.press("complete")
+
+    teacher.expect_state("completed")
+    assert announced == ["session_completed"]
+
+
+@pytest.mark.parametrize("flow", ["edit-exam", "practice-space-student"])
+def test_done(visit, examplary, announced, flow):
+    visitor = visit("student" if flow == "practice-space-student" else "teacher")
+    visitor.open_embed(options_of(flow, examplary))
+    visitor.expect_state("loaded")
+    visitor.click("[data-examplary-do=close]")
+
+    visitor.expect_state("closed")
+    assert announced == ["session_closed"]
+
+
+def test_whole_job(teacher, examplary, announced):
+    """The example project's policy refuses what is not documented."""
+    teacher.driver.get(teacher.site)
+    teacher.follow("Mathematics 9", "Generate an exam")
+    teacher.press("complete")
+    teacher.wait(lambda: announced)
+
+    assert announced == ["session_completed"]
+    [exam_id] = examplary.exams
+    teacher.wait(lambda: exam_id in teacher.driver.page_source)
+
+
+def test_whole_window(teacher, examplary, announced):
+    teacher.driver.get(teacher.site)
+    teacher.follow("Mathematics 9", "Generate an exam", "Use the whole window")
+    teacher.wait(lambda: teacher.driver.current_url.startswith(examplary.base_url))
+    teacher.wait_for("css selector", "[data-examplary-action=complete]").click()
+    teacher.wait(lambda: announced)
+
+    assert announced == ["session_completed"]
+
+
+def test_link_ends_a_session_without_the_script(teacher, examplary, announced):
+    teacher.open_embed(options_of("edit-exam", examplary), script="none")
+    teacher.in_frame(lambda: teacher.wait_for("tag name", "form"))
+    teacher.follow("I have finished", "I have finished")
+    teacher.wait(lambda: "Done" in teacher.driver.page_source)
+
+    assert announced == ["session_closed"]
+
+
+# States
+
+
+def reach(teacher: Visitor, examplary: FakeExamplary, state: str) -> None:
+    options: dict[str, Any] = {"load": "click"} if state in ("idle", "failed", "stale") else {}
+    if state == "closed":
+        options = options_of("edit-exam", examplary)
+    teacher.open_embed(options)
+    if state == "idle":
+        return
+    if state == "failed":
+        examplary.fail("POST", "/embed-sessions", status=500)
+    if state == "stale":
+        teacher.driver.delete_all_cookies()
+    if options.get("load") == "click":
+        teacher.click("[data-examplary-do=open]")
+        return
+    teacher.expect_state("loaded")
+    if state == "unverified":
+        examplary.fail("GET", "/embed-sessions/{id}", status=500, times=None)
+    if state == "ended":
+        *_, session = examplary.sessions.values()
+        examplary.expire(session.id)
+    if state in ("closed", "ended"):
+        teacher.run("document.querySelector('examplary-embed').close()")
+    else:
+        teacher.press("cancel" if state == "cancelled" else "complete")
+
+
+@pytest.mark.parametrize("state", COVERED)
+def test_state(teacher, examplary, settings, pictures, state):
+    settings.EXAMPLARY_MAX_RETRIES = 0
+    reach(teacher, examplary, state)
+
+    teacher.expect_state(state)
+    assert teacher.is_seen(f"[data-examplary-state={state}]")
+    frame = "getComputedStyle(document.querySelector('examplary-embed iframe')).visibility"
+    assert teacher.run(f"return {frame}") == "hidden"
+    teacher.driver.save_screenshot(str(pictures / f"webkit-{state}.png"))
+
+
+def test_sign_of_life(teacher, pictures):
+    teacher.open_embed()
+    teacher.expect_state("loaded")
+    teacher.in_frame(lambda: teacher.run("parent.postMessage({type: 'hello'}, '*')"))
+    teacher.expect_state("ready")
+    teacher.driver.save_screenshot(str(pictures / "webkit-ready.png"))
+
+
+def test_offline(teacher):
+    teacher.open_embed({"load": "click"})
+    teacher.run("Object.defineProperty(navigator, 'onLine', {value: false, configurable: true})")
+    teacher.click("[data-examplary-do=open]")
+    teacher.expect_state("offline")
+    teacher.run("delete navigator.onLine; dispatchEvent(new Event('online'))")
+
+    teacher.expect_state("loaded")
+
+
+def test_busy_site_is_asked_again(teacher, settings):
+    settings.EXAMPLARY_CONCURRENT_LAUNCHES = 0
+    teacher.open_embed()
+    frame = "document.querySelector('examplary-embed iframe').contentDocument"
+    teacher.wait(lambda: teacher.run(f"return {frame}?.querySelector('[data-examplary-problem]')"))
+    assert teacher.state == "loading"
+    settings.EXAMPLARY_CONCURRENT_LAUNCHES = 4
+
+    teacher.expect_state("loaded")
+
+
+def test_help_is_in_view(teacher, pictures):
+    """WebKit shows a refused frame as a white area."""
+    teacher.open_embed({"grace": 0.5})
+    teacher.click("[data-examplary-help] button", "Hide this")
+    assert not teacher.is_seen("[data-examplary-help]")
+
+
+# Back
+
+
+@pytest.mark.parametrize("cache", ["", "no-store"])
+@pytest.mark.parametrize("second", ["student", ""])
+def test_embed_of_an_earlier_user(teacher, examplary, cache, second):
+    teacher.open_embed({}, cache=cache)
+    teacher.expect_state("loaded")
+    [session] = examplary.sessions.values()
+    teacher.driver.get(f"{teacher.site}/sign-in/")
+    if second:
+        teacher.enter_as(second)
+    else:
+        teacher.driver.delete_all_cookies()
+    teacher.driver.get(f"{teacher.site}/sign-in/?later")
+    for _ in range(4):
+        if "/embeds/" in teacher.driver.current_url:
+            break
+        teacher.driver.back()
+    assert "/embeds/" in teacher.driver.current_url
+
+    if second and teacher.run("return performance.getEntriesByType('navigation')[0].type") != (
+        "navigate"
+    ):
+        # A page that was loaded again has the second user's own embed.
+        teacher.wait(lambda: teacher.state in ("stale", "loaded"))
+    teacher.wait(lambda: teacher.state != "loading")
+    for _ in range(10):
+        text = teacher.run("return document.body.innerText")
+        assert "Maya Lindqvist" not in text
+    if teacher.state == "loaded":
+        text = teacher.in_frame(lambda: teacher.run("return document.body.innerText"))
+        assert "Sam Okafor" in text
+    else:
+        assert teacher.state in ("stale", None)
+        assert len(examplary.sessions) == 1
+    assert session.status == "pending"
+
+
+def test_own_embed_goes_on(teacher, examplary, announced):
+    teacher.open_embed()
+    teacher.expect_state("loaded")
+    teacher.driver.get(f"{teacher.site}/sign-in/?elsewhere")
+    teacher.driver.back()
+    teacher.expect_state("loaded")
+    teacher.press("complete")
+
+    teacher.expect_state("completed")
+    assert announced == ["session_completed"]
+    assert len(examplary.calls("POST", "/embed-sessions")) == 1
+
+
+# Focus
+
+
+def test_escape_asks_before_it_closes_unfinished_work(teacher):
+    teacher.open_embed({"display": "modal"})
+    teacher.click("[data-examplary-opener]")
+    teacher.expect_state("loaded")
+    teacher.find("[data-examplary-do=dismiss]").send_keys(Keys.ESCAPE)
+    assert teacher.is_seen("[data-examplary-state=leaving]")
+    teacher.click("[data-examplary-do=stay]")
+    assert not teacher.is_seen("[data-examplary-state=leaving]")
+    teacher.wait(lambda: teacher.run("return document.activeElement.localName") == "iframe")
+
+
+def test_panel_gets_the_focus_of_the_frame(teacher):
+    teacher.open_embed({"display": "modal"})
+    teacher.click("[data-examplary-opener]")
+    teacher.expect_state("loaded")
+    teacher.press("complete")
+    teacher.expect_state("completed")
+    focused = "return document.activeElement.shadowRoot?.activeElement?.dataset.examplaryState"
+    teacher.wait(lambda: teacher.run(focused) == "completed")
+
+
+def test_openers_are_buttons(teacher):
+    teacher.open_embed({"display": "modal"})
+    teacher.find("[data-examplary-opener]").send_keys(Keys.SPACE)
+
+    teacher.expect_state("loaded")
+    assert teacher.is_seen("dialog[open]")
