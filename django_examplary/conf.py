@@ -183,12 +183,44 @@ class Settings:
                 f"There is no workspace {alias!r}. Add it to EXAMPLARY_WORKSPACES, or change what "
                 "EXAMPLARY_WORKSPACE returns."
             )
+        values = {
+            "API_KEY": "",
+            "API_URL": self.EXAMPLARY_API_URL,
+            "EMBED_ORIGINS": self.EXAMPLARY_EMBED_ORIGINS,
+            **found,
+        }
+        problem = _workspace_problem(values)
+        if problem:
+            del found, values  # As in `_read`.
+            raise ExamplaryConfigurationError(f"EXAMPLARY_WORKSPACES[{alias!r}]{problem}")
         return Workspace(
             alias,
-            str(found.get("API_KEY", "")).strip(),
-            str(found.get("API_URL", self.EXAMPLARY_API_URL)).rstrip("/"),
-            found.get("EMBED_ORIGINS", self.EXAMPLARY_EMBED_ORIGINS),
+            values["API_KEY"].strip(),
+            values["API_URL"].rstrip("/"),
+            values["EMBED_ORIGINS"],
         )
+
+    def list_workspaces(self) -> list[str]:
+        """Return the aliases that the settings list.
+
+        `default` is one of them unless only EXAMPLARY_WORKSPACES has API keys. Those that a
+        callable may know cannot be listed.
+        """
+        workspaces = self.EXAMPLARY_WORKSPACES
+        others = [] if callable(workspaces) else sorted(workspaces)
+        return others if others and not self.EXAMPLARY_API_KEY else ["default", *others]
+
+
+def _workspace_problem(values: Mapping[str, Any]) -> str:
+    """Return what is wrong with the settings of a workspace; empty: nothing."""
+    kinds = {"API_KEY": str, "API_URL": str, "EMBED_ORIGINS": list}
+    for name, value in values.items():
+        if name not in kinds:
+            return f" has the unknown key {name!r}. Known keys: {', '.join(kinds)}."
+        expected, is_valid = _KINDS[kinds[name]]
+        if not is_valid(value):
+            return f"[{name!r}] must be {expected}."
+    return ""
 
 
 def _are_strings(values: Iterable[object]) -> bool:

@@ -23,10 +23,19 @@ def csp_nonce(request: HttpRequest | None) -> str:
     return ""
 
 
+def list_embed_origins() -> list[str]:
+    """Return the origins of the embeds of every workspace that the settings list.
+
+    With a callable as EXAMPLARY_WORKSPACES these are EXAMPLARY_EMBED_ORIGINS.
+    """
+    found = (conf.get_workspace(alias).embed_origins for alias in conf.list_workspaces())
+    return list(dict.fromkeys(origin for origins in found for origin in origins))
+
+
 def csp_directives() -> dict[str, list[str]]:
     """Return what a Content-Security-Policy must allow for the embeds, by directive.
 
-    The iframe starts at this site, is redirected to one of EXAMPLARY_EMBED_ORIGINS, and shows a
+    The iframe starts at this site, is redirected to an embed of one of the workspaces, and shows a
     page of this site when that fails. The script posts to this site for the result.
     """
     try:
@@ -41,6 +50,6 @@ def csp_directives() -> dict[str, list[str]]:
         "style-src": [assets],
         "connect-src": ["'self'"],
         "form-action": ["'self'"],
-        "frame-src": ["'self'", *conf.EXAMPLARY_EMBED_ORIGINS],
+        "frame-src": ["'self'", *list_embed_origins()],
         "frame-ancestors": ["'self'"],
     }

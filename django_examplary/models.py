@@ -255,6 +255,8 @@ class ExamplarySession(models.Model):
             models.Index(fields=["status", "asked_at"], name="examplary_by_status"),
             models.Index(fields=["revoke_pending", "asked_at"], name="examplary_by_revocation"),
             models.Index(fields=["ended_at"], name="examplary_by_end"),
+            # For the activity page of the admin.
+            models.Index(fields=["created_at"], name="examplary_by_creation"),
         ]
 
     def __str__(self) -> str:

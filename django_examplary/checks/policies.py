@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Warning  # noqa: A004  # Django's n
 
 from django_examplary.checks.settings import unusable_settings
 from django_examplary.conf import conf
-from django_examplary.csp import csp_directives
+from django_examplary.csp import csp_directives, list_embed_origins
 from django_examplary.flows import FLOWS
 
 
@@ -150,7 +150,7 @@ def _permissions_policy() -> Iterator[CheckMessage]:
         given = policy.get(feature, "*")
         given = [given] if isinstance(given, str) else given
         # Browsers delegate a feature only if the page has it too.
-        missing = [each for each in ("self", *conf.EXAMPLARY_EMBED_ORIGINS) if each not in given]
+        missing = [each for each in ("self", *list_embed_origins()) if each not in given]
         if missing and "*" not in given:
             flows = [slug for slug, flow in FLOWS.items() if feature in flow.permissions_policy]
             yield Warning(

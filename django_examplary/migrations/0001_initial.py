@@ -220,6 +220,7 @@ class Migration(migrations.Migration):
                         fields=["revoke_pending", "asked_at"], name="examplary_by_revocation"
                     ),
                     models.Index(fields=["ended_at"], name="examplary_by_end"),
+                    models.Index(fields=["created_at"], name="examplary_by_creation"),
                 ],
             },
         ),

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -21,7 +22,7 @@ from django_examplary.exceptions import (
     ExamplaryError,
     ExamplaryPermissionError,
 )
-from django_examplary.models import ExamplaryActor
+from django_examplary.models import DEFAULT_WORKSPACE, ExamplaryActor
 from django_examplary.services.actors import create_user, prepare_actors
 from django_examplary.services.claims import (
     claim_actor,
@@ -29,7 +30,7 @@ from django_examplary.services.claims import (
     release_actor,
     store_actor,
 )
-from django_examplary.services.clients import get_client
+from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import refuse_transaction
 from django_examplary.services.paced import Outcome, PacedCalls
 from django_examplary.services.profiles import get_profile, refuse_role
@@ -91,6 +92,7 @@ def provision_actors(
     users: QuerySet[Any],
     *,
     role: ActorRole | None = None,
+    workspace: str | None = None,
     concurrency: int = 4,
     rate: float = 5.0,
     max_failures: int = 10,
@@ -99,6 +101,9 @@ def provision_actors(
     client: ExamplaryClient | None = None,
 ) -> Provisioning:
     """Provision the active users among these who have no active actor, failed ones included.
+
+    Users whose workspace has changed are moved, and provisioned again there. With `workspace`, only
+    users of that workspace are provisioned. A workspace whose API key is refused stops alone.
 
     Sends at most `concurrency` requests at a time and `rate` a second (0: no limit), and pauses
     when the API asks for that. A failure for one user is stored in the row, and the run continues.
@@ -111,13 +116,13 @@ def provision_actors(
     """
     refuse_role(role)
     refuse_transaction("provision_actors")
-    if client is None and conf.EXAMPLARY_WORKSPACE is None:
+    if client is None and (workspace or conf.EXAMPLARY_WORKSPACE is None):
         # With one workspace every user would fail for the same reason.
-        get_client()
+        get_client(workspace or DEFAULT_WORKSPACE)
     calls = PacedCalls(
         concurrency=concurrency, rate=rate, max_failures=max_failures, should_stop=should_stop
     )
-    return _Run(users, role, calls, client).work(progress)
+    return _Run(users, role, workspace, calls, client).work(progress)
 
 
 @dataclass
@@ -134,15 +139,20 @@ class _Run:
         self,
         users: QuerySet[Any],
         role: ActorRole | None,
+        workspace: str | None,
         calls: PacedCalls,
         client: ExamplaryClient | None,
     ) -> None:
         self.result = Provisioning()
         self._users = users
         self._role = role
+        self._workspace = workspace
         self._calls = calls
         self._client = client
         self._pages = _pages(unprovisioned(users))
+        if conf.EXAMPLARY_WORKSPACE is not None:
+            # A query does not find the users who have moved to another workspace.
+            self._pages = chain(self._pages, _pages(users.filter(examplary_actor__state="active")))
         self._waiting: deque[ExamplaryActor] = deque()
 
     def work(self, progress: Callable[[Provisioning], None]) -> Provisioning:
@@ -193,6 +203,8 @@ class _Run:
             return False
         users = [user for user in self._users.filter(pk__in=keys) if user.is_active]
         self.result.skipped += len(keys) - len(users)
+        if self._workspace is not None:
+            users = [user for user in users if workspace_of(user) == self._workspace]
         actors = _prepare_each(users)
         self.result.skipped += len(users) - len(actors)
         self._waiting += [actor for actor in actors if not actor.is_active]

@@ -10,7 +10,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
-from django_examplary.models import DEFAULT_WORKSPACE
+from django_examplary.models import DEFAULT_WORKSPACE, ExamplaryActor
 
 
 def get_client(
@@ -66,6 +66,12 @@ def _client(
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows cannot fork.
     # A lock that a thread holds at that moment is never released in the child.
     os.register_at_fork(after_in_child=_client.cache_clear)
+
+
+def list_workspaces() -> list[str]:
+    """Return the aliases that the settings list and those that actors have."""
+    used = ExamplaryActor.objects.order_by("workspace").values_list("workspace", flat=True)
+    return list(dict.fromkeys([*conf.list_workspaces(), *used.distinct()]))
 
 
 def workspace_of(user: Any) -> str:

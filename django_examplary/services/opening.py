@@ -47,7 +47,7 @@ from django_examplary.services.actors import (
     renew_actor,
 )
 from django_examplary.services.claims import disown_actor
-from django_examplary.services.clients import get_client
+from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import (
     PAUSES,
     commit,
@@ -126,7 +126,8 @@ def find_session(user: Any, launch: Launch) -> ExamplarySession | None:
     refuse_inactive(user)
     if launch.once and launch.flow is not None:
         _refuse_repeat(user, launch.flow)
-    rows = session_rows().for_user(user).for_key(launch.key)
+    # A user who moved to another workspace does not get a session of the former one.
+    rows = session_rows().for_user(user).filter(workspace=workspace_of(user)).for_key(launch.key)
     # At most one has an open key, so there is nothing to sort.
     session = next(iter(rows.filter(open_key__isnull=False)), None)
     if session is not None and is_launchable(session):

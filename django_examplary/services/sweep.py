@@ -22,7 +22,13 @@ from django_examplary.exceptions import (
     ExamplaryError,
     ExamplarySessionEndedError,
 )
-from django_examplary.models import LIFETIME, ExamplarySession, new_token
+from django_examplary.models import (
+    DEFAULT_WORKSPACE,
+    LIFETIME,
+    ExamplarySession,
+    ExamplarySessionQuerySet,
+    new_token,
+)
 from django_examplary.services.clients import get_client
 from django_examplary.services.database import (
     commit,
@@ -77,6 +83,7 @@ class Sweep:
 def sweep_sessions(
     *,
     limit: int | None = None,
+    workspace: str | None = None,
     dry_run: bool = False,
     concurrency: int = 4,
     rate: float = 0.0,
@@ -88,29 +95,31 @@ def sweep_sessions(
 
     Makes at most `concurrency` calls at a time and `rate` a second (0: no limit). `limit` bounds
     how many sessions are asked about; the longest waiting come first, in turns between the users.
+    With `workspace`, only sessions of that workspace are asked about.
     From its second day on a session is asked about once an hour. Any number of sweeps may run at
     the same time and share the work. With `dry_run` the numbers say what a sweep would do, and
     nothing is called or changed. The sweep ends early when `should_stop()` returns true or the API
     keeps failing.
 
-    Raises ExamplaryConfigurationError after the work that needs no API, and
+    A workspace whose API key is refused, or that is not configured any more, stops alone; `stopped`
+    has the reason. Raises ExamplaryConfigurationError after the work that needs no API, and
     TransactionManagementError inside a transaction.
     """
     if dry_run:
-        return _rehearse(limit)
+        return _rehearse(limit, workspace)
     refuse_transaction("sweep_sessions")
     sweep = Sweep()
     _tidy(sweep)
-    if client is None and conf.EXAMPLARY_WORKSPACE is None:
+    if client is None and (workspace or conf.EXAMPLARY_WORKSPACE is None):
         # With one workspace nothing else could be done without its key.
-        get_client()
+        get_client(workspace or DEFAULT_WORKSPACE)
     calls = PacedCalls(
         concurrency=concurrency,
         rate=rate,
         max_failures=_MAX_FAILURES,
         should_stop=should_stop,
     )
-    run = _Run(sweep, calls, limit, client)
+    run = _Run(sweep, calls, limit, workspace, client)
     for outcome in calls.run(run.take, _call, lambda task: task.session.workspace):
         run.record(outcome)
         progress(sweep)
@@ -119,8 +128,13 @@ def sweep_sessions(
     return sweep
 
 
-def _rehearse(limit: int | None) -> Sweep:
-    pending = list(session_rows().due().values_list("revoke_pending", flat=True)[:limit])
+def _due(workspace: str | None) -> ExamplarySessionQuerySet:
+    due = session_rows().due()
+    return due.filter(workspace=workspace) if workspace else due
+
+
+def _rehearse(limit: int | None, workspace: str | None) -> Sweep:
+    pending = list(_due(workspace).values_list("revoke_pending", flat=True)[:limit])
     return Sweep(
         revoked=sum(pending),
         verified=len(pending) - sum(pending),
@@ -181,11 +195,13 @@ class _Run:
         sweep: Sweep,
         calls: PacedCalls,
         limit: int | None,
+        workspace: str | None,
         client: ExamplaryClient | None,
     ) -> None:
         self._sweep = sweep
         self._calls = calls
         self._left = limit
+        self._workspace = workspace
         self._client = client
         self._started = timezone.now()
         self._page: deque[ExamplarySession] = deque()
@@ -196,7 +212,10 @@ class _Run:
         """Claim the next session, and return the first call about it."""
         while not self._calls.is_over():
             if self._next:
-                return self._next.popleft()
+                task = self._next.popleft()
+                if task.session.workspace in self._calls.stopped_lanes:
+                    continue  # The row says what is left to do.
+                return task
             if self._left == 0 or not (self._page or self._read_page()):
                 return None
             session = self._page.popleft()
@@ -205,8 +224,8 @@ class _Run:
             if self._left is not None:
                 self._left -= 1
             try:
-                if task := self._begin(session):
-                    return task
+                if begun := self._begin(session):
+                    return begun
             except ExamplaryConfigurationError as error:
                 # The sessions of the other workspaces can still be swept.
                 self._calls.stopped_lanes[session.workspace] = str(error)
@@ -219,7 +238,7 @@ class _Run:
         if timezone.now() < self._started:
             # The clock was set back, so the same sessions would be due again and again.
             return False
-        due = session_rows().due().exclude(asked_at__gte=self._started)
+        due = _due(self._workspace).exclude(asked_at__gte=self._started)
         due = due.exclude(workspace__in=list(self._calls.stopped_lanes))
         self._page += due.select_related("actor__user")[:_PAGE]
         return bool(self._page)
