@@ -112,7 +112,7 @@ def _launch(request: HttpRequest, wanted: Launch) -> HttpResponse:
     if session is None:
         with _waiting_launch():
             session = create_session(request.user, wanted, _client(workspace_of(request.user)))
-    response = _EmbedRedirect(session.embed_url)
+    response = _EmbedRedirect(session.embed_url.value)
     # Django's default would strip the Referer that embeds may be allowed by.
     response["Referrer-Policy"] = "strict-origin-when-cross-origin"
     return response

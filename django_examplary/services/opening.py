@@ -165,10 +165,11 @@ def _refuse_repeat(user: Any, flow: Flow) -> None:
 @sensitive_variables("session")
 def is_launchable(session: ExamplarySession) -> bool:
     """Return whether the session can be handed out: it lives, and its URL is still allowed."""
-    if not session.is_usable():
+    # A row that came from a fixture has no URL.
+    if not (session.is_usable() and session.embed_url):
         return False
     try:
-        _check_url(session.embed_url, session.workspace)
+        _check_url(session.embed_url.value, session.workspace)
     except ExamplaryEmbedURLError:
         return False
     return True
