@@ -369,7 +369,9 @@ def test_failure_to_discard_is_logged_with_the_id_of_the_row(fake, teacher, capl
 
 
 def test_same_remote_session_twice_is_refused_and_not_discarded(fake, teacher, open_exam):
-    fake.fail("POST", "/embed-sessions", edit=lambda body: body | {"id": open_exam.examplary_id.value})
+    fake.fail(
+        "POST", "/embed-sessions", edit=lambda body: body | {"id": open_exam.examplary_id.value}
+    )
     with pytest.raises(ExamplaryResponseError, match="same session twice"):
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     assert ExamplarySession.objects.get() == open_exam
