@@ -7,7 +7,15 @@ import zipfile
 import pytest
 from playwright.sync_api import expect
 
+from courses.models import Exam
+
 NEW_EXAM = ("Mathematics 9", "Generate an exam")
+
+
+@pytest.fixture(autouse=True)
+def rule(settings):
+    """Let the example project decide what it opens, as it does for its users."""
+    settings.EXAMPLARY_AUTHORIZE = "courses.access.may_launch"
 
 
 def test_whole_job(visit, examplary, announced):
@@ -163,6 +171,27 @@ def test_exam_is_taken_and_marked(visit):
 
     student.page.reload()
     expect(student.page.get_by_text("Marked", exact=True)).to_be_visible()
+
+
+def test_exam_is_taken_once_and_while_it_is_published(visit, examplary):
+    student = visit("student")
+    student.follow("Mathematics 9", "Start Fractions and ratios")
+    expect(student.embed.get_by_role("heading", name="Take the exam")).to_be_visible()
+    sitting = student.page.url
+    Exam.objects.update(is_published=False)
+    student.page.evaluate("document.querySelector('iframe').src += '?'")
+    expect(student.embed.get_by_text("You have no access to this yet")).to_be_visible()
+
+    Exam.objects.update(is_published=True)
+    student.page.goto(sitting)
+    other = student.page.context.new_page()
+    other.goto(sitting)
+    expect(other.frame_locator("iframe").get_by_role("heading", name="Take")).to_be_visible()
+    student.press("complete")
+    expect(student.page.get_by_text("Handed in", exact=True)).to_be_visible()
+    other.evaluate("document.querySelector('iframe').src += '?'")
+    expect(other.frame_locator("iframe").get_by_text("This session is over")).to_be_visible()
+    assert len(examplary.sessions) == 1
 
 
 @pytest.mark.parametrize("scripting", [True, False])
