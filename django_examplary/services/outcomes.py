@@ -229,7 +229,7 @@ def fetch(session: ExamplarySession, client: ExamplaryClient) -> EmbedSession:
 
     Raises ExamplaryResponseError if the answer is about another flow or another actor.
     """
-    remote = client.get_embed_session(session.examplary_id.value)
+    remote = client.get_embed_session(session.examplary_id)
     actor = session.actor
     known = ""
     # An actor that was provisioned again since has another id than the session was opened for.
@@ -365,7 +365,7 @@ def delete(session: ExamplarySession, client: ExamplaryClient) -> None:
     """Delete the session at Examplary. Any thread may: the database is not used."""
     # A row that came from a fixture has no id, and nothing to delete.
     if session.examplary_id:
-        client.delete_embed_session(session.examplary_id.value)
+        client.delete_embed_session(session.examplary_id)
 
 
 def record_deletion(session: ExamplarySession, answer: Callable[[], None]) -> None:
