@@ -100,6 +100,31 @@ def is_storable(value: Any) -> bool:
     return bool(storable(value) == value)
 
 
+class Secret:
+    """A string that is read as `value` and in no other way.
+
+    Error reports, collectors of frame variables, templates and exports show an empty string. JSON
+    refuses it. It is equal to its string.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return self.value == (other.value if isinstance(other, Secret) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __str__(self) -> str:
+        return ""
+
+    def __repr__(self) -> str:
+        return "''"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ActorProfile:
     """The fields of a Django user that `POST /users` receives."""

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q, Window
 from django.db.models.functions import Coalesce, Now, RowNumber
+from django.db.models.query_utils import DeferredAttribute
 from django.utils import timezone
 from django.utils.crypto import get_random_string
 from django.utils.translation import gettext_lazy as _
 
+from django_examplary.data import Secret
 from django_examplary.flows import FLOWS, Outputs
+
+if TYPE_CHECKING:
+    StringField = models.CharField[Any, Any]
+else:
+    StringField = models.CharField
 
 #: The alias of the workspace that the flat settings describe.
 DEFAULT_WORKSPACE = "default"
@@ -30,6 +37,42 @@ MARGIN = timedelta(hours=1)
 def new_token() -> str:
     """Return a random value that identifies the holder of a claim."""
     return get_random_string(32)
+
+
+class _SecretAttribute(DeferredAttribute):
+    def __set__(self, row: models.Model, value: Any) -> None:
+        row.__dict__[self.field.attname] = _hide(value)
+
+
+def _hide(value: Any) -> Any:
+    return Secret(value) if value and isinstance(value, str) else value
+
+
+class SecretField(StringField):
+    """A string that rows, querysets and forms hold as a `Secret`, unless it is empty.
+
+    Fixtures omit it, and exports that read rows or querysets write an empty string.
+    """
+
+    descriptor_class = _SecretAttribute
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: str | Secret
+        _pyi_private_get_type: Secret
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs | {"editable": False, "serialize": False})
+
+    def deconstruct(self) -> Any:
+        name, path, args, kwargs = super().deconstruct()
+        del kwargs["editable"], kwargs["serialize"]
+        return name, path, args, kwargs
+
+    def from_db_value(self, value: Any, *args: Any) -> Any:
+        return _hide(value)
+
+    def to_python(self, value: Any) -> Any:
+        return super().to_python(value.value if isinstance(value, Secret) else value)
 
 
 class DatabaseNow(Now):
@@ -183,8 +226,8 @@ class ExamplarySessionQuerySet(models.QuerySet["ExamplarySession"]):
 class ExamplarySession(models.Model):
     """One launch of a flow for one actor.
 
-    `examplary_id` and `embed_url` are secrets: each of them opens the session. Fixtures
-    (`dumpdata`) omit them.
+    `examplary_id` and `embed_url` are secrets: each of them opens the session. They are a `Secret`,
+    whose string is its `value`.
     """
 
     class Status(models.TextChoices):
@@ -207,10 +250,9 @@ class ExamplarySession(models.Model):
         verbose_name=_("actor"),
     )
     workspace = models.CharField(_("workspace"), max_length=64, default=DEFAULT_WORKSPACE)
-    examplary_id = models.CharField(  # noqa: DJ001  # unique, and unknown in many rows
-        max_length=255, unique=True, null=True, editable=False, serialize=False
-    )
-    embed_url = models.TextField(blank=True, editable=False, serialize=False)
+    examplary_id = SecretField(max_length=255, unique=True, null=True)
+    #: At most an origin and 2,000 characters; see `origins`.
+    embed_url = SecretField(max_length=2500, blank=True)
     flow = models.CharField(_("flow"), max_length=64)
     presets = models.JSONField(_("presets"), default=dict)
     theme = models.JSONField(_("theme"), default=dict)

@@ -18,6 +18,9 @@ from django_examplary.services.database import actor_rows, database
 
 logger = logging.getLogger("django_examplary")
 
+# The session keys of django-hijack, django-loginas and django-impersonate.
+_IMPERSONATIONS = ("hijack_history", "loginas_from_user", "_impersonate")
+
 # How long a user who signs out may have to wait for the API, in seconds.
 _PATIENCE = 2.0
 
@@ -44,11 +47,14 @@ def revoke_when_deactivated(instance: Any, using: str | None = None, **kwargs: A
         logger.warning("operation=revoke error=%s", type(error).__name__)
 
 
-def revoke_when_signed_out(user: Any, **kwargs: Any) -> None:
+def revoke_when_signed_out(user: Any, request: Any = None, **kwargs: Any) -> None:
     """Revoke at Examplary too, at once: the next person may use the same computer."""
     try:
         if user is None or not conf.EXAMPLARY_REVOKE_ON_LOGOUT:
             return
+        session = getattr(request, "session", None) or {}
+        if any(session.get(name) for name in _IMPERSONATIONS):
+            return  # A staff member ends an impersonation. The user may be at work elsewhere.
         with transaction.atomic(using=database()):
             sessions = [
                 session

@@ -106,13 +106,15 @@ def _launch(request: HttpRequest, wanted: Launch) -> HttpResponse:
     _compare_origins(request, wanted)
     session = find_session(request.user, wanted)
     if session is not None and wanted.flow is None:
-        wanted = replace(wanted, flow=get_flow(session.flow, session.presets))
+        wanted = replace(
+            wanted, flow=get_flow(session.flow, session.presets), metadata=session.metadata
+        )
     if not _is_authorized(request, wanted):
         return problem(request, "no-access", status=403, in_window=in_window)
     if session is None:
         with _waiting_launch():
             session = create_session(request.user, wanted, _client(workspace_of(request.user)))
-    response = _EmbedRedirect(session.embed_url)
+    response = _EmbedRedirect(session.embed_url.value)
     # Django's default would strip the Referer that embeds may be allowed by.
     response["Referrer-Policy"] = "strict-origin-when-cross-origin"
     return response

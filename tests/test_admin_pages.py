@@ -272,7 +272,7 @@ def test_session_history_shows_old_and_new_status(fake, admin_client, exam, name
     history = html(admin_client, f"{SESSIONS}{exam.pk}/history/")
     assert logged() == [message]
     assert message in history
-    assert exam.examplary_id not in history
+    assert exam.examplary_id.value not in history
 
 
 def test_failed_provisioning_is_logged(fake, admin_client):
@@ -419,7 +419,7 @@ def test_no_log_entry_holds_a_secret(fake, admin_client, exam):
     make_session(exam.actor)
     for name in ("check_now", "revoke"):
         admin_client.post(f"{SESSIONS}{exam.pk}/do/{name}/")
-    url, remote = exam.embed_url, exam.examplary_id
+    url, remote = exam.embed_url.value, exam.examplary_id.value
 
     erase(admin_client, exam.actor, confirmed="yes")
 

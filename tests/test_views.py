@@ -424,14 +424,14 @@ def test_authorize_receives_the_launch(fake, signed_in, teacher, settings):
     assert all(launch.grant_access for _, launch in launches)
 
 
-def test_authorize_receives_the_flow_of_a_stored_session(fake, signed_in, teacher, settings):
+def test_authorize_receives_the_facts_of_a_stored_session(fake, signed_in, teacher, settings):
     session = services.open_session(
-        teacher, GenerateExam(subject="Sums"), origin="http://testserver"
+        teacher, GenerateExam(subject="Sums"), origin="http://testserver", metadata={"course": "1"}
     )
     settings.EXAMPLARY_AUTHORIZE = lambda request, launch: launch.flow.subject != "Sums"
     launch = address("launch", teacher, session_id=str(session.pk))
     assert problem(signed_in.get(launch)) == "no-access"
-    settings.EXAMPLARY_AUTHORIZE = lambda request, launch: launch.flow.subject == "Sums"
+    settings.EXAMPLARY_AUTHORIZE = lambda request, launch: launch.metadata == {"course": "1"}
     assert signed_in.get(launch).status_code == 302
     services.revoke_session(session)
     assert problem(signed_in.get(launch)) == "ended"

@@ -32,7 +32,7 @@ from django_examplary.client.retries import (
     retry_after,
     seconds_until,
 )
-from django_examplary.data import storable
+from django_examplary.data import Secret, storable
 from django_examplary.exceptions import (
     ExamplaryAPIError,
     ExamplaryConfigurationError,
@@ -162,7 +162,7 @@ class BaseClient:
         method: str,
         path: str,
         *,
-        ids: Mapping[str, str] | None = None,
+        ids: Mapping[str, str | Secret] | None = None,
         params: Mapping[str, str] | None = None,
         json: Any = None,
         repeat: Repeat | None = None,
@@ -170,9 +170,13 @@ class BaseClient:
         creates: str = "",
     ) -> Call:
         """Check the request and return its call. Raises ExamplaryValidationError."""
+        ids = {
+            name: value.value if isinstance(value, Secret) else value
+            for name, value in (ids or {}).items()
+        }
         if not path.startswith("/"):
             raise ExamplaryValidationError("path", "must begin with a slash")
-        for name, value in (ids or {}).items():
+        for name, value in ids.items():
             if not re.fullmatch(r"[A-Za-z0-9_-]{1,512}", value):
                 raise ExamplaryValidationError(
                     name, "must be an Examplary id: letters, digits, _ and - only"
@@ -184,7 +188,7 @@ class BaseClient:
         call = Call(
             method=method,
             path=path,
-            ids=ids or {},
+            ids=ids,
             params=params,
             data=_dump(json),
             repeat=repeat or ("always" if method in ("GET", "DELETE") else "never"),

@@ -13,22 +13,11 @@ from django.views.decorators.debug import sensitive_variables
 
 import django_examplary
 from django_examplary.client.retries import Cooldown
+from django_examplary.data import Secret
 from django_examplary.exceptions import ExamplaryConfigurationError
 
 if TYPE_CHECKING:
     from django_examplary.client.transport import Transport
-
-
-class Secret:
-    """A value that error reports and collectors of frame variables do not show."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: str) -> None:
-        self.value = value
-
-    def __repr__(self) -> str:
-        return "<hidden>"
 
 
 class Connections:

@@ -18,6 +18,7 @@ from django_examplary.data import (
     Exam,
     Permission,
     PracticeSpace,
+    Secret,
     SourceMaterial,
     User,
     WorkspaceRole,
@@ -138,24 +139,24 @@ class ExamplaryClient(BaseClient):
         return session
 
     @sensitive_variables()
-    def get_embed_session(self, session_id: str) -> EmbedSession:
-        """Read status and outputs: `GET /embed-sessions/{id}`."""
+    def get_embed_session(self, session_id: str | Secret) -> EmbedSession:
+        """Read status and outputs: `GET /embed-sessions/{id}`.
+
+        Collectors of errors show the id if it is a string, and not if it is a `Secret`.
+        """
         call = self._prepare("GET", "/embed-sessions/{id}", ids={"id": session_id})
-        # Error reports show the variables of a frame.
-        del session_id
         session = self._one(EmbedSession, call)
         if session.id != call.ids["id"]:
             raise self._foreign(call.operation)
         return session
 
     @sensitive_variables()
-    def delete_embed_session(self, session_id: str) -> None:
+    def delete_embed_session(self, session_id: str | Secret) -> None:
         """Make a session's URL stop working: `DELETE /embed-sessions/{id}`.
 
         A session that is already gone is not an error.
         """
         call = self._prepare("DELETE", "/embed-sessions/{id}", ids={"id": session_id})
-        del session_id
         with contextlib.suppress(ExamplaryNotFoundError):
             self._run(call)
 

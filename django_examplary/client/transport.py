@@ -258,7 +258,7 @@ class Transport:
         if not url.startswith(f"{self._origin}/"):
             raise TransportError("the address is of another origin")
         with _during(exchange):
-            failure = None
+            failure: BaseException
             try:
                 request = requests.Request(
                     method, url, {**self._headers, **headers}, auth=auth, params=params, data=data
@@ -272,6 +272,10 @@ class Transport:
                 failure = error
             except _FAILURES as error:
                 failure = _describe(error)
+            except BaseException as error:
+                # Such as the time limit of a task queue, which comes at any moment. Collectors of
+                # errors store the variables of frames, and those below hold the key.
+                failure = error.with_traceback(None)
         raise failure
 
     def close(self) -> None:

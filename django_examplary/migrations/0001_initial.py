@@ -6,6 +6,8 @@ import uuid
 from django.conf import settings
 from django.db import migrations, models
 
+import django_examplary.models
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -134,11 +136,9 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "examplary_id",
-                    models.CharField(
-                        editable=False, max_length=255, null=True, serialize=False, unique=True
-                    ),
+                    django_examplary.models.SecretField(max_length=255, null=True, unique=True),
                 ),
-                ("embed_url", models.TextField(blank=True, editable=False, serialize=False)),
+                ("embed_url", django_examplary.models.SecretField(blank=True, max_length=2500)),
                 ("flow", models.CharField(max_length=64, verbose_name="flow")),
                 ("presets", models.JSONField(default=dict, verbose_name="presets")),
                 ("theme", models.JSONField(default=dict, verbose_name="theme")),

@@ -22,7 +22,7 @@ from django.views.decorators.debug import sensitive_variables
 from django_examplary.addresses import reverse_view
 from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
-from django_examplary.data import EmbedSession, Theme
+from django_examplary.data import EmbedSession, Secret, Theme
 from django_examplary.exceptions import (
     ExamplaryActorIsOwnerError,
     ExamplaryActorNotFoundError,
@@ -166,7 +166,8 @@ def _refuse_repeat(user: Any, flow: Flow) -> None:
 @sensitive_variables("session")
 def is_launchable(session: ExamplarySession) -> bool:
     """Return whether the session can be handed out: it lives, and its URL is still allowed."""
-    if not session.is_usable():
+    # A row that came from a fixture has no URL.
+    if not (session.is_usable() and session.embed_url):
         return False
     try:
         _check_url(session.embed_url, session.workspace)
@@ -175,11 +176,17 @@ def is_launchable(session: ExamplarySession) -> bool:
     return True
 
 
-@sensitive_variables("url")
-def _check_url(url: str, workspace: str) -> None:
+def _check_url(url: Secret, workspace: str) -> None:
     """Raise ExamplaryEmbedURLError for a URL that is not safe to put into a frame."""
     allowed = conf.get_workspace(workspace).embed_origins
-    embed_origin(url, allowed, http_loopback=settings.DEBUG)
+    try:
+        embed_origin(url.value, allowed, http_loopback=settings.DEBUG)
+    except ExamplaryEmbedURLError as error:
+        # Collectors of errors store the variables of frames.
+        refusal = error.with_traceback(None)
+    else:
+        return
+    raise refusal
 
 
 def _refuse_prerelease(flow: Flow, client: ExamplaryClient) -> None:
@@ -288,7 +295,7 @@ class _Opening:
             self.actor = activate_actor(self.actor, role=self.flow.audience, client=self.client)
             remote = self._create(session)
             try:
-                _check_url(remote.embed_url, session.workspace)
+                _check_url(Secret(remote.embed_url), session.workspace)
                 # The user may have been deactivated while this caller waited for the API.
                 refresh_user(self.actor.user)
             except Exception:
@@ -345,8 +352,8 @@ class _Opening:
             "actor": self.actor,
             # Not when it was claimed: the actor may have been provisioned since.
             "created_at": timezone.now(),
-            "examplary_id": remote.id,
-            "embed_url": remote.embed_url,
+            "examplary_id": Secret(remote.id),
+            "embed_url": Secret(remote.embed_url),
             "remote_status": remote.status[:64],
             "expires_at": _expiry(remote),
         }
@@ -355,7 +362,7 @@ class _Opening:
         mine = rows.filter(status=Status.CREATING) | rows.filter(
             status=Status.PENDING, examplary_id=remote.id
         )
-        failure: ExamplaryError | None = None
+        failure: BaseException | None = None
         is_refused = False
         try:
             if not commit(lambda: mine.update(**facts)):
@@ -365,6 +372,9 @@ class _Opening:
         except Error as error:
             failure = database_error("The session", error)
             is_refused = isinstance(error, IntegrityError)
+        except BaseException as error:
+            # Such as the time limit of a task queue. The frames below hold the row.
+            failure = error.with_traceback(None)
         others = session_rows().exclude(pk=session.pk).filter(examplary_id=remote.id)
         if is_refused and others.exists():
             # Another user may have that session open, so it is not discarded.
@@ -379,7 +389,7 @@ class _Opening:
     def _discard(self, session: ExamplarySession, remote: EmbedSession) -> None:
         """Revoke a session that is not handed out. If that fails it expires by itself."""
         try:
-            self.client.delete_embed_session(remote.id)
+            self.client.delete_embed_session(Secret(remote.id))
         except ExamplaryError as error:
             logger.error("operation=discard session=%s outcome=%s", session.pk, error)
 

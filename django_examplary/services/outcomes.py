@@ -229,7 +229,7 @@ def fetch(session: ExamplarySession, client: ExamplaryClient) -> EmbedSession:
 
     Raises ExamplaryResponseError if the answer is about another flow or another actor.
     """
-    remote = client.get_embed_session(session.examplary_id or "")
+    remote = client.get_embed_session(session.examplary_id)
     actor = session.actor
     known = ""
     # An actor that was provisioned again since has another id than the session was opened for.

@@ -75,3 +75,4 @@ STATIC_URL = "static/"
 
 # EXAMPLARY_API_KEY and its kin are read from the environment by the app itself.
 EXAMPLARY_THEME = {"primary_color": "#0b6b57"}
+EXAMPLARY_AUTHORIZE = "courses.access.may_launch"

@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from courses import content
 from courses.models import Course, Exam, Question, Rubric, Sitting
-from django_examplary.testing import ExamplaryTestMixin
+from django_examplary.testing import Embed, ExamplaryTestMixin
 
 
 class SchoolTestCase(ExamplaryTestMixin, TestCase):
@@ -131,6 +131,55 @@ class PageTests(SchoolTestCase):
     def test_policy_keeps_what_the_site_has_itself(self) -> None:
         policy = self.client.get(reverse("login"))["Content-Security-Policy"]
         self.assertIn("script-src 'self' https://static.northfield.example;", policy)
+
+
+class LaunchTests(SchoolTestCase):
+    """A page that was opened while its user had the right to it, and stays open."""
+
+    def open_sitting(self) -> Embed:
+        self.sign_in("student")
+        return self.open_embed(self.client.post(reverse("exam-start", args=[self.exam.pk])).url)
+
+    def assert_launches(self, embed: Embed, status: int) -> None:
+        self.assertEqual(self.client.get(embed.launch_url).status_code, status)
+
+    def test_withdrawn_exam_is_not_opened(self) -> None:
+        embed = self.open_sitting()
+
+        Exam.objects.update(is_published=False)
+        self.assert_launches(embed, 403)
+        Exam.objects.update(is_published=True)
+        self.assert_launches(embed, 302)
+
+    def test_exam_that_was_handed_in_is_not_opened_again(self) -> None:
+        embed = self.open_sitting()
+        embed.complete()
+
+        self.assert_launches(embed, 410)
+        self.assertEqual(len(self.fake.sessions), 1)
+
+    def test_rights_that_were_lost_open_nothing(self) -> None:
+        pages = {
+            "teacher": [
+                self.course.get_absolute_url(),
+                *(reverse(name, args=[self.course.pk]) for name in ("exam-new", "rubric-new")),
+                reverse("rubric-edit", args=[self.rubric.pk]),
+                reverse("exam-edit", args=[self.exam.pk]),
+                reverse("mark", args=[self.handed_in.pk]),
+            ],
+            "student": [reverse("practice", args=[self.course.pk])],
+        }
+        for username, urls in pages.items():
+            self.sign_in(username)
+            course = Course.objects.filter(pk=self.course.pk)
+            for url in urls:
+                with self.subTest(url):
+                    embed = self.open_embed(url)
+                    course.update(teacher=User.objects.get(username="noor"))
+                    self.course.students.clear()
+                    self.assert_launches(embed, 403)
+                    course.update(teacher=self.course.teacher)
+                    self.course.students.set(User.objects.filter(username="student"))
 
 
 class ResultTests(SchoolTestCase):

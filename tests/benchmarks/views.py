@@ -50,7 +50,7 @@ def plain(request: HttpRequest) -> HttpResponse:
 def redirect(request: HttpRequest, pk: str) -> HttpResponse:
     """What one would write by hand where the page decides: read the user's row, go there."""
     session = get_object_or_404(ExamplarySession, pk=pk, actor__user=request.user)
-    response = HttpResponseRedirect(session.embed_url)
+    response = HttpResponseRedirect(session.embed_url.value)
     response["Cache-Control"] = "no-store"
     return response
 

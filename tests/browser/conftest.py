@@ -106,6 +106,8 @@ def examplary(settings: Any) -> Iterator[FakeExamplary]:
         settings.EXAMPLARY_API_KEY = server.fake.api_key
         settings.EXAMPLARY_API_URL = server.url
         settings.EXAMPLARY_EMBED_ORIGINS = [server.url]
+        # The page of these tests embeds what the example project would not.
+        settings.EXAMPLARY_AUTHORIZE = None
         yield server.fake
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import zipfile
 
 import pytest
+from courses.models import Exam
 from playwright.sync_api import expect
 
 NEW_EXAM = ("Mathematics 9", "Generate an exam")
+
+
+@pytest.fixture(autouse=True)
+def rule(examplary, settings):
+    """Let the example project decide what it opens, as it does for its users."""
+    settings.EXAMPLARY_AUTHORIZE = "courses.access.may_launch"
 
 
 def test_whole_job(visit, examplary, announced):
@@ -163,6 +170,25 @@ def test_exam_is_taken_and_marked(visit):
 
     student.page.reload()
     expect(student.page.get_by_text("Marked", exact=True)).to_be_visible()
+
+
+def test_exam_is_taken_once_and_while_it_is_published(visit, examplary):
+    student = visit("student")
+    student.forgiven = True  # About the responses that refuse.
+    student.follow("Mathematics 9", "Start Fractions and ratios")
+    expect(student.embed.get_by_role("heading", name="Take the exam")).to_be_visible()
+    launch = student.page.locator("examplary-embed iframe").get_attribute("src")
+    tab = student.page.context.new_page()
+    Exam.objects.update(is_published=False)
+    tab.goto(f"{student.site}{launch}")
+    expect(tab.get_by_text("You have no access to this yet")).to_be_visible()
+
+    Exam.objects.update(is_published=True)
+    student.press("complete")
+    expect(student.page.get_by_text("Handed in", exact=True)).to_be_visible()
+    tab.goto(f"{student.site}{launch}")
+    expect(tab.get_by_text("This session is over")).to_be_visible()
+    assert len(examplary.sessions) == 1
 
 
 @pytest.mark.parametrize("scripting", [True, False])

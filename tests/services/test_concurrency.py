@@ -304,7 +304,7 @@ def visit():
         started = time.monotonic()
         for _ in range(30):
             try:
-                url = services.open_session(user, GenerateExam(), origin="https://x.example").embed_url
+                url = services.open_session(user, GenerateExam(), origin="https://x.example").embed_url.value
                 break
             except ExamplaryNotReadyError as error:
                 # A page tries again by itself.

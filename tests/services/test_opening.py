@@ -369,7 +369,9 @@ def test_failure_to_discard_is_logged_with_the_id_of_the_row(fake, teacher, capl
 
 
 def test_same_remote_session_twice_is_refused_and_not_discarded(fake, teacher, open_exam):
-    fake.fail("POST", "/embed-sessions", edit=lambda body: body | {"id": open_exam.examplary_id})
+    fake.fail(
+        "POST", "/embed-sessions", edit=lambda body: body | {"id": open_exam.examplary_id.value}
+    )
     with pytest.raises(ExamplaryResponseError, match="same session twice"):
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     assert ExamplarySession.objects.get() == open_exam
@@ -767,7 +769,7 @@ def test_open_session_refuses_a_transaction(fake, teacher, open_exam):
 def test_concurrent_first_launches_create_one_session(fake, teacher, in_threads):
     fake.latency = 0.05
     results = in_threads(
-        8, lambda: services.open_session(teacher, GenerateExam(), origin=ORIGIN).embed_url
+        8, lambda: services.open_session(teacher, GenerateExam(), origin=ORIGIN).embed_url.value
     )
     [session] = fake.sessions.values()
     # On a slow machine some give up their wait; each of the others has the same session.

@@ -296,7 +296,7 @@ def test_error_of_the_database_does_not_stop_the_sweep(
 
     def refuse(session, *args, **options):
         if session == sessions[0]:
-            raise IntegrityError(f"Failing row contains ({session.embed_url})")
+            raise IntegrityError(f"Failing row contains ({session.embed_url.value})")
         return function(session, *args, **options)
 
     monkeypatch.setattr(sweep, name, refuse)
@@ -304,7 +304,7 @@ def test_error_of_the_database_does_not_stop_the_sweep(
 
     assert (result.failed, result.verified, result.stopped) == (1, 2, "")
     assert "error=IntegrityError" in caplog.text
-    assert sessions[0].embed_url not in caplog.text
+    assert sessions[0].embed_url.value not in caplog.text
 
 
 def test_session_without_an_outcome_is_expired_a_week_after_its_end(fake, sessions):
@@ -395,7 +395,7 @@ def test_two_sweeps_share_the_work(fake, sessions, announced):
     for thread in threads:
         thread.join()
 
-    assert sorted(asked(fake)) == sorted(session.examplary_id for session in sessions)
+    assert sorted(asked(fake)) == sorted(session.examplary_id.value for session in sessions)
     assert sum(result.verified for result in results) == 3
     assert sum(result.failed + result.missing for result in results) == 0
     assert sorted(announced) == sorted(session.pk for session in sessions)

@@ -112,7 +112,7 @@ def _try_session(user: Any) -> dict[str, Any]:
     origin = conf.EXAMPLARY_SITE_ORIGIN or "https://localhost"
     with _explained(ExamplaryEmbedURLError, ExamplaryInvalidRequestError, ExamplaryValidationError):
         session = services.open_session(user, GenerateExam(), origin=origin, reuse=False)
-        parts = urlsplit(session.embed_url)
+        parts = urlsplit(session.embed_url.value)
         session = services.revoke_session(session)
     return {
         "embed_origin": f"{parts.scheme}://{parts.netloc}",
