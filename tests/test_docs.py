@@ -153,7 +153,7 @@ def rf_request(teacher) -> HttpRequest:
 
 def test_every_block_is_of_a_known_language():
     assert {block.language for block in BLOCKS} <= RUN | SHOWN
-    assert len(of(*SHOWN)) <= 10
+    assert len(of(*SHOWN)) <= 12
 
 
 @pytest.fixture
@@ -448,6 +448,7 @@ TYPES = {
     "Mapping[str, str]": "Mapping",
     "Callable[..., Any] | None": "Callable or dotted path",
     "Mapping[str, Any] | Theme | Callable[..., Any]": "Mapping, callable or dotted path",
+    "Mapping[str, Any] | Callable[..., Any]": "Mapping, callable or dotted path",
 }
 
 
@@ -534,8 +535,7 @@ def test_services():
     assert listed == functions
     signatures = [describe_call(name, getattr(services, name)) for name in functions]
     assert sorted(first_cells("Functions")) == sorted(signatures)
-    assert public == functions | results | {"ASKED_TO_STOP"}
-    assert "`services.ASKED_TO_STOP`" in read("services.md")
+    assert public == functions | results
 
 
 @pytest.mark.parametrize("result", [services.Provisioning, services.Sweep, services.Erasure])
@@ -624,6 +624,7 @@ REASONS = (
     *(reason for _, reason, _ in problems.REASONS),
     "stale",
     "signed-out",
+    "other-account",
 )
 
 
