@@ -173,10 +173,13 @@ def render_embed(
     """Return the HTML of an embed: an iframe that opens the session when the browser loads it.
 
     The options are those of `embed_context`. Visitors who aren't signed in get a link to sign in
-    instead.
+    instead, and previews of a page (`request.is_preview`, as Wagtail sets it) its title alone.
     """
     data = embed_context(request, flow, **options)
     template = "sign_in" if "login_url" in data else "embed"
+    if template == "embed" and getattr(request, "is_preview", False):
+        # The iframe would open a session for an author who looks at a draft.
+        template = "preview"
     return render_to_string(f"django_examplary/{template}.html", data)
 
 

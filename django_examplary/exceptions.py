@@ -36,7 +36,8 @@ address. Messages of the server are shortened and cleaned first.
 from __future__ import annotations
 
 import copyreg
-from typing import Any
+import traceback
+from typing import Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
 
@@ -224,3 +225,16 @@ class InvalidLaunchToken(SuspiciousOperation):
     The views of this package catch it: `launch` returns 400 with a page that offers to reload, the
     others 404. Raised from your own view, Django returns 400 as for every SuspiciousOperation.
     """
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def without_frames(error: E) -> E:
+    """Return the error without the frames that it has passed, whose variables hold secrets.
+
+    Collectors of errors store the variables of frames. The lines of the code stay, as a note.
+    """
+    lines = "".join(traceback.format_tb(error.__traceback__))
+    error.add_note(f"Frames that are hidden because they hold secrets:\n{lines}")
+    return error.with_traceback(None)

@@ -57,8 +57,9 @@ class SecretField(StringField):
     descriptor_class = _SecretAttribute
 
     if TYPE_CHECKING:
-        _pyi_private_set_type: str | Secret
-        _pyi_private_get_type: Secret
+        # django-stubs reads these two.
+        _pyi_private_set_type: str | Secret  # type: ignore[assignment]
+        _pyi_private_get_type: Secret  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs | {"editable": False, "serialize": False})

@@ -74,6 +74,11 @@ REASONS: tuple[tuple[tuple[type[Exception], ...], str, int], ...] = (
     ((ExamplaryError, Error), "unavailable", 503),
 )
 
+# Error trackers group log lines by their template, so each reason has one.
+_LINES = {
+    reason: f"operation=%s outcome={reason} reference=%s error=%s: %s" for _, reason, _ in REASONS
+}
+
 
 def page(
     request: HttpRequest, name: str, context: dict[str, Any], status: int = 200
@@ -97,8 +102,8 @@ def failure(request: HttpRequest, error: Exception, *, in_window: bool) -> HttpR
     reference = uuid.uuid4().hex[:8]
     logger.log(
         logging.WARNING if reason in (*PASSING, "ended") else logging.ERROR,
-        "operation=launch outcome=%s reference=%s error=%s: %s",
-        reason,
+        _LINES[reason],
+        getattr(request.resolver_match, "url_name", ""),
         reference,
         type(error).__name__,
         text,

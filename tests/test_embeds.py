@@ -700,6 +700,14 @@ def test_visitor_is_invited_to_sign_in(visit):
     )
 
 
+@pytest.mark.parametrize("display", DISPLAYS)
+def test_preview_shows_the_title_and_opens_no_session(page, display):
+    page.is_preview = True
+    html = render_embed(page, "generate-exam", title="A & B", display=display)
+    assert "A &amp; B" in html
+    assert {name for name, _ in elements(html)} == {"div", "p"}
+
+
 @pytest.mark.parametrize(
     ("login_url", "path", "query", "site"),
     [

@@ -618,6 +618,20 @@ def test_outage_is_reported_with_a_reason(fake, signed_in, teacher, launched, se
     assert problem(response) == "unavailable"
 
 
+def test_failures_of_one_kind_share_a_template_of_the_log(
+    fake, signed_in, teacher, launched, settings, caplog
+):
+    settings.EXAMPLARY_MAX_RETRIES = 0
+    for status in (500, 502, 401):
+        fake.fail("GET", status=status)
+        post(signed_in, address("sync", teacher, next_url="/exams/"))
+    lines = [each for each in caplog.records if "reference=" in each.getMessage()]
+    assert [each.levelname for each in lines] == ["WARNING", "WARNING", "ERROR"]
+    first, second, third = (each.msg for each in lines)
+    assert first == second != third
+    assert all(each.getMessage().startswith("operation=sync outcome=") for each in lines)
+
+
 @pytest.mark.parametrize("name", ["sync", "close"])
 class TestPost:
     def test_only_post(self, fake, signed_in, teacher, launched, name):

@@ -170,13 +170,13 @@ class BaseClient:
         creates: str = "",
     ) -> Call:
         """Check the request and return its call. Raises ExamplaryValidationError."""
-        ids = {
+        plain = {
             name: value.value if isinstance(value, Secret) else value
             for name, value in (ids or {}).items()
         }
         if not path.startswith("/"):
             raise ExamplaryValidationError("path", "must begin with a slash")
-        for name, value in ids.items():
+        for name, value in plain.items():
             if not re.fullmatch(r"[A-Za-z0-9_-]{1,512}", value):
                 raise ExamplaryValidationError(
                     name, "must be an Examplary id: letters, digits, _ and - only"
@@ -188,7 +188,7 @@ class BaseClient:
         call = Call(
             method=method,
             path=path,
-            ids=ids,
+            ids=plain,
             params=params,
             data=_dump(json),
             repeat=repeat or ("always" if method in ("GET", "DELETE") else "never"),
@@ -196,7 +196,7 @@ class BaseClient:
             max_attempts=self.max_retries + 1,
             max_bytes=self.max_answer_bytes,
             creates=creates,
-            identity=_digest(method, path, ids, params, json),
+            identity=_digest(method, path, plain, params, json),
         )
         headers = {
             "X-Request-Id": call.id,

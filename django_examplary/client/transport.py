@@ -35,7 +35,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from django_examplary.client.responses import Answer, TransportError
-from django_examplary.exceptions import ExamplaryConfigurationError
+from django_examplary.exceptions import ExamplaryConfigurationError, without_frames
 
 CONNECT_TIMEOUT = 3.0
 #: Seconds after which an idle connection is not used again. Firewalls drop idle connections without
@@ -275,7 +275,7 @@ class Transport:
             except BaseException as error:
                 # Such as the time limit of a task queue, which comes at any moment. Collectors of
                 # errors store the variables of frames, and those below hold the key.
-                failure = error.with_traceback(None)
+                failure = without_frames(error)
         raise failure
 
     def close(self) -> None:

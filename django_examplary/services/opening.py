@@ -7,6 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,6 +34,7 @@ from django_examplary.exceptions import (
     ExamplaryResponseError,
     ExamplarySessionEndedError,
     ExamplaryValidationError,
+    without_frames,
 )
 from django_examplary.flows import Flow
 from django_examplary.launch import Launch, Mode, sign_return
@@ -57,6 +59,7 @@ from django_examplary.services.database import (
     refuse_transaction,
     session_rows,
 )
+from django_examplary.services.outcomes import verify_session
 from django_examplary.services.themes import complete_theme
 
 logger = logging.getLogger("django_examplary")
@@ -149,6 +152,8 @@ def create_session(
     if launch.flow is None or not launch.origin:
         raise ExamplaryValidationError("launch", "needs a flow and an origin to create a session")
     _refuse_prerelease(launch.flow, client)
+    if launch.once:
+        _verify_similar(user, launch.flow, client)
     return _Opening(actor, launch.flow, launch, client).open()
 
 
@@ -157,10 +162,27 @@ def _refuse_repeat(user: Any, flow: Flow) -> None:
     # An open session with an end is completed, and its output is still to come.
     completed = Q(status=Status.COMPLETED) | Q(status=Status.PENDING, ended_at__isnull=False)
     rows = session_rows().for_user(user).filter(completed, flow=flow.slug)
-    # As the database returns it: with lists for tuples.
-    presets = json.loads(json.dumps(flow.presets))
-    if presets in rows.values_list("presets", flat=True):
+    if _as_stored(flow.presets) in rows.values_list("presets", flat=True):
         raise ExamplarySessionEndedError("The user has completed this flow, which opens once.")
+
+
+def _verify_similar(user: Any, flow: Flow, client: ExamplaryClient) -> None:
+    """Refuse a user who has finished this flow in a session whose outcome is not stored yet.
+
+    Such a session differs in its theme, its language or its page.
+    """
+    rows = session_rows().open().for_user(user).filter(flow=flow.slug).select_related("actor")
+    for session in rows:
+        if session.presets == _as_stored(flow.presets):
+            # If the API does not return it, its outcome stays unknown.
+            with suppress(ExamplarySessionEndedError):
+                verify_session(session, client=client)
+    _refuse_repeat(user, flow)
+
+
+def _as_stored(presets: Mapping[str, Any]) -> Any:
+    """Return presets as the database returns them: with lists for tuples."""
+    return json.loads(json.dumps(presets))
 
 
 @sensitive_variables("session")
@@ -182,8 +204,7 @@ def _check_url(url: Secret, workspace: str) -> None:
     try:
         embed_origin(url.value, allowed, http_loopback=settings.DEBUG)
     except ExamplaryEmbedURLError as error:
-        # Collectors of errors store the variables of frames.
-        refusal = error.with_traceback(None)
+        refusal = without_frames(error)
     else:
         return
     raise refusal
@@ -374,7 +395,7 @@ class _Opening:
             is_refused = isinstance(error, IntegrityError)
         except BaseException as error:
             # Such as the time limit of a task queue. The frames below hold the row.
-            failure = error.with_traceback(None)
+            failure = without_frames(error)
         others = session_rows().exclude(pk=session.pk).filter(examplary_id=remote.id)
         if is_refused and others.exists():
             # Another user may have that session open, so it is not discarded.

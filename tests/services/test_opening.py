@@ -281,6 +281,34 @@ def test_once_compares_the_user_and_the_presets(fake, teacher, student, open_exa
         assert services.open_session(user, flow, origin=ORIGIN, once=True).is_open
 
 
+@pytest.mark.parametrize("again", [{"theme": {"locale": "nl"}}, {"mode": "window"}])
+def test_once_learns_that_the_user_has_finished_another_session(fake, teacher, again):
+    session = services.open_session(teacher, SUMS, origin=ORIGIN, once=True)
+    fake.complete(session.examplary_id)
+    with pytest.raises(ExamplarySessionEndedError, match="opens once"):
+        services.open_session(teacher, SUMS, origin=ORIGIN, once=True, **again)
+    assert len(fake.sessions) == 1
+    assert ExamplarySession.objects.get().status == Status.COMPLETED
+
+
+def test_once_opens_another_session_while_the_user_has_not_finished(fake, teacher, open_exam):
+    services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+    fake.fail("GET", "/embed-sessions/{id}", status=404)
+    for locale in ("nl", "fr"):
+        services.open_session(teacher, SUMS, origin=ORIGIN, once=True, theme={"locale": locale})
+    # The launches ask about the sessions of the same flow and presets only.
+    assert len(fake.calls("GET", "/embed-sessions/{id}")) == 3
+
+
+def test_once_opens_nothing_while_it_cannot_learn_the_outcome(fake, teacher, settings):
+    settings.EXAMPLARY_MAX_RETRIES = 0
+    services.open_session(teacher, SUMS, origin=ORIGIN, once=True)
+    fake.fail("GET", "/embed-sessions/{id}", status=500)
+    with pytest.raises(ExamplaryServerError):
+        services.open_session(teacher, SUMS, origin=ORIGIN, once=True, theme={"locale": "nl"})
+    assert len(fake.sessions) == 1
+
+
 def test_once_recognises_presets_that_were_stored_as_json(fake, teacher):
     flow = GenerateExam(source_material_ids=("sm_1", "sm_2"))
     session = services.open_session(teacher, flow, origin=ORIGIN)
@@ -687,6 +715,21 @@ def test_session_that_cannot_be_stored_is_discarded(fake, teacher, before_query,
     assert type(error).__name__ in str(caught.value)
     assert "SECRET" not in str(caught.value)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    assert not ExamplarySession.objects.exists()
+    assert [remote.revoked for remote in fake.sessions.values()] == [True]
+
+
+class TimeIsUpError(Exception):
+    """As a task queue raises it at any moment."""
+
+
+def test_session_is_discarded_if_the_time_is_up_while_it_is_stored(fake, teacher, before_query):
+    table = "django_examplary_examplarysession"
+    with (
+        before_query(failing(TimeIsUpError()), "UPDATE", table, "embed_url"),
+        pytest.raises(TimeIsUpError),
+    ):
+        services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     assert not ExamplarySession.objects.exists()
     assert [remote.revoked for remote in fake.sessions.values()] == [True]
 
