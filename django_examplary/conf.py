@@ -38,6 +38,12 @@ class Workspace:
     api_url: str
     embed_origins: Sequence[str]
 
+    def setting(self, key: str) -> str:
+        """Return where the settings hold a value, such as "EXAMPLARY_API_KEY"."""
+        if self.alias == "default":
+            return f"EXAMPLARY_{key}"
+        return f"EXAMPLARY_WORKSPACES[{self.alias!r}][{key!r}]"
+
 
 class Settings:
     @property
@@ -203,12 +209,12 @@ class Settings:
     def list_workspaces(self) -> list[str]:
         """Return the aliases that the settings list.
 
-        `default` is one of them unless only EXAMPLARY_WORKSPACES has API keys. Those that a
-        callable may know cannot be listed.
+        `default` is one of them unless only EXAMPLARY_WORKSPACES has API keys. The aliases that a
+        callable accepts cannot be listed.
         """
         workspaces = self.EXAMPLARY_WORKSPACES
-        others = [] if callable(workspaces) else sorted(workspaces)
-        return others if others and not self.EXAMPLARY_API_KEY else ["default", *others]
+        others = [] if callable(workspaces) else sorted({*workspaces} - {"default"})
+        return others if workspaces and not self.EXAMPLARY_API_KEY else ["default", *others]
 
 
 def _workspace_problem(values: Mapping[str, Any]) -> str:

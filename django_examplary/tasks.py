@@ -9,8 +9,15 @@ Provision many users::
     for pk in services.unprovisioned(users).values_list("pk", flat=True).iterator():
         provision_actor_task.enqueue(str(pk))
 
+Or in slices, which spare the queue most of the messages::
+
+    keys = [str(pk) for pk in services.unprovisioned(users).values_list("pk", flat=True)]
+    for start in range(0, len(keys), 100):
+        provision_actors_task.enqueue(keys[start : start + 100])
+
 Any number of workers may share the work, and a task may run twice: each user is provisioned once.
-If a task fails, the actor's row holds the reason too, and the task may be enqueued again.
+If a task fails, the actor's row holds the reason too, and the task may be enqueued again. Sweeps
+share the work too: a slice of one is `limit` sessions, of one workspace or of all.
 
 Celery needs none of these tasks. See `docs/tasks.md`.
 """
@@ -61,6 +68,21 @@ def provision_actor_task(user_pk: str, role: ActorRole | None = None) -> str:
 
 
 @task
-def sweep_sessions_task(limit: int | None = None) -> dict[str, Any]:
+def provision_actors_task(
+    user_pks: list[str], role: ActorRole | None = None, rate: float = 5.0
+) -> dict[str, Any]:
+    """Run `services.provision_actors` for some users and return the fields of its result.
+
+    Sends at most `rate` requests a second (0: no limit), so several workers send several times as
+    many.
+    """
+    users = get_user_model()._default_manager.filter(pk__in=user_pks)
+    return asdict(services.provision_actors(users, role=role, rate=rate))
+
+
+@task
+def sweep_sessions_task(
+    limit: int | None = None, workspace: str | None = None, rate: float = 0.0
+) -> dict[str, Any]:
     """Run `services.sweep_sessions` and return the fields of its result."""
-    return asdict(services.sweep_sessions(limit=limit))
+    return asdict(services.sweep_sessions(limit=limit, workspace=workspace, rate=rate))

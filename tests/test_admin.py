@@ -117,6 +117,56 @@ def test_list_of_sessions(admin_client):
     assert 'field-user">-<' in page
 
 
+@pytest.fixture
+def north(fake, settings):
+    """A second workspace, to which the user ada belongs."""
+    north = fake.add_workspace()
+    settings.EXAMPLARY_WORKSPACES = {"north": {"API_KEY": north.api_key}}
+    settings.EXAMPLARY_WORKSPACE = lambda user: "north" if user.username == "ada" else "default"
+    return north
+
+
+@pytest.mark.parametrize("url", [ACTORS, SESSIONS])
+def test_lists_of_several_workspaces_have_a_column_and_a_filter(admin_client, settings, url):
+    for name in ("north", "default"):
+        make_session(make_actor(name, workspace=name), workspace=name)
+    assert "By workspace" not in html(admin_client, url)
+    settings.EXAMPLARY_WORKSPACE = lambda user: "default"
+
+    page = html(admin_client, url)
+    assert "By workspace" in page
+    assert page.count('field-workspace">north<') == 1
+    page = html(admin_client, f"{url}?workspace=north")
+    assert 'field-workspace">default<' not in page
+    assert 'field-workspace">north<' in page
+    model = ExamplaryActor if url == ACTORS else ExamplarySession
+    row = model.objects.get(workspace="north")
+    assert "field-workspace" in html(admin_client, f"{url}{row.pk}/change/")
+
+
+def test_actions_use_the_key_of_each_workspace(admin_client, fake, north):
+    """The key of the other workspace would be answered with 404, and revoke nothing."""
+    users = [make_user("ada"), make_user("bob")]
+    sessions = [
+        services.open_session(user, GenerateExam(), origin="https://school.example")
+        for user in users
+    ]
+
+    chosen = [session.pk for session in sessions]
+    admin_client.post(SESSIONS, {"action": "revoke", "_selected_action": chosen})
+
+    assert all(each.revoked for each in [*fake.sessions.values(), *north.sessions.values()])
+    assert (len(fake.sessions), len(north.sessions)) == (1, 1)
+    ExamplaryActor.objects.all().delete()
+    for user in users:
+        ExamplaryActor.objects.create(user=user)
+    fake.duplicates = north.duplicates = "create"
+    provision(admin_client, ACTORS, list(ExamplaryActor.objects.all()))
+    ada = ExamplaryActor.objects.get(user=users[0])
+    assert (ada.workspace, ada.state) == ("north", State.ACTIVE)
+    assert ada.examplary_id in north.users
+
+
 @pytest.mark.parametrize("url", [ACTORS, SESSIONS])
 def test_list_takes_as_many_queries_for_many_rows(admin_client, url):
     make_session(make_actor("first"))

@@ -177,6 +177,58 @@ def test_localhost_is_an_error_with_deploy_only(url, expected):
     assert len(deploy) - len(without) == len(expected)
 
 
+@pytest.mark.parametrize(
+    ("north", "expected"),
+    [
+        ({}, []),
+        ({"API_KEY": ""}, ["W002"]),
+        ({"API_KEY": "examp 0123"}, ["E002"]),
+        ({"API_KEY": "examp_0123"}, ["W001"]),
+        ({"API_KEY": None}, ["E001"]),
+        ({"API_URL": "https://api-staging.examplary.ai"}, ["W006"]),
+        ({"API_URL": "http://api.examplary.ai"}, ["E003"]),
+        ({"EMBED_ORIGINS": []}, ["E009"]),
+        ({"EMBED_ORIGINS": [f"{ORIGIN}/"]}, ["E004"]),
+        ({"EMBED_ORIGINS": ORIGIN}, ["E001"]),
+        ({"ORIGINS": [ORIGIN]}, ["E001"]),
+        ("no mapping", ["E001"]),
+    ],
+)
+def test_every_workspace_is_checked(north, expected):
+    if isinstance(north, dict):
+        north = {"API_KEY": API_KEY, **north}
+    overrides = {
+        "EXAMPLARY_WORKSPACES": {"north": north},
+        "EXAMPLARY_WORKSPACE": lambda user: "north",
+    }
+
+    assert set(ids(check_settings, **overrides)) == set(expected)
+    with override_settings(**overrides):
+        hints = " ".join(f"{each.msg} {each.hint}" for each in check_settings())
+    assert "north" in hints or not expected
+
+
+def test_workspaces_without_a_choice_are_reported():
+    workspaces = {"default": {"API_KEY": API_KEY}, "north": {"API_KEY": API_KEY}}
+
+    assert ids(check_settings, EXAMPLARY_WORKSPACES=workspaces) == ["W026", "W027"]
+
+
+def test_site_of_workspaces_alone_needs_no_other_key():
+    overrides = {"EXAMPLARY_API_KEY": "", "EXAMPLARY_WORKSPACE": lambda user: "north"}
+    for workspaces in ({"north": {"API_KEY": API_KEY}}, lambda alias: None):
+        assert ids(check_settings, EXAMPLARY_WORKSPACES=workspaces, **overrides) == []
+
+
+def test_workspace_on_localhost_is_an_error_with_deploy():
+    north = {"API_KEY": API_KEY, "API_URL": "http://localhost:8001"}
+
+    assert ids(check_deployment, EXAMPLARY_WORKSPACES={"north": north}) == ["E005"]
+    # Reported by the checks of the settings.
+    for wrong in ({**north, "API_URL": "file:///"}, {**north, "API_URL": 5}):
+        assert ids(check_deployment, EXAMPLARY_WORKSPACES={"north": wrong}) == []
+
+
 def test_unknown_names_are_reported_in_order():
     names = [f"EXAMPLARY_{letter}" for letter in "HGFEDCBA"]
     with override_settings(**dict.fromkeys(names, 1)):

@@ -190,6 +190,84 @@ def test_refusal_is_explained(fake, status, code, explanation):
     assert explanation in result[2]
 
 
+@pytest.fixture
+def schools(fake, settings):
+    """Two schools: `default`, and `north` with a workspace of its own."""
+    north = fake.add_workspace(f"examp_{'n' * 32}")
+    settings.EXAMPLARY_WORKSPACES = {"north": {"API_KEY": north.api_key}}
+    settings.EXAMPLARY_WORKSPACE = lambda user: "north" if "n" in user.username else "default"
+    return north
+
+
+def test_ping_has_a_line_for_each_workspace(fake, schools):
+    code, text, _ = run("examplary_ping")
+
+    assert code == 0
+    first, second = text.splitlines()
+    assert first.startswith(f"default: {fake.base_url} accepted the API key of user_owner, owner")
+    assert second.startswith(f"north: {fake.base_url} accepted the API key of {schools.owner_id}")
+
+
+def test_ping_of_several_workspaces_names_the_refused_key(fake, schools):
+    schools.api_key = "examp_another"
+
+    code, text, message = run("examplary_ping")
+
+    assert (code, message) == (2, "Not every workspace answered properly.")
+    first, second = text.splitlines()
+    assert first.startswith("default: ")
+    assert "set EXAMPLARY_WORKSPACES['north']['API_KEY']" in second
+    result = json.loads(run("examplary_ping", json=True)[1])["workspaces"]
+    assert result["default"]["key_owner"] == "user_owner"
+    assert "401" in result["north"]["error"]
+
+
+@pytest.mark.parametrize("arguments", [{"workspace": "north"}, {"session": "nan"}])
+def test_ping_of_one_workspace(fake, schools, db, arguments):
+    services.provision_actor(User.objects.create_user("nan", "nan@school.example"))
+
+    result = json.loads(run("examplary_ping", json=True, **arguments)[1])
+
+    assert (result["workspace"], result["key_owner"]) == ("north", schools.owner_id)
+    assert bool(result["session"]) == ("session" in arguments)
+
+
+def test_ping_of_a_callable_without_users(fake, settings, db):
+    settings.EXAMPLARY_API_KEY = ""
+    settings.EXAMPLARY_WORKSPACES = lambda alias: None
+    settings.EXAMPLARY_WORKSPACE = lambda user: "north"
+
+    assert run("examplary_ping")[:2] == (
+        0,
+        "No user has a workspace yet. Pass --workspace and an alias.\n",
+    )
+
+
+def test_ping_of_an_alias_that_users_have_and_the_callable_rejects(fake, settings, teacher):
+    ExamplaryActor.objects.create(user=teacher, workspace="gone")
+    settings.EXAMPLARY_WORKSPACES = lambda alias: None
+    settings.EXAMPLARY_WORKSPACE = lambda user: "default"
+
+    code, text, _ = run("examplary_ping")
+
+    assert code == 2
+    assert "gone: There is no workspace 'gone'" in text
+
+
+def test_commands_for_one_workspace(fake, schools, db):
+    for name in NAMES:
+        User.objects.create_user(name, f"{name}@school.example")
+
+    assert "3 users provisioned" in run("examplary_provision", workspace="north")[1]
+    services.open_session(
+        User.objects.get(username="ann"), GenerateExam(), origin="https://school.example"
+    )
+    assert "0 sessions verified" in run("examplary_sweep", workspace="default")[1]
+    assert "1 sessions verified" in run("examplary_sweep", workspace="north")[1]
+    code, _, message = run("examplary_sweep", workspace="south")
+    assert (code, "There is no workspace 'south'" in message) == (2, True)
+
+
 def test_wrong_settings_are_told_and_nothing_is_sent(fake, settings):
     settings.EXAMPLARY_EMBED_ORIGINS = ["https://app.examplary.ai/"]
 

@@ -34,6 +34,20 @@ def test_policy():
     }
 
 
+@override_settings(
+    EXAMPLARY_WORKSPACES={
+        "north": {"API_KEY": "examp_n", "EMBED_ORIGINS": ["https://north.example"]},
+        "south": {"API_KEY": "examp_s"},
+    }
+)
+def test_policy_lists_the_origins_of_every_workspace():
+    origins = ["https://app.examplary.ai", "https://north.example"]
+
+    assert csp_directives()["frame-src"] == ["'self'", *origins]
+    with override_settings(EXAMPLARY_WORKSPACES=lambda alias: None):
+        assert csp_directives()["frame-src"] == ["'self'", *origins[:1]]
+
+
 @override_settings(STATIC_URL="https://static.example/files/")
 def test_policy_names_the_host_of_static_files():
     assert csp_directives()["script-src"] == ["https://static.example"]

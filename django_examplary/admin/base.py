@@ -24,6 +24,7 @@ from django.urls import URLPattern, path
 
 from django_examplary import services
 from django_examplary.admin.sites import admin_url
+from django_examplary.conf import conf
 from django_examplary.services.database import non_atomic
 
 if TYPE_CHECKING:
@@ -56,13 +57,13 @@ class Limits:
     #: Names shown before an action is confirmed.
     names: int = 20
 
-    def client(self) -> ExamplaryClient:
-        """Return a client whose calls keep these limits.
+    def client(self, workspace: str) -> ExamplaryClient:
+        """Return a client of a workspace whose calls keep these limits.
 
         Raises ExamplaryConfigurationError when the API key is missing or wrong.
         """
         return services.get_client(
-            deadline=self.deadline, max_retries=0, pool_size=self.concurrency
+            workspace, deadline=self.deadline, max_retries=0, pool_size=self.concurrency
         )
 
 
@@ -99,6 +100,24 @@ class RowPagesMixin(ExamplaryAdminMixin):
     # Explicit, so that a mixin such as ImportExportMixin extends them in place of Django's.
     change_list_template = "admin/django_examplary/change_list.html"
     change_form_template = "admin/django_examplary/change_form.html"
+
+    def has_workspaces(self) -> bool:
+        """Return whether lists have a column and a filter for the workspace."""
+        return conf.EXAMPLARY_WORKSPACE is not None
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        columns = super().get_list_display(request)
+        return [*columns, "workspace"] if self.has_workspaces() else columns
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        filters = super().get_list_filter(request)
+        return [*filters, "workspace"] if self.has_workspaces() else filters
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        return (
+            [*fieldsets, (None, {"fields": ["workspace"]})] if self.has_workspaces() else fieldsets
+        )
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_examplary.retry_examplaryactor")

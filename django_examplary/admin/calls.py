@@ -97,7 +97,7 @@ def _provision(
             # An outage must not make more users uncertain than there are calls at a time.
             max_failures=limits.concurrency,
             should_stop=lambda: time.monotonic() > until,
-            client=limits.client(),
+            deadline=limits.deadline,
         )
     except ImproperlyConfigured as error:
         return services.Provisioning(stopped=str(error))
@@ -220,7 +220,7 @@ def _call_for_each(
             break
         before = session_facts(session)
         try:
-            after = service(session, client=limits.client())
+            after = service(session, client=limits.client(session.workspace))
         except ExamplaryError as error:
             failed += 1
             problem = str(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -20,6 +19,7 @@ from django_examplary.admin.base import RowPagesMixin
 from django_examplary.admin.history import actor_facts, describe, log
 from django_examplary.exceptions import ExamplaryError, ExamplaryValidationError
 from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.services.clients import workspace_of
 from django_examplary.services.database import non_atomic
 
 
@@ -51,9 +51,8 @@ class ActorPagesMixin(RowPagesMixin):
             before = actor_facts(actor)
             examplary_id = form.cleaned_data["examplary_id"]
             try:
-                linked = services.link_actor(
-                    actor.user, examplary_id, client=self.examplary_limits.client()
-                )
+                client = self.examplary_limits.client(workspace_of(actor.user))
+                linked = services.link_actor(actor.user, examplary_id, client=client)
             except ExamplaryValidationError:
                 others = ExamplaryActor.objects.exclude(pk=actor.pk)
                 form.add_error(
@@ -99,16 +98,12 @@ class ActorPagesMixin(RowPagesMixin):
         until = time.monotonic() + limits.duration
         total, erased, pending = actors.count(), 0, 0
         entries = []
-        client = None
-        # Without a key erasing works too: the next sweep revokes.
-        with suppress(ImproperlyConfigured):
-            client = limits.client()
         for actor in list(actors.select_related("user")[: limits.rows]):
             if time.monotonic() > until:
                 break
             before = actor_facts(actor)
             user: Any = actor.user
-            erasure = services.erase_user(user, client=client)
+            erasure = services.erase_user(user, deadline=limits.deadline)
             erased += 1
             pending += erasure.still_to_revoke
             text = ngettext(

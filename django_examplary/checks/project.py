@@ -13,7 +13,7 @@ from django.core.checks import CheckMessage, Warning  # noqa: A004  # Django's n
 from django.utils.module_loading import import_string
 
 from django_examplary.checks.settings import unusable_settings
-from django_examplary.conf import conf
+from django_examplary.csp import list_embed_origins
 
 
 def check_project(**kwargs: Any) -> list[CheckMessage]:
@@ -68,11 +68,11 @@ def _cookies() -> Iterator[CheckMessage]:
         return
     for name in ("SESSION_COOKIE_DOMAIN", "CSRF_COOKIE_DOMAIN"):
         domain = (getattr(settings, name) or "").lower().lstrip(".")
-        for origin in conf.EXAMPLARY_EMBED_ORIGINS if domain else ():
+        for origin in list_embed_origins() if domain else ():
             host = urlsplit(origin).hostname or ""
             if host == domain or host.endswith(f".{domain}"):
                 yield Warning(
-                    f"{name} includes {host}, which is in EXAMPLARY_EMBED_ORIGINS.",
+                    f"{name} includes {host}, which serves embeds.",
                     hint="Browsers send this cookie to the embeds too. Use a domain that only "
                     "this site uses.",
                     id="django_examplary.W022",

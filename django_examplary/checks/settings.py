@@ -17,7 +17,7 @@ from django.core.checks import (
 )
 
 from django_examplary.client.connections import checked_key
-from django_examplary.conf import PRODUCTION_ORIGINS, Settings, conf
+from django_examplary.conf import PRODUCTION_ORIGINS, Settings, Workspace, conf
 from django_examplary.data import Theme
 from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryValidationError
 from django_examplary.origins import PRODUCTION_URL, checked_url, is_loopback, is_origin
@@ -29,26 +29,38 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Check every EXAMPLARY_* setting."""
     messages = [*_unknown_names(), *unusable_settings()]
     if not any(isinstance(message, Error) for message in messages):
-        messages += [*_api_key(), *_api_url(), *_embed_origins(), *_site_origin(), *_numbers()]
+        for workspace in map(conf.get_workspace, conf.list_workspaces()):
+            messages += [*_api_key(workspace), *_api_url(workspace), *_embed_origins(workspace)]
+        messages += [*_workspaces(), *_prerelease(), *_site_origin(), *_numbers()]
     return messages
 
 
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     """Check for settings that are right during development only."""
     # Tests run without DEBUG and use the fake, so this can't depend on DEBUG.
+    messages: list[CheckMessage] = []
+    for workspace in _readable_workspaces():
+        try:
+            url = checked_url(workspace.api_url)
+        except ExamplaryConfigurationError:
+            continue  # Reported by E003.
+        if url.startswith("http:"):
+            messages.append(
+                Error(
+                    f"{workspace.setting('API_URL')} points to localhost.",
+                    hint=f"This looks like the fake API. The production API is {PRODUCTION_URL}.",
+                    id="django_examplary.E005",
+                )
+            )
+    return messages
+
+
+def _readable_workspaces() -> list[Workspace]:
+    """Return the workspaces that the settings list; none if one of them is reported by E001."""
     try:
-        url = checked_url(conf.EXAMPLARY_API_URL)
+        return [conf.get_workspace(alias) for alias in conf.list_workspaces()]
     except ExamplaryConfigurationError:
-        return []  # Reported by E001 or E003.
-    if not url.startswith("http:"):
         return []
-    return [
-        Error(
-            "EXAMPLARY_API_URL points to localhost.",
-            hint=f"This looks like the fake API. The production API is {PRODUCTION_URL}.",
-            id="django_examplary.E005",
-        )
-    ]
 
 
 def unusable_settings() -> list[CheckMessage]:
@@ -59,6 +71,9 @@ def unusable_settings() -> list[CheckMessage]:
             value = getattr(conf, name)
             if name == "EXAMPLARY_THEME" and isinstance(value, Mapping):
                 Theme.from_mapping(value)
+            if name == "EXAMPLARY_WORKSPACES":
+                for alias in value if isinstance(value, Mapping) else ():
+                    conf.get_workspace(alias)
         except (ExamplaryConfigurationError, ExamplaryValidationError, TypeError) as error:
             # TypeError: a key of EXAMPLARY_THEME is not a string.
             messages.append(
@@ -80,49 +95,72 @@ def _unknown_names() -> Iterator[CheckMessage]:
             )
 
 
-def _api_key() -> Iterator[CheckMessage]:
-    # No variable holds the key, so that no traceback shows it.
-    if not conf.EXAMPLARY_API_KEY:
+def _workspaces() -> Iterator[CheckMessage]:
+    workspaces = conf.EXAMPLARY_WORKSPACES
+    if workspaces and conf.EXAMPLARY_WORKSPACE is None:
         yield Warning(
-            "EXAMPLARY_API_KEY is not set.",
+            "EXAMPLARY_WORKSPACES is set, and EXAMPLARY_WORKSPACE is not.",
+            hint="Every user then belongs to the workspace of EXAMPLARY_API_KEY. Set "
+            "EXAMPLARY_WORKSPACE to a callable from a user to an alias.",
+            id="django_examplary.W026",
+        )
+    if isinstance(workspaces, Mapping) and "default" in workspaces:
+        yield Warning(
+            "EXAMPLARY_WORKSPACES['default'] is ignored.",
+            hint="EXAMPLARY_API_KEY, EXAMPLARY_API_URL and EXAMPLARY_EMBED_ORIGINS describe the "
+            "workspace 'default'. Rename the other one.",
+            id="django_examplary.W027",
+        )
+
+
+def _api_key(workspace: Workspace) -> Iterator[CheckMessage]:
+    # No variable here holds the key itself, so that no traceback shows it.
+    name = workspace.setting("API_KEY")
+    if not workspace.api_key:
+        yield Warning(
+            f"{name} is not set.",
             hint="Until it is set, embeds show a message instead of Examplary. Create a key, "
             "preferably as a workspace admin, at https://app.examplary.ai/account/developer.",
             id="django_examplary.W002",
         )
         return
     try:
-        checked_key(conf.EXAMPLARY_API_KEY)
+        checked_key(workspace.api_key)
     except ExamplaryConfigurationError as error:
-        yield Error("EXAMPLARY_API_KEY is malformed.", hint=str(error), id="django_examplary.E002")
+        yield Error(f"{name} is malformed.", hint=str(error), id="django_examplary.E002")
         return
-    if not re.fullmatch(r"examp_[A-Za-z0-9]{32}", conf.EXAMPLARY_API_KEY):
+    if not re.fullmatch(r"examp_[A-Za-z0-9]{32}", workspace.api_key):
         yield Warning(
-            "EXAMPLARY_API_KEY does not look like an Examplary API key.",
+            f"{name} does not look like an Examplary API key.",
             hint="Known keys are examp_ and 32 letters or digits. Copy the key again from "
             "https://app.examplary.ai/account/developer.",
             id="django_examplary.W001",
         )
 
 
-def _api_url() -> Iterator[CheckMessage]:
+def _api_url(workspace: Workspace) -> Iterator[CheckMessage]:
+    name, origins = workspace.setting("API_URL"), workspace.setting("EMBED_ORIGINS")
     try:
-        url = checked_url(conf.EXAMPLARY_API_URL)
+        url = checked_url(workspace.api_url)
     except ExamplaryConfigurationError as error:
         yield Error(
-            "EXAMPLARY_API_URL is not a safe destination for the API key.",
+            f"{name} is not a safe destination for the API key.",
             hint=str(error),
             id="django_examplary.E003",
         )
         return
-    if url != PRODUCTION_URL and tuple(conf.EXAMPLARY_EMBED_ORIGINS) == PRODUCTION_ORIGINS:
+    if url != PRODUCTION_URL and tuple(workspace.embed_origins) == PRODUCTION_ORIGINS:
         yield Warning(
-            "EXAMPLARY_API_URL is not the production API, but EXAMPLARY_EMBED_ORIGINS lists only "
-            "the production origin.",
+            f"{name} is not the production API, but {origins} lists only the production origin.",
             hint="Other APIs serve embeds from other origins. Add that origin to "
-            "EXAMPLARY_EMBED_ORIGINS, or its embeds are refused.",
+            f"{origins}, or its embeds are refused.",
             id="django_examplary.W006",
         )
-    if url == PRODUCTION_URL and conf.EXAMPLARY_PRERELEASE_FLOWS:
+
+
+def _prerelease() -> Iterator[CheckMessage]:
+    urls = {conf.get_workspace(alias).api_url for alias in conf.list_workspaces()}
+    if PRODUCTION_URL in urls and conf.EXAMPLARY_PRERELEASE_FLOWS:
         yield Warning(
             "EXAMPLARY_PRERELEASE_FLOWS is enabled for the production API.",
             hint="When this version was released, only the staging API offered take-exam. Remove "
@@ -152,29 +190,29 @@ def _not_an_origin(place: str) -> Error:
     )
 
 
-def _embed_origins() -> Iterator[CheckMessage]:
-    origins = conf.EXAMPLARY_EMBED_ORIGINS
+def _embed_origins(workspace: Workspace) -> Iterator[CheckMessage]:
+    origins, name = workspace.embed_origins, workspace.setting("EMBED_ORIGINS")
     if not origins:
         yield Error(
-            "EXAMPLARY_EMBED_ORIGINS is empty, so every embed is refused.",
+            f"{name} is empty, so every embed is refused.",
             hint="Remove the setting to use the default, or list the domain of your workspace.",
             id="django_examplary.E009",
         )
     for index, origin in enumerate(origins):
         # A launch accepts fewer hosts than browsers do.
         if not (_is_origin(origin) and is_origin(origin)):
-            yield _not_an_origin(f"EXAMPLARY_EMBED_ORIGINS[{index}]")
+            yield _not_an_origin(f"{name}[{index}]")
         elif origin.startswith("http:") and not (settings.DEBUG and is_loopback(origin)):
             yield Warning(
-                f"EXAMPLARY_EMBED_ORIGINS[{index}] is {origin!r}. Embeds over http are refused, "
+                f"{name}[{index}] is {origin!r}. Embeds over http are refused, "
                 "except from localhost while DEBUG is on.",
                 hint="Use https.",
                 id="django_examplary.W005",
             )
     if conf.EXAMPLARY_SITE_ORIGIN and conf.EXAMPLARY_SITE_ORIGIN in origins:
         yield Warning(
-            "EXAMPLARY_EMBED_ORIGINS contains EXAMPLARY_SITE_ORIGIN.",
-            hint="EXAMPLARY_SITE_ORIGIN is the origin of this site. EXAMPLARY_EMBED_ORIGINS lists "
+            f"{name} contains EXAMPLARY_SITE_ORIGIN.",
+            hint=f"EXAMPLARY_SITE_ORIGIN is the origin of this site. {name} lists "
             "the origins of Examplary. An embed with the origin of this site has all rights of "
             "its user.",
             id="django_examplary.W018",

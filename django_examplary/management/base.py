@@ -158,6 +158,11 @@ def positive(text: str) -> int:
     return number
 
 
+def add_workspace(parser: CommandParser, *, what: str) -> None:
+    """Add the argument that selects one of several workspaces."""
+    parser.add_argument("--workspace", metavar="ALIAS", help=what)
+
+
 def add_pace(parser: CommandParser, *, rate: float) -> None:
     """Add the arguments of a run that makes many calls."""
     parser.add_argument(

@@ -118,16 +118,26 @@ def prepare_actor(user: Any) -> ExamplaryActor:
 
 
 def prepare_actors(users: Iterable[Any]) -> list[ExamplaryActor]:
-    """Do for many users what `prepare_actor` does for one, in a few queries."""
+    """Do for many users what `prepare_actor` does for one, in a few queries.
+
+    Users who have moved to a workspace that is not configured are logged and left out.
+    """
     known = {user.pk: user for user in users}
     blank = [ExamplaryActor(user=user, workspace=workspace_of(user)) for user in known.values()]
     commit(lambda: actor_rows().bulk_create(blank, ignore_conflicts=True))
-    actors = list(actor_rows().filter(user__in=list(known)).order_by("user_id"))
-    for actor in actors:
+    actors = []
+    for actor in actor_rows().filter(user__in=list(known)).order_by("user_id"):
         actor.user = known[actor.user_id]
         workspace = workspace_of(actor.user)
-        if actor.workspace != workspace:
-            _move(actor, workspace)
+        try:
+            if actor.workspace != workspace:
+                conf.get_workspace(workspace)
+                _move(actor, workspace)
+        except ExamplaryConfigurationError as error:
+            # The user keeps the actor, and the others are prepared.
+            logger.error("operation=move-actor actor=%s error=%s", actor.pk, error)
+        else:
+            actors.append(actor)
     return actors
 
 
@@ -166,8 +176,13 @@ def activate_actor(
     """Return the actor, active: it is already, or this caller or another one provisions it."""
     if actor.is_active:
         return actor
+    workspace = actor.workspace
     if not claim_actor(actor):
         return _await_actor(actor, client)
+    if actor.workspace != workspace:
+        # The client has the key of the former workspace.
+        release_actor(actor)
+        raise ExamplaryNotReadyError("The user has just moved to another workspace; try again.")
     actor.role = role or actor.role
     try:
         profile = get_profile(actor)

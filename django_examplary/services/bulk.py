@@ -96,6 +96,7 @@ def provision_actors(
     concurrency: int = 4,
     rate: float = 5.0,
     max_failures: int = 10,
+    deadline: float | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Callable[[Provisioning], None] = lambda result: None,
     client: ExamplaryClient | None = None,
@@ -106,7 +107,8 @@ def provision_actors(
     users of that workspace are provisioned. A workspace whose API key is refused stops alone.
 
     Sends at most `concurrency` requests at a time and `rate` a second (0: no limit), and pauses
-    when the API asks for that. A failure for one user is stored in the row, and the run continues.
+    when the API asks for that. A request takes at most `deadline` seconds, by default
+    EXAMPLARY_DEADLINE. A failure for one user is stored in the row, and the run continues.
     The run stops if the API key is refused, after `max_failures` calls in a row that the API did
     not answer properly, and when `should_stop()` returns true; a new run continues from there.
     `progress` is called after each user. Any number of runs may work at the same time.
@@ -122,7 +124,12 @@ def provision_actors(
     calls = PacedCalls(
         concurrency=concurrency, rate=rate, max_failures=max_failures, should_stop=should_stop
     )
-    return _Run(users, role, workspace, calls, client).work(progress)
+    seconds = conf.EXAMPLARY_DEADLINE if deadline is None else deadline
+
+    def send(claim: _Claim) -> User:
+        return create_user(claim.actor, claim.profile, claim.client.within(seconds))
+
+    return _Run(users, role, workspace, calls, client).work(send, progress)
 
 
 @dataclass
@@ -155,8 +162,10 @@ class _Run:
             self._pages = chain(self._pages, _pages(users.filter(examplary_actor__state="active")))
         self._waiting: deque[ExamplaryActor] = deque()
 
-    def work(self, progress: Callable[[Provisioning], None]) -> Provisioning:
-        outcomes = self._calls.run(self._take, self._create_user, lambda each: each.actor.workspace)
+    def work(
+        self, send: Callable[[_Claim], User], progress: Callable[[Provisioning], None]
+    ) -> Provisioning:
+        outcomes = self._calls.run(self._take, send, lambda each: each.actor.workspace)
         try:
             for outcome in outcomes:
                 if self._record(outcome):
@@ -212,9 +221,6 @@ class _Run:
 
     def _only_lane_stopped(self) -> bool:
         return bool(self._calls.stopped_lanes) and conf.EXAMPLARY_WORKSPACE is None
-
-    def _create_user(self, claim: _Claim) -> User:
-        return create_user(claim.actor, claim.profile, claim.client.within(conf.EXAMPLARY_DEADLINE))
 
     def _record(self, outcome: Outcome[_Claim, User]) -> bool:
         """Store the outcome. False: nothing came of the call, so the user waits again."""

@@ -69,9 +69,12 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows cannot fork.
 
 
 def list_workspaces() -> list[str]:
-    """Return the aliases that the settings list and those that actors have."""
+    """Return the aliases of all workspaces: of a callable, those that users have."""
+    aliases = conf.list_workspaces()
+    if not callable(conf.EXAMPLARY_WORKSPACES):
+        return aliases
     used = ExamplaryActor.objects.order_by("workspace").values_list("workspace", flat=True)
-    return list(dict.fromkeys([*conf.list_workspaces(), *used.distinct()]))
+    return list(dict.fromkeys([*aliases, *used.distinct()]))
 
 
 def workspace_of(user: Any) -> str:

@@ -40,11 +40,14 @@ class Erasure:
     still_to_revoke: int = 0
 
 
-def erase_user(user: Any, *, client: ExamplaryClient | None = None) -> Erasure:
+def erase_user(
+    user: Any, *, deadline: float | None = None, client: ExamplaryClient | None = None
+) -> Erasure:
     """Erase what this app stores about a user, for a data-subject request. Idempotent.
 
     Open sessions are revoked first. A session that cannot be revoked at Examplary right now stays,
-    as an anonymous row without content, until a sweep has revoked it.
+    as an anonymous row without content, until a sweep has revoked it. Each revocation takes at most
+    `deadline` seconds, by default EXAMPLARY_DEADLINE.
     """
     refuse_transaction("erase_user")
     actor = actor_rows().filter(user=user).first()
@@ -55,7 +58,8 @@ def erase_user(user: Any, *, client: ExamplaryClient | None = None) -> Erasure:
         # Its outcome is not requested any more.
         session.actor = None
         try:
-            revoke_remote(session, client or get_client(session.workspace))
+            own = client or get_client(session.workspace, deadline=deadline)
+            revoke_remote(session, own)
         except ExamplaryConfigurationError as error:
             logger.warning("operation=erase error=%s", error)
     try:

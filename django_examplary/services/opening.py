@@ -246,7 +246,10 @@ class _Opening:
             time.sleep(pause)
             # The user may have been deactivated, or given another id, meanwhile.
             refresh_user(self.actor.user)
+            workspace = self.actor.workspace
             self.actor = prepare_actor(self.actor.user)
+            if self.actor.workspace != workspace:
+                break  # The client has the key of the former workspace.
         raise ExamplaryNotReadyError("Another request is still opening this session.")
 
     def _claim(self) -> ExamplarySession | None:

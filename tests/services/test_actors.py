@@ -348,6 +348,57 @@ def test_user_who_moved_meanwhile_is_announced_once(fake, teacher, settings, nor
     assert len(moved) == 1
 
 
+def test_open_session_of_the_former_workspace_is_not_handed_out(
+    fake, teacher, settings, north, django_assert_num_queries
+):
+    fake.duplicates = "create"
+    former = services.open_session(teacher, GenerateExam(), origin="https://school.example")
+    with django_assert_num_queries(1):
+        again = services.open_session(teacher, GenerateExam(), origin="https://school.example")
+    assert again == former
+    move_all_users(settings, north)
+
+    session = services.open_session(teacher, GenerateExam(), origin="https://school.example")
+
+    assert (session.workspace, session.actor.workspace) == (north, north)
+    assert session.embed_url != former.embed_url
+    with django_assert_num_queries(1):
+        again = services.open_session(teacher, GenerateExam(), origin="https://school.example")
+    assert again == session
+
+
+def test_user_who_moves_while_the_row_is_claimed_is_not_created(
+    fake, teacher, settings, north, monkeypatch
+):
+    """The client has the key of the former workspace, where no second account must appear."""
+    prepare = actors.prepare_actor
+
+    def prepare_and_move(user):
+        actor = prepare(user)
+        ExamplaryActor.objects.update(workspace=north)
+        return actor
+
+    monkeypatch.setattr(actors, "prepare_actor", prepare_and_move)
+    with pytest.raises(ExamplaryNotReadyError, match="another workspace"):
+        services.provision_actor(teacher)
+
+    assert fake.requests == []
+    actor = ExamplaryActor.objects.get()
+    assert (actor.state, actor.workspace) == (State.PENDING, north)
+
+
+def test_existing_rows_work_after_workspaces_are_set(fake, teacher, settings, north):
+    """A site that had one workspace: its rows belong to `default`."""
+    session = services.open_session(teacher, GenerateExam(), origin="https://school.example")
+    fake.complete(session.examplary_id)
+    settings.EXAMPLARY_WORKSPACE = lambda user: "default" if user == teacher else north
+
+    assert services.provision_actor(teacher) == session.actor
+    assert services.sweep_sessions().ended == {"completed": 1}
+    session = services.open_session(teacher, GenerateExam(), origin="https://school.example")
+    assert session.workspace == "default"
+
+
 def test_unknown_workspace_is_configuration_error(fake, teacher, settings):
     move_all_users(settings, "south")
     with pytest.raises(ExamplaryConfigurationError, match="no workspace 'south'"):

@@ -323,6 +323,47 @@ def test_refused_key_stops_its_workspace_alone(fake, settings, make_users):
     assert set(workspaces) == {("default",)}
 
 
+def test_run_for_one_workspace(fake, settings, make_users):
+    make_users(6)
+    settings.EXAMPLARY_WORKSPACES = {"north": {"API_KEY": settings.EXAMPLARY_API_KEY}}
+    settings.EXAMPLARY_WORKSPACE = lambda user: "north" if user.pk % 2 else "default"
+
+    result = provision(workspace="north")
+
+    assert (result.provisioned, result.skipped) == (3, 0)
+    assert set(ExamplaryActor.objects.values_list("workspace")) == {("north",)}
+    with pytest.raises(ExamplaryConfigurationError, match="There is no workspace 'gone'"):
+        provision(workspace="gone")
+
+
+def test_users_who_moved_are_provisioned_again(fake, settings, make_users):
+    make_users(4)
+    provision()
+    fake.duplicates = "create"
+    settings.EXAMPLARY_WORKSPACES = {"north": {"API_KEY": settings.EXAMPLARY_API_KEY}}
+    settings.EXAMPLARY_WORKSPACE = lambda user: "north" if user.pk % 2 else "default"
+
+    result = provision()
+
+    assert (result.provisioned, result.skipped) == (2, 0)
+    actors = ExamplaryActor.objects.filter(state=State.ACTIVE, workspace="north")
+    assert actors.count() == 2
+
+
+def test_user_who_moved_to_an_unknown_workspace_keeps_the_actor(fake, settings, make_users, caplog):
+    make_users(1)
+    provision()
+    former = ExamplaryActor.objects.get()
+    settings.EXAMPLARY_WORKSPACE = lambda user: "gone"
+
+    result = provision()
+
+    assert (result.provisioned, result.skipped) == (0, 1)
+    assert "There is no workspace 'gone'" in caplog.text
+    actor = ExamplaryActor.objects.get()
+    assert (actor.examplary_id, actor.state) == (former.examplary_id, State.ACTIVE)
+
+
 def test_unknown_workspace_fails_its_users_alone(fake, settings, make_users):
     make_users(4)
     settings.EXAMPLARY_WORKSPACE = lambda user: "gone" if user.pk % 2 else "default"

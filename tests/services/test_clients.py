@@ -9,7 +9,8 @@ import pytest
 
 from django_examplary import services
 from django_examplary.exceptions import ExamplaryConfigurationError
-from django_examplary.services.clients import workspace_of
+from django_examplary.models import ExamplaryActor
+from django_examplary.services.clients import list_workspaces, workspace_of
 
 NORTH = {"API_KEY": "examp_of_the_north_workspace_00000000"}
 
@@ -63,6 +64,48 @@ def test_unknown_workspace_is_named(settings, workspaces):
     settings.EXAMPLARY_WORKSPACES = workspaces
     with pytest.raises(ExamplaryConfigurationError, match="There is no workspace 'south'"):
         services.get_client("south")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"API_KEY": None}, r"\['north'\]\['API_KEY'\] must be a string"),
+        ({"EMBED_ORIGINS": "https://a.example"}, r"\['EMBED_ORIGINS'\] must be a list of strings"),
+        ({"API_KYE": "x"}, "unknown key 'API_KYE'"),
+    ],
+)
+def test_settings_of_a_workspace_are_checked(settings, changed, message):
+    settings.EXAMPLARY_WORKSPACES = {"north": {**NORTH, **changed}}
+    with pytest.raises(ExamplaryConfigurationError, match=message) as caught:
+        services.get_client("north")
+    assert NORTH["API_KEY"] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "workspaces", "expected"),
+    [
+        ("examp_1", {}, ["default"]),
+        ("", {}, ["default"]),
+        ("examp_1", {"south": NORTH, "north": NORTH}, ["default", "north", "south"]),
+        ("", {"north": NORTH}, ["north"]),
+        ("examp_1", {"default": NORTH}, ["default"]),
+    ],
+)
+def test_workspaces_are_listed(settings, key, workspaces, expected):
+    settings.EXAMPLARY_API_KEY, settings.EXAMPLARY_WORKSPACES = key, workspaces
+
+    assert list_workspaces() == expected
+
+
+def test_workspaces_of_a_callable_are_those_of_users(settings, teacher):
+    settings.EXAMPLARY_API_KEY = ""
+    settings.EXAMPLARY_WORKSPACES = {"north": NORTH}.get
+    assert list_workspaces() == []
+
+    ExamplaryActor.objects.create(user=teacher, workspace="north")
+    assert list_workspaces() == ["north"]
+    settings.EXAMPLARY_API_KEY = "examp_1"
+    assert list_workspaces() == ["default", "north"]
 
 
 def test_user_belongs_to_the_default_workspace_unless_the_project_decides(settings):

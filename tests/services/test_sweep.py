@@ -261,6 +261,39 @@ def test_refused_key_stops_its_workspace_alone(fake, settings, sessions):
     assert "401" in result.stopped
 
 
+def test_revocation_of_a_stopped_workspace_is_left(fake, settings, sessions, monkeypatch):
+    """After a key was refused, not even the calls that follow from earlier ones are made."""
+    settings.EXAMPLARY_REVOKE_ON_COMPLETION = True
+    fake.complete(sessions[0].examplary_id)
+    record = sweep._Run.record
+
+    def refuse(run, outcome):
+        record(run, outcome)
+        run._calls.stopped_lanes["default"] = "refused"
+
+    monkeypatch.setattr(sweep._Run, "record", refuse)
+
+    result = services.sweep_sessions(concurrency=1)
+
+    assert (result.verified, result.revoked, result.stopped) == (1, 0, "refused")
+    assert ExamplarySession.objects.get(revoke_pending=True) == sessions[0]
+
+
+def test_sweep_of_one_workspace(fake, settings, sessions):
+    settings.EXAMPLARY_WORKSPACES = {"north": {"API_KEY": settings.EXAMPLARY_API_KEY}}
+    ExamplarySession.objects.filter(pk=sessions[0].pk).update(workspace="north")
+    fake.requests.clear()
+
+    assert services.sweep_sessions(workspace="north", dry_run=True).verified == 1
+    assert services.sweep_sessions(workspace="north").verified == 1
+    assert asked(fake) == [sessions[0].examplary_id]
+
+
+def test_sweep_of_an_unknown_workspace_is_refused(fake, sessions):
+    with pytest.raises(ExamplaryConfigurationError, match="There is no workspace 'gone'"):
+        services.sweep_sessions(workspace="gone")
+
+
 def test_removed_workspace_stops_its_sessions_alone(fake, settings, sessions):
     settings.EXAMPLARY_WORKSPACE = lambda user: "default"
     ExamplarySession.objects.filter(pk__in=[each.pk for each in sessions[:2]]).update(

@@ -12,13 +12,14 @@ from django.utils.crypto import get_random_string
 import django_examplary
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
-from django_examplary.conf import conf
+from django_examplary.conf import Workspace, conf
 from django_examplary.contract import settled
 from django_examplary.contract.comparison import GROUPS, Finding, compare
 from django_examplary.contract.document import Document, DocumentError
 from django_examplary.contract.probe import Probe, Step
 from django_examplary.exceptions import ExamplaryError
-from django_examplary.management.base import ExamplaryCommand, one_line
+from django_examplary.management.base import ExamplaryCommand, add_workspace, one_line
+from django_examplary.models import DEFAULT_WORKSPACE
 from django_examplary.origins import PRODUCTION_URL
 
 #: The groups that count as failures, by the value of --fail-on.
@@ -65,6 +66,7 @@ exit codes:
             metavar="FILE",
             help="leave out the differences that this earlier document has too",
         )
+        add_workspace(parser, what="use the URL and the key of this workspace")
         parser.add_argument(
             "--fail-on",
             choices=list(_FAILING),
@@ -93,7 +95,8 @@ exit codes:
         if options["probe"]:
             self._probe(options)
             return
-        document = self._load(options["file"])
+        workspace = conf.get_workspace(options["workspace"] or DEFAULT_WORKSPACE)
+        document = _read(options["file"]) if options["file"] else _fetch(workspace)
         if options["save"]:
             self._write(options["save"], document.content)
         try:
@@ -105,31 +108,13 @@ exit codes:
             raise CommandError("The document is nested too deeply.", returncode=3) from None
         self._print(document, findings, options)
 
-    def _load(self, file: str | None) -> Document:
-        if file:
-            return _read(file)
-        # A client needs a key of some kind; this call is made without it.
-        # The request is sent without a key, so a site that has none yet can fetch the document.
-        client = ExamplaryClient(
-            conf.EXAMPLARY_API_KEY or "none",
-            base_url=conf.EXAMPLARY_API_URL,
-            ca_bundle=conf.EXAMPLARY_CA_BUNDLE,
-            proxy=conf.EXAMPLARY_PROXY,
-        )
-        try:
-            return Document.from_content(client.get_openapi())
-        except (ExamplaryError, DocumentError) as error:
-            raise CommandError(
-                f"The document at {conf.EXAMPLARY_API_URL}/openapi could not be loaded: {error}",
-                returncode=3,
-            ) from None
-
     def _print(self, document: Document, findings: list[Finding], options: dict[str, Any]) -> None:
+        workspace = conf.get_workspace(options["workspace"] or DEFAULT_WORKSPACE)
         counts = {group: sum(each.group == group for each in findings) for group in GROUPS}
         answered = {each.unknown for each in findings if each.unknown}
         result = {
             "document": {
-                "source": options["file"] or f"{conf.EXAMPLARY_API_URL}/openapi",
+                "source": options["file"] or f"{workspace.api_url}/openapi",
                 "openapi": document.content["openapi"],
                 "version": document.version,
                 "operations": len(document.operations),
@@ -143,7 +128,7 @@ exit codes:
         self.finish(result, _describe(result, findings), as_json=options["json"], failed=failed)
 
     def _probe(self, options: dict[str, Any]) -> None:
-        client = services.get_client()
+        client = services.get_client(options["workspace"] or DEFAULT_WORKSPACE)
         if client.base_url == PRODUCTION_URL:
             raise CommandError(
                 "The probe creates a user that cannot be deleted, so it does not run on the "
@@ -189,6 +174,23 @@ exit codes:
             Path(file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise CommandError(f"{file} cannot be written: {error}", returncode=2) from None
+
+
+def _fetch(workspace: Workspace) -> Document:
+    # The request is sent without a key, so a site that has none yet can fetch the document.
+    client = ExamplaryClient(
+        workspace.api_key or "none",
+        base_url=workspace.api_url,
+        ca_bundle=conf.EXAMPLARY_CA_BUNDLE,
+        proxy=conf.EXAMPLARY_PROXY,
+    )
+    try:
+        return Document.from_content(client.get_openapi())
+    except (ExamplaryError, DocumentError) as error:
+        raise CommandError(
+            f"The document at {workspace.api_url}/openapi could not be loaded: {error}",
+            returncode=3,
+        ) from None
 
 
 def _read(file: str) -> Document:

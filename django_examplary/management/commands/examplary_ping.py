@@ -11,9 +11,10 @@ from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.management.base import CommandError, CommandParser
 
 from django_examplary import services, signals
-from django_examplary.conf import conf
+from django_examplary.conf import Workspace, conf
 from django_examplary.exceptions import (
     ExamplaryAuthenticationError,
+    ExamplaryConfigurationError,
     ExamplaryEmbedURLError,
     ExamplaryError,
     ExamplaryInvalidRequestError,
@@ -21,8 +22,9 @@ from django_examplary.exceptions import (
     ExamplaryValidationError,
 )
 from django_examplary.flows import GenerateExam
-from django_examplary.management.base import ExamplaryCommand, one_line
+from django_examplary.management.base import ExamplaryCommand, add_workspace, one_line
 from django_examplary.models import ExamplaryActor
+from django_examplary.services.clients import list_workspaces, workspace_of
 
 
 class Command(ExamplaryCommand):
@@ -30,13 +32,14 @@ class Command(ExamplaryCommand):
 Finds out whether this site can talk to Examplary.
 
 Reads the settings, as `manage.py check` does, and then makes one call that changes nothing: whose
-API key this is (GET /me). With --session it also opens an embed session for a user who has an
-actor, and revokes it. That verifies the approval of the workspace, the actor and the origin of the
-embed."""
+API key this is (GET /me). A site with several workspaces gets a line for each of them. With
+--session it also opens an embed session for a user who has an actor, and revokes it. That verifies
+the approval of the workspace, the actor and the origin of the embed."""
     examples = """
 examples:
   manage.py examplary_ping
   manage.py examplary_ping --session teacher
+  manage.py examplary_ping --workspace north
 """
     exit_codes = """
 exit codes:
@@ -52,6 +55,7 @@ exit codes:
             metavar="USER",
             help="open and revoke a session for this user: a user name, or else a primary key",
         )
+        add_workspace(parser, what="ping this workspace only")
 
     def handle(self, **options: Any) -> None:
         # Of this app only: those of models ask the database, which need not be there.
@@ -61,30 +65,70 @@ exit codes:
             self.stderr.write(str(message), style_func=self.style.WARNING)
         if any(message.level >= ERROR for message in messages):
             raise CommandError("The settings are wrong: nothing was sent.", returncode=2)
-        client = services.get_client()
         user = _find_user(options["session"]) if options["session"] else None
-        call: dict[str, Any] = {}
+        if options["workspace"]:
+            aliases = [options["workspace"]]
+        else:
+            aliases = [workspace_of(user)] if user is not None else list_workspaces()
+        if len(aliases) == 1:
+            workspace = conf.get_workspace(aliases[0])
+            result = _ping(workspace)
+            if user is not None:
+                result["session"] = _try_session(user, workspace)
+            self.finish(result, _describe(result), as_json=options["json"])
+            return
+        self._ping_each(aliases, as_json=options["json"])
 
-        def measure(**arguments: Any) -> None:
-            call.update(arguments)
+    def _ping_each(self, aliases: list[str], *, as_json: bool) -> None:
+        """Print a line for each workspace, and end with the worst of their exit codes."""
+        results: dict[str, Any] = {}
+        lines = []
+        code = 0
+        for alias in aliases:
+            try:
+                results[alias] = result = _ping(conf.get_workspace(alias))
+            except (CommandError, ExamplaryConfigurationError) as error:
+                code = max(code, getattr(error, "returncode", 2))
+                results[alias] = {"error": str(error)}
+                lines.append(f"{alias}: {one_line(str(error))}")
+            else:
+                owner = one_line(_describe_owner(result))
+                lines.append(
+                    f"{alias}: {result['api_url']} accepted the API key of {owner}, after "
+                    f"{result['seconds']:.2f} s"
+                )
+        if not aliases:
+            lines.append("No user has a workspace yet. Pass --workspace and an alias.")
+        self.finish({"workspaces": results}, "\n".join(lines), as_json=as_json)
+        if code:
+            raise CommandError("Not every workspace answered properly.", returncode=code)
 
-        signals.api_call_finished.connect(measure)
-        try:
-            with _explained():
-                owner = client.get_me()
-        finally:
-            signals.api_call_finished.disconnect(measure)
-        result = {
-            "api_url": conf.EXAMPLARY_API_URL,
-            "key_owner": owner.id,
-            "key_owner_role": owner.role,
-            "seconds": round(call["seconds"], 3),
-            "clock_difference": call["clock_difference"],
-            "embed_origins": list(conf.EXAMPLARY_EMBED_ORIGINS),
-            "site_origin": conf.EXAMPLARY_SITE_ORIGIN,
-            "session": None if user is None else _try_session(user),
-        }
-        self.finish(result, _describe(result), as_json=options["json"])
+
+def _ping(workspace: Workspace) -> dict[str, Any]:
+    """Return what one call shows about a workspace. Raises CommandError with the remedy."""
+    call: dict[str, Any] = {}
+
+    def measure(**arguments: Any) -> None:
+        call.update(arguments)
+
+    client = services.get_client(workspace.alias)
+    signals.api_call_finished.connect(measure)
+    try:
+        with _explained(workspace):
+            owner = client.get_me()
+    finally:
+        signals.api_call_finished.disconnect(measure)
+    return {
+        "workspace": workspace.alias,
+        "api_url": workspace.api_url,
+        "key_owner": owner.id,
+        "key_owner_role": owner.role,
+        "seconds": round(call["seconds"], 3),
+        "clock_difference": call["clock_difference"],
+        "embed_origins": list(workspace.embed_origins),
+        "site_origin": conf.EXAMPLARY_SITE_ORIGIN,
+        "session": None,
+    }
 
 
 def _find_user(name: str) -> Any:
@@ -106,11 +150,12 @@ def _find_user(name: str) -> Any:
     return user
 
 
-def _try_session(user: Any) -> dict[str, Any]:
+def _try_session(user: Any, workspace: Workspace) -> dict[str, Any]:
     """Open a session of its own for the user, revoke it, and return what is no secret about it."""
     # The embed is never shown, so the origin need not be this site's.
     origin = conf.EXAMPLARY_SITE_ORIGIN or "https://localhost"
-    with _explained(ExamplaryEmbedURLError, ExamplaryInvalidRequestError, ExamplaryValidationError):
+    refusals = (ExamplaryEmbedURLError, ExamplaryInvalidRequestError, ExamplaryValidationError)
+    with _explained(workspace, *refusals):
         session = services.open_session(user, GenerateExam(), origin=origin, reuse=False)
         parts = urlsplit(session.embed_url.value)
         session = services.revoke_session(session)
@@ -121,7 +166,7 @@ def _try_session(user: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def _explained(*refusals: type[ExamplaryError]) -> Iterator[None]:
+def _explained(workspace: Workspace, *refusals: type[ExamplaryError]) -> Iterator[None]:
     """Turn the errors of a call into those of the command, with the remedy.
 
     `refusals` are answers that retrying does not change.
@@ -131,8 +176,8 @@ def _explained(*refusals: type[ExamplaryError]) -> Iterator[None]:
     except ExamplaryAuthenticationError as error:
         raise CommandError(
             f"{error}\nExamplary does not know this API key: it was deleted, or is of another "
-            f"installation than {conf.EXAMPLARY_API_URL}. Make a new one at "
-            "https://app.examplary.ai/account/developer and set EXAMPLARY_API_KEY.",
+            f"installation than {workspace.api_url}. Make a new one at "
+            f"https://app.examplary.ai/account/developer and set {workspace.setting('API_KEY')}.",
             returncode=2,
         ) from None
     except ExamplaryPermissionError as error:
@@ -148,10 +193,9 @@ def _explained(*refusals: type[ExamplaryError]) -> Iterator[None]:
 
 
 def _describe(result: dict[str, Any]) -> str:
-    role = f", {result['key_owner_role']}" if result["key_owner_role"] else ""
     lines = [
         f"Answer        {result['api_url']}, after {result['seconds']:.2f} s",
-        f"API key       accepted: it is of {one_line(result['key_owner'] + role)}",
+        f"API key       accepted: it is of {one_line(_describe_owner(result))}",
         f"Clock         {_describe_clock(result['clock_difference'])}",
         f"Embeds        may come from {', '.join(result['embed_origins'])}",
         f"This site     {result['site_origin'] or 'has the origin of each request'}",
@@ -167,6 +211,10 @@ def _describe(result: dict[str, Any]) -> str:
             "--session and the name of a user who has an actor.",
         ]
     return "\n".join(lines)
+
+
+def _describe_owner(result: dict[str, Any]) -> str:
+    return ", ".join(filter(None, (result["key_owner"], result["key_owner_role"])))
 
 
 def _describe_clock(difference: float | None) -> str:

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 
 from django_examplary import services
-from django_examplary.management.base import ExamplaryCommand, add_pace, positive
+from django_examplary.management.base import ExamplaryCommand, add_pace, add_workspace, positive
 from django_examplary.services.bulk import Provisioning
 
 
@@ -56,6 +56,7 @@ examples:
             choices=["teacher", "student", "member"],
             help="at Examplary, for users whose profile names none (default: teacher)",
         )
+        add_workspace(parser, what="provision the users of this workspace only")
         add_pace(parser, rate=5.0)
         parser.add_argument(
             "--max-failures",
@@ -89,6 +90,7 @@ examples:
             result = services.provision_actors(
                 users,
                 role=options["role"],
+                workspace=options["workspace"],
                 concurrency=options["concurrency"],
                 rate=options["rate"],
                 max_failures=options["max_failures"],

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from django_examplary import services
-from django_examplary.management.base import ExamplaryCommand, add_pace, positive
+from django_examplary.management.base import ExamplaryCommand, add_pace, add_workspace, positive
 from django_examplary.services.sweep import Sweep
 
 
@@ -32,6 +32,7 @@ examples:
             help="ask about this many sessions at most; the longest waiting come first, so the "
             "next run continues with the others",
         )
+        add_workspace(parser, what="ask about the sessions of this workspace only")
         add_pace(parser, rate=0.0)
         parser.add_argument("--dry-run", action="store_true", help="only count, and call nothing")
 
@@ -42,6 +43,7 @@ examples:
         with self.stoppable():
             sweep = services.sweep_sessions(
                 limit=options["limit"],
+                workspace=options["workspace"],
                 dry_run=options["dry_run"],
                 concurrency=options["concurrency"],
                 rate=options["rate"],
