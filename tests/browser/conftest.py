@@ -51,10 +51,12 @@ VIEWPORTS = {
 _NO_SCRIPT = "Playwright cannot switch off JavaScript in the Firefox of Debian."
 _NO_CDP = "Firefox has no Chrome DevTools protocol, which counts the listeners."
 _NO_MEDIA = "Playwright cannot emulate this medium in the Firefox of Debian."
+_NO_STOP = "Playwright cannot leave a page of Firefox that is still loading."
 _NO_BYPASS = "Playwright cannot bypass a Content-Security-Policy in the Firefox of Debian."
 UNSUPPORTED: dict[str, dict[str, str]] = {
     "chromium": {},
     "firefox": {
+        "test_back.py::test_page_that_was_left_while_it_loaded_launches_again": _NO_STOP,
         "test_element.py::test_link_goes_all_the_way_without_javascript": _NO_SCRIPT,
         "test_element.py::test_page_is_printed_with_its_embed": _NO_MEDIA,
         "test_element.py::test_nothing_of_it_survives": _NO_CDP,
