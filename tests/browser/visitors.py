@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -42,8 +43,7 @@ class Visitor:
         self.page.on("console", self._listen)
 
     def _listen(self, message: Any) -> None:
-        browser = self.page.context.browser
-        if browser and browser.browser_type.name == "firefox" and "style-src-elem" in message.text:
+        if os.environ.get("ENGINE") == "firefox" and "style-src-elem" in message.text:
             # Playwright adds a style for its screenshots. Chromium shows what the site does.
             return
         if message.type in ("error", "warning"):
