@@ -64,6 +64,8 @@ UNSUPPORTED: dict[str, dict[str, str]] = {
         "test_safety.py::test_message_of_anyone_else": _NO_BYPASS,
         "test_flows.py::test_without_javascript": _NO_SCRIPT,
         "test_waiting.py::test_link_without_javascript": _NO_SCRIPT,
+        "test_states.py::test_colours_are_those_of_the_page": _NO_MEDIA,
+        "test_states.py::test_nothing_moves_for_who_cannot_bear_it": _NO_MEDIA,
         "test_unscripted.py::test_done_in_a_form_without_javascript": _NO_SCRIPT,
         "test_unscripted.py::test_dialog_in_a_form_without_javascript": _NO_SCRIPT,
         "test_unscripted.py::test_looks_without_javascript": _NO_SCRIPT,
