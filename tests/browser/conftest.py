@@ -32,8 +32,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "firefox": {
         # The release of Debian, driven by the protocol that Firefox itself implements.
         "channel": "moz-firefox",
-        # Playwright sees no frame that has a process of its own.
-        "firefox_user_prefs": {"fission.autostart": False},
+        "firefox_user_prefs": {
+            # Playwright sees no frame that has a process of its own, and no page that comes from
+            # the page cache.
+            "fission.autostart": False,
+            "browser.sessionhistory.max_total_viewers": 0,
+        },
     },
 }
 
@@ -46,16 +50,22 @@ VIEWPORTS = {
 
 _NO_SCRIPT = "Playwright cannot switch off JavaScript in the Firefox of Debian."
 _NO_CDP = "Firefox has no Chrome DevTools protocol, which counts the listeners."
+_NO_MEDIA = "Playwright cannot emulate this medium in the Firefox of Debian."
+_NO_STOP = "Playwright cannot leave a page of Firefox that is still loading."
 _NO_BYPASS = "Playwright cannot bypass a Content-Security-Policy in the Firefox of Debian."
 UNSUPPORTED: dict[str, dict[str, str]] = {
     "chromium": {},
     "firefox": {
+        "test_back.py::test_page_that_was_left_while_it_loaded_launches_again": _NO_STOP,
         "test_element.py::test_link_goes_all_the_way_without_javascript": _NO_SCRIPT,
+        "test_element.py::test_page_is_printed_with_its_embed": _NO_MEDIA,
         "test_element.py::test_nothing_of_it_survives": _NO_CDP,
         "test_flows.py::test_generated_exam_where_the_script_does_not_come[False]": _NO_SCRIPT,
         "test_safety.py::test_message_of_anyone_else": _NO_BYPASS,
         "test_flows.py::test_without_javascript": _NO_SCRIPT,
         "test_waiting.py::test_link_without_javascript": _NO_SCRIPT,
+        "test_states.py::test_colours_are_those_of_the_page": _NO_MEDIA,
+        "test_states.py::test_nothing_moves_for_who_cannot_bear_it": _NO_MEDIA,
         "test_unscripted.py::test_done_in_a_form_without_javascript": _NO_SCRIPT,
         "test_unscripted.py::test_dialog_in_a_form_without_javascript": _NO_SCRIPT,
         "test_unscripted.py::test_looks_without_javascript": _NO_SCRIPT,

@@ -297,6 +297,7 @@ def test_another_tab_goes_all_the_way(teacher, examplary, announced):
     with teacher.page.context.expect_page() as opened:
         embed.get_by_role("link", name="Open in a new tab").click()
     tab = opened.value
+    tab.wait_for_load_state()
     assert tab.evaluate("window.opener") is None
     tab.locator("[data-examplary-action=complete]").click()
 

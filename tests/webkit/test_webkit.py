@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from django_examplary.testing import FakeExamplary
@@ -76,8 +77,9 @@ def test_whole_window(teacher, examplary, announced):
 def test_link_ends_a_session_without_the_script(teacher, examplary, announced):
     teacher.open_embed(options_of("edit-exam", examplary), script="none")
     teacher.in_frame(lambda: teacher.wait_for("tag name", "form"))
-    teacher.follow("I have finished", "I have finished")
-    teacher.wait(lambda: "Done" in teacher.driver.page_source)
+    teacher.follow("I have finished")
+    teacher.wait_for("css selector", "button[type=submit]").click()
+    teacher.wait(lambda: "<h1>Done</h1>" in teacher.driver.page_source)
 
     assert announced == ["session_closed"]
 
@@ -145,7 +147,9 @@ def test_busy_site_is_asked_again(teacher, settings):
     settings.EXAMPLARY_CONCURRENT_LAUNCHES = 0
     teacher.open_embed()
     frame = "document.querySelector('examplary-embed iframe').contentDocument"
-    teacher.wait(lambda: teacher.run(f"return {frame}?.querySelector('[data-examplary-problem]')"))
+    teacher.wait(
+        lambda: teacher.run(f"return !!{frame}?.querySelector('[data-examplary-problem]')")
+    )
     assert teacher.state == "loading"
     settings.EXAMPLARY_CONCURRENT_LAUNCHES = 4
 
@@ -229,6 +233,9 @@ def test_panel_gets_the_focus_of_the_frame(teacher):
     teacher.open_embed({"display": "modal"})
     teacher.click("[data-examplary-opener]")
     teacher.expect_state("loaded")
+    # A click by the driver alone does not move the pointer of the page around the frame.
+    frame = teacher.wait_for("css selector", "examplary-embed iframe")
+    ActionChains(teacher.driver).move_to_element(frame).perform()
     teacher.press("complete")
     teacher.expect_state("completed")
     focused = "return document.activeElement.shadowRoot?.activeElement?.dataset.examplaryState"
