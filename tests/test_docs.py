@@ -275,7 +275,10 @@ def commands() -> list[tuple[str, ...]]:
 
 
 # Not ours.
-TOOLS = {".", "export", "lint-imports", "mypy", "pre-commit", "python", "ruff", "tox"}
+TOOLS = {
+    *(".", "apt-get", "export", "lint-imports", "mypy", "pre-commit", "python", "ruff", "tox"),
+    "xvfb-run",
+}
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
