@@ -6,8 +6,8 @@ These models only touch rows. The services call the API.
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -22,6 +22,8 @@ from django_examplary.data import Secret
 from django_examplary.flows import FLOWS, Outputs
 
 if TYPE_CHECKING:
+    from django.db.models.fields.related_descriptors import RelatedManager
+
     StringField = models.CharField[Any, Any]
 else:
     StringField = models.CharField
@@ -108,39 +110,63 @@ class ExamplaryActor(models.Model):
         UNCERTAIN = "uncertain", _("uncertain")
         FAILED = "failed", _("failed")
 
-    user = models.OneToOneField(
+    user: models.OneToOneField[Any, Any] = models.OneToOneField(
         settings.AUTH_USER_MODEL,
         on_delete=models.CASCADE,
         related_name="examplary_actor",
         verbose_name=_("user"),
     )
-    workspace = models.CharField(
+    workspace: models.CharField[str, str] = models.CharField(
         _("workspace"), max_length=64, default=DEFAULT_WORKSPACE, editable=False
     )
-    examplary_id = models.CharField(  # noqa: DJ001  # unique, and unknown in many rows
+    # Unique, and unknown in many rows.
+    examplary_id: models.CharField[str | None, str | None] = models.CharField(  # noqa: DJ001
         _("Examplary id"), max_length=255, unique=True, null=True, editable=False
     )
-    state = models.CharField(
+    state: models.CharField[str, str] = models.CharField(
         _("state"), max_length=16, choices=State, default=State.PENDING, editable=False
     )
     #: Identifies the caller that provisions this actor. Only that caller can store a result.
-    claim_token = models.CharField(max_length=32, blank=True, editable=False)
+    claim_token: models.CharField[str, str] = models.CharField(
+        max_length=32, blank=True, editable=False
+    )
     #: When the claim ends, by the clock of the database.
-    lapses_at = models.DateTimeField(null=True, editable=False)
+    lapses_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
+        null=True, editable=False
+    )
     #: Sent with `POST /users`. It stays the same until the outcome of the request is known.
-    idempotency_key = models.UUIDField(default=uuid.uuid4, editable=False)
-    email = models.EmailField(_("e-mail address, as sent"), blank=True, editable=False)
-    name = models.CharField(_("name, as sent"), max_length=100, blank=True, editable=False)
-    role = models.CharField(_("role"), max_length=16, blank=True, editable=False)
-    last_error = models.CharField(_("last error"), max_length=255, blank=True, editable=False)
-    provisioned_at = models.DateTimeField(_("provisioned at"), null=True, editable=False)
-    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
-    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
+    idempotency_key: models.UUIDField[uuid.UUID, uuid.UUID] = models.UUIDField(
+        default=uuid.uuid4, editable=False
+    )
+    email: models.EmailField[str, str] = models.EmailField(
+        _("e-mail address, as sent"), blank=True, editable=False
+    )
+    name: models.CharField[str, str] = models.CharField(
+        _("name, as sent"), max_length=100, blank=True, editable=False
+    )
+    role: models.CharField[str, str] = models.CharField(
+        _("role"), max_length=16, blank=True, editable=False
+    )
+    last_error: models.CharField[str, str] = models.CharField(
+        _("last error"), max_length=255, blank=True, editable=False
+    )
+    provisioned_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
+        _("provisioned at"), null=True, editable=False
+    )
+    created_at: models.DateTimeField[datetime, datetime] = models.DateTimeField(
+        _("created at"), default=timezone.now, editable=False
+    )
+    updated_at: models.DateTimeField[datetime, datetime] = models.DateTimeField(
+        _("updated at"), auto_now=True
+    )
 
     objects = ExamplaryActorQuerySet.as_manager()
 
     #: Whether an earlier `POST /users` was not answered. Set by the claim, and not stored.
     is_repeat = False
+
+    if TYPE_CHECKING:
+        sessions: RelatedManager[ExamplarySession]
 
     class Meta:
         verbose_name = _("Examplary actor")
@@ -224,6 +250,27 @@ class ExamplarySessionQuerySet(models.QuerySet["ExamplarySession"]):
         )
 
 
+class ExamplarySessionManager(models.Manager["ExamplarySession"]):
+    """Spells out methods of the queryset, for type checkers without a plugin for Django."""
+
+    def get_queryset(self) -> ExamplarySessionQuerySet:
+        return ExamplarySessionQuerySet(self.model, using=self._db)
+
+    def using(self, alias: str | None) -> ExamplarySessionQuerySet:
+        return self.get_queryset().using(alias)
+
+    def filter(self, *args: Any, **kwargs: Any) -> ExamplarySessionQuerySet:
+        return self.get_queryset().filter(*args, **kwargs)
+
+    def open(self) -> ExamplarySessionQuerySet:
+        """Return sessions that have no outcome yet."""
+        return self.get_queryset().open()
+
+    def for_user(self, user: Any) -> ExamplarySessionQuerySet:
+        """Return the sessions of a user."""
+        return self.get_queryset().for_user(user)
+
+
 class ExamplarySession(models.Model):
     """One launch of a flow for one actor.
 
@@ -242,46 +289,73 @@ class ExamplarySession(models.Model):
         REVOKED = "revoked", _("revoked")
 
     #: The only id that a browser ever receives.
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    actor = models.ForeignKey(
+    id: models.UUIDField[uuid.UUID, uuid.UUID] = models.UUIDField(
+        primary_key=True, default=uuid.uuid4, editable=False
+    )
+    actor: models.ForeignKey[ExamplaryActor | None, ExamplaryActor | None] = models.ForeignKey(
         ExamplaryActor,
         on_delete=models.SET_NULL,
         null=True,
         related_name="sessions",
         verbose_name=_("actor"),
     )
-    workspace = models.CharField(_("workspace"), max_length=64, default=DEFAULT_WORKSPACE)
+    workspace: models.CharField[str, str] = models.CharField(
+        _("workspace"), max_length=64, default=DEFAULT_WORKSPACE
+    )
     examplary_id = SecretField(max_length=255, unique=True, null=True)
     #: At most an origin and 2,000 characters; see `origins`.
     embed_url = SecretField(max_length=2500, blank=True)
-    flow = models.CharField(_("flow"), max_length=64)
-    presets = models.JSONField(_("presets"), default=dict)
-    theme = models.JSONField(_("theme"), default=dict)
-    metadata = models.JSONField(_("metadata"), default=dict)
-    fingerprint = models.CharField(max_length=64, editable=False)
+    flow: models.CharField[str, str] = models.CharField(_("flow"), max_length=64)
+    presets: models.JSONField[Any, Any] = models.JSONField(_("presets"), default=dict)
+    theme: models.JSONField[Any, Any] = models.JSONField(_("theme"), default=dict)
+    metadata: models.JSONField[Any, Any] = models.JSONField(_("metadata"), default=dict)
+    fingerprint: models.CharField[str, str] = models.CharField(max_length=64, editable=False)
     #: `actor:fingerprint` while the session is handed out, so that the database allows only one.
-    open_key = models.CharField(  # noqa: DJ001  # unique, and unknown in many rows
+    # Unique, and unknown in many rows.
+    open_key: models.CharField[str | None, str | None] = models.CharField(  # noqa: DJ001
         max_length=128, unique=True, null=True, editable=False
     )
-    status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.CREATING)
+    status: models.CharField[str, str] = models.CharField(
+        _("status"), max_length=16, choices=Status, default=Status.CREATING
+    )
     #: Identifies the caller that ended the session. Only that caller sends the signal.
-    claim_token = models.CharField(max_length=32, blank=True, editable=False, serialize=False)
+    claim_token: models.CharField[str, str] = models.CharField(
+        max_length=32, blank=True, editable=False, serialize=False
+    )
     #: When the claim on a session ends, by the clock of the database.
-    lapses_at = models.DateTimeField(null=True, editable=False, serialize=False)
-    remote_status = models.CharField(_("status at Examplary"), max_length=64, blank=True)
-    outputs = models.JSONField(_("outputs"), default=dict)
-    next_url = models.TextField(_("page to continue to"), blank=True)
-    revoke_pending = models.BooleanField(_("still to be revoked"), default=False)
-    created_at = models.DateTimeField(_("created at"), default=timezone.now)
-    expires_at = models.DateTimeField(_("expires at"), null=True)
-    ended_at = models.DateTimeField(_("ended at"), null=True)
-    verified_at = models.DateTimeField(_("verified at"), null=True)
+    lapses_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
+        null=True, editable=False, serialize=False
+    )
+    remote_status: models.CharField[str, str] = models.CharField(
+        _("status at Examplary"), max_length=64, blank=True
+    )
+    outputs: models.JSONField[Any, Any] = models.JSONField(_("outputs"), default=dict)
+    next_url: models.TextField[str, str] = models.TextField(_("page to continue to"), blank=True)
+    revoke_pending: models.BooleanField[bool, bool] = models.BooleanField(
+        _("still to be revoked"), default=False
+    )
+    created_at: models.DateTimeField[datetime, datetime] = models.DateTimeField(
+        _("created at"), default=timezone.now
+    )
+    expires_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
+        _("expires at"), null=True
+    )
+    ended_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
+        _("ended at"), null=True
+    )
+    verified_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
+        _("verified at"), null=True
+    )
     #: When the API was last called about the session, whatever the outcome.
-    asked_at = models.DateTimeField(null=True, editable=False)
+    asked_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
+        null=True, editable=False
+    )
     #: When the signal about the session's end was sent.
-    announced_at = models.DateTimeField(null=True, editable=False)
+    announced_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
+        null=True, editable=False
+    )
 
-    objects = ExamplarySessionQuerySet.as_manager()
+    objects: ClassVar[ExamplarySessionManager] = ExamplarySessionManager()
 
     class Meta:
         verbose_name = _("Examplary session")
