@@ -19,7 +19,7 @@ from django_examplary.exceptions import ExamplaryError
 
 if TYPE_CHECKING:
     from django_examplary.client import ExamplaryClient
-    from django_examplary.client.transport import Answer
+    from django_examplary.client.responses import Answer
 
 _HIDDEN = "<hidden>"
 
