@@ -79,9 +79,9 @@ def test_settings_point_to_the_fake_for_a_while():
 def test_embeds_of_a_fake_for_browsers_can_be_opened(teacher):
     with fake_examplary(browser=True) as fake:
         session = services.open_session(teacher, GenerateExam(), origin="https://school.example")
-        assert session.embed_url.startswith(f"{fake.base_url}/")
+        assert session.embed_url.value.startswith(f"{fake.base_url}/")
         assert settings.DEBUG
-        assert requests.get(session.embed_url, timeout=60).ok
+        assert requests.get(session.embed_url.value, timeout=60).ok
 
 
 # A user at an embed
