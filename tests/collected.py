@@ -162,5 +162,4 @@ def main(collector: str) -> None:
 
 
 if __name__ == "__main__":
-    with suppress(IndexError):
-        main(sys.argv[1])
+    main(sys.argv[1])

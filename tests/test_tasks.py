@@ -43,6 +43,15 @@ def test_failure_is_in_the_result_and_in_the_row(db, fake, teacher):
     assert ExamplaryActor.objects.get().last_error.startswith("email: ")
 
 
+def test_users_are_provisioned_in_one_task(db, fake, make_users):
+    keys = [str(user.pk) for user in make_users(3)]
+
+    result = tasks.provision_actors_task.enqueue(keys, role="student", rate=0)
+
+    assert result.return_value["provisioned"] == 3
+    assert {user["role"] for user in fake.users.values()} == {"owner", "student"}
+
+
 def test_sweep_returns_its_result(db, fake):
     result = tasks.sweep_sessions_task.enqueue(limit=5)
 

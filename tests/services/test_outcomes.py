@@ -417,7 +417,7 @@ def test_signal_is_recorded_as_sent(fake, open_exam):
 def test_ends_without_a_signal_are_not_recorded(fake, open_exam):
     services.revoke_session(open_exam)
     assert ExamplarySession.objects.get().announced_at is None
-    assert not ExamplarySession.objects.unannounced().exists()
+    assert not ExamplarySession.objects.all().unannounced().exists()
 
 
 def test_receiver_that_raises_stops_nothing(fake, open_exam, announced):
