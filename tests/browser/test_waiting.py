@@ -101,6 +101,7 @@ def test_launches_end_after_a_minute(teacher, settings):
     panel = embed.locator("[data-examplary-state=failed]")
     expect(panel.get_by_text("This is still being prepared")).to_be_visible()
     teacher.page.clock.run_for(60_000)
+    wait_for_launches(teacher, 17)
     assert teacher.launches == [409] * 17
     settings.EXAMPLARY_CONCURRENT_LAUNCHES = 4
     panel.get_by_role("button", name="Try again").click()

@@ -83,6 +83,8 @@ class Visitor:
     def follow(self, *names: str) -> None:
         """Press links and buttons, one after the other, as each page offers them."""
         for name in names:
+            # The script has replaced links with buttons by then.
+            self.page.wait_for_load_state()
             link = self.page.get_by_role("link", name=name, exact=True)
             link.or_(self.page.get_by_role("button", name=name, exact=True)).click()
 

@@ -620,6 +620,25 @@ def test_caller_who_has_waited_reads_the_actor_again(fake, teacher, claimed, lap
     assert [sent["actor"] for sent in created(fake)] == [linked]
 
 
+def test_caller_who_has_waited_stops_if_the_user_has_moved(
+    fake, teacher, claimed, lapse, before_query, settings
+):
+    lapse()
+    sent = len(fake.requests)
+    settings.EXAMPLARY_WORKSPACES = {"south": {"API_KEY": settings.EXAMPLARY_API_KEY}}
+
+    def give_up_and_move():
+        ExamplarySession.objects.all().delete()
+        settings.EXAMPLARY_WORKSPACE = lambda user: "south"
+
+    with (
+        before_query(give_up_and_move, "DELETE", "django_examplary_examplarysession"),
+        pytest.raises(ExamplaryNotReadyError),
+    ):
+        create_session(teacher, claimed)
+    assert len(fake.requests) == sent
+
+
 def test_caller_who_was_faster_shares_its_session(fake, teacher, before_query):
     services.provision_actor(teacher)
     rivals = []
