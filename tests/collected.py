@@ -160,5 +160,4 @@ def main(collector: str) -> None:
     print(json.dumps({"collected": collected(), "secrets": secrets}))  # noqa: T201  # for the test
 
 
-if __name__ == "__main__":
-    main(sys.argv[1])
+main(sys.argv[1])

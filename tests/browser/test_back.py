@@ -136,8 +136,11 @@ def test_own_embed_goes_on(browse, examplary, has_page_cache):
     assert visitor.page.evaluate("isFromPageCache") is has_page_cache
     visitor.page.wait_for_function(f"() => ({LOOK_AT_FRAME})().join() === 'elsewhere,true'")
     # What was in the frame of a page from the cache is there as it was left.
-    assert len(examplary.calls("GET", "/embeds/{token}")) == 1 or not has_page_cache
-    visitor.page.mouse.click(place["x"] + 5, place["y"] + 5)
+    if has_page_cache:
+        assert len(examplary.calls("GET", "/embeds/{token}")) == 1
+        visitor.page.mouse.click(place["x"] + 5, place["y"] + 5)
+    else:
+        visitor.press("complete")
     expect(embed).to_have_attribute("data-state", "completed")
     assert len(examplary.calls("POST", "/embed-sessions")) == 1
 
@@ -145,7 +148,14 @@ def test_own_embed_goes_on(browse, examplary, has_page_cache):
 def test_page_that_was_left_while_it_loaded_launches_again(browse, examplary):
     visitor = browse()
     visitor.enter_as("teacher")
-    visitor.page.route("**/launch/**", lambda route: None, times=1)
+    launches = []
+
+    def leave_the_first_unanswered(route):
+        launches.append(route)
+        if len(launches) > 1:
+            route.continue_()
+
+    visitor.page.route("**/launch/**", leave_the_first_unanswered)
     embed = visitor.open_embeds({}, wait_until="commit")
     expect(embed).to_have_attribute("data-state", "loading")
     visitor.page.goto(visitor.site)
