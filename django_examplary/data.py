@@ -9,9 +9,7 @@ that a field added tomorrow can be read today.
 from __future__ import annotations
 
 import functools
-import json
 import logging
-import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,6 +19,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from django.utils.dateparse import parse_datetime
 
+from django_examplary.encoding import to_camel, to_snake
 from django_examplary.exceptions import ExamplaryValidationError, ExamplaryWarning
 
 logger = logging.getLogger("django_examplary")
@@ -36,14 +35,8 @@ CONTENT_ROLES: tuple[ContentRole, ...] = ("owner", "manager", "editor", "viewer"
 #: The documented outputs of all flows (contract, section 8).
 OUTPUT_KEYS = ("examId", "question", "rubric")
 
-#: The problem with a value for which `is_storable` returns False.
-UNSTORABLE = "holds U+0000, a lone surrogate, an infinite number or more than 30 nested levels"
-
 # An old example of the API's documentation returns this name (contract, section 15).
 _FORMER_FLOWS = {"generate-questions": "generate-exam"}
-
-# MariaDB stores 32 levels of JSON.
-_MAX_LEVELS = 30
 
 # The statuses of a session by meaning, in lower case. `pending`, `completed` and `cancelled` are
 # documented; the others are words that an API may use instead (contract, section 14).
@@ -59,45 +52,6 @@ _OVER = frozenset(
         *("terminated", "timed_out", "timeout"),
     }
 )
-
-
-@functools.lru_cache(maxsize=512)
-def to_camel(name: str) -> str:
-    """`source_material_ids` -> `sourceMaterialIds`; camelCase stays as it is."""
-    head, *tail = name.split("_")
-    return head + "".join(part[:1].upper() + part[1:] for part in tail)
-
-
-@functools.lru_cache(maxsize=512)
-def to_snake(name: str) -> str:
-    """`sourceMaterialIds` -> `source_material_ids`; snake_case stays as it is."""
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
-
-
-def storable(value: Any, *, levels: int = _MAX_LEVELS) -> Any:
-    """Return a copy of a JSON value that every supported database can store.
-
-    PostgreSQL stores no U+0000, no database a lone surrogate, and JSON no infinite number. The
-    first two become U+FFFD, such a number becomes a string, and so does, as JSON, a value nested
-    deeper than `levels`.
-    """
-    if isinstance(value, str):
-        return re.sub(r"[\x00\ud800-\udfff]", "\ufffd", value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if not isinstance(value, Mapping | list | tuple):
-        return value
-    if not levels:
-        return json.dumps(value, default=str)
-    if isinstance(value, Mapping):
-        return {storable(k): storable(v, levels=levels - 1) for k, v in value.items()}
-    items = [storable(item, levels=levels - 1) for item in value]
-    return tuple(items) if isinstance(value, tuple) else items
-
-
-def is_storable(value: Any) -> bool:
-    """Return whether every supported database stores the value unchanged."""
-    return bool(storable(value) == value)
 
 
 class Secret:

@@ -30,7 +30,8 @@ from django.utils.translation import get_language, gettext_lazy
 
 from django_examplary.addresses import reverse_view
 from django_examplary.conf import conf
-from django_examplary.data import Theme, to_snake
+from django_examplary.data import Theme
+from django_examplary.encoding import to_snake
 from django_examplary.exceptions import ExamplaryValidationError
 from django_examplary.flows import FLOWS, Flow, get_flow
 from django_examplary.launch import Launch

@@ -21,7 +21,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
 
-from django_examplary.data import UNSTORABLE, ContentRole, is_storable, to_camel, to_snake
+from django_examplary.data import ContentRole
+from django_examplary.encoding import UNSTORABLE, is_storable, to_camel, to_snake
 from django_examplary.exceptions import (
     ExamplaryResponseError,
     ExamplaryValidationError,

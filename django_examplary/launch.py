@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 
 from django.core import signing
 
-from django_examplary.data import UNSTORABLE, is_storable
+from django_examplary.encoding import UNSTORABLE, is_storable
 from django_examplary.exceptions import ExamplaryValidationError, InvalidLaunchToken
 from django_examplary.flows import Flow, get_flow
 from django_examplary.origins import is_local_path

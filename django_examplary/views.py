@@ -46,7 +46,7 @@ from django_examplary.origins import is_local_path
 from django_examplary.problems import failure, page, problem, wants_json
 from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import non_atomic, release_connections, session_rows
-from django_examplary.services.opening import create_session, find_session
+from django_examplary.services.sessions import create_session, find_session
 
 logger = logging.getLogger("django_examplary")
 

@@ -20,7 +20,7 @@ from django_examplary.contract.document import Document, DocumentError
 from django_examplary.contract.examples import EMAILS, presets_of
 from django_examplary.contract.probe import Probe
 from django_examplary.contract.validation import Validator
-from django_examplary.data import to_camel
+from django_examplary.encoding import to_camel
 from django_examplary.flows import FLOWS, TakeExam
 from django_examplary.services.profiles import EMAIL_PATTERN
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve

@@ -17,11 +17,8 @@ from django_examplary.data import (
     SourceMaterial,
     Theme,
     User,
-    is_storable,
-    storable,
-    to_camel,
-    to_snake,
 )
+from django_examplary.encoding import is_storable, storable, to_camel, to_snake
 from django_examplary.exceptions import ExamplaryValidationError, ExamplaryWarning
 
 SESSION: dict[str, Any] = {

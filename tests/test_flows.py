@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from django_examplary import flows
-from django_examplary.data import to_camel, to_snake
+from django_examplary.encoding import to_camel, to_snake
 from django_examplary.exceptions import (
     ExamplaryResponseError,
     ExamplaryValidationError,

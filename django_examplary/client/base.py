@@ -32,7 +32,8 @@ from django_examplary.client.retries import (
     retry_after,
     seconds_until,
 )
-from django_examplary.data import Secret, storable
+from django_examplary.data import Secret
+from django_examplary.encoding import storable
 from django_examplary.exceptions import (
     ExamplaryAPIError,
     ExamplaryConfigurationError,

@@ -22,8 +22,8 @@ from django_examplary.data import (
     SourceMaterial,
     User,
     WorkspaceRole,
-    to_camel,
 )
+from django_examplary.encoding import to_camel
 from django_examplary.exceptions import (
     ExamplaryError,
     ExamplaryNotFoundError,

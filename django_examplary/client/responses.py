@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from django.views.decorators.debug import sensitive_variables
 
-from django_examplary.data import storable
+from django_examplary.encoding import storable
 from django_examplary.exceptions import (
     ExamplaryActorIsOwnerError,
     ExamplaryActorNotFoundError,

@@ -35,13 +35,13 @@ from django_examplary.services.bulk import (
 from django_examplary.services.clients import get_client
 from django_examplary.services.erasure import Erasure, erase_user
 from django_examplary.services.linking import find_remote_actor, link_actor
-from django_examplary.services.opening import open_session
 from django_examplary.services.outcomes import (
     close_session,
     revoke_session,
     revoke_sessions,
     verify_session,
 )
+from django_examplary.services.sessions import open_session
 from django_examplary.services.sweep import Sweep, sweep_sessions
 
 __all__ = [

@@ -18,8 +18,8 @@ from django_examplary.services import (
     bulk,
     erasure,
     linking,
-    opening,
     outcomes,
+    sessions,
     sweep,
 )
 
@@ -29,7 +29,7 @@ aerase_user = sync_to_async(erasure.erase_user)
 afind_remote_actor = sync_to_async(linking.find_remote_actor)
 agrant_access = sync_to_async(access.grant_access)
 alink_actor = sync_to_async(linking.link_actor)
-aopen_session = sync_to_async(opening.open_session)
+aopen_session = sync_to_async(sessions.open_session)
 aprovision_actor = sync_to_async(actors.provision_actor)
 aprovision_actors = sync_to_async(bulk.provision_actors)
 arevoke_session = sync_to_async(outcomes.revoke_session)

@@ -1,29 +1,22 @@
-"""How sessions open: find the open one, or claim a row and request a session from the API."""
+"""How a session is opened for a launch that has none: claim a row, then ask the API."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import Error, IntegrityError
-from django.db.models import Q
 from django.utils import timezone
-from django.utils.crypto import get_random_string
-from django.utils.translation import get_language
 from django.views.decorators.debug import sensitive_variables
 
 from django_examplary.addresses import reverse_view
 from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
-from django_examplary.data import EmbedSession, Secret, Theme
+from django_examplary.data import EmbedSession, Secret
 from django_examplary.exceptions import (
     ExamplaryActorIsOwnerError,
     ExamplaryActorNotFoundError,
@@ -32,35 +25,28 @@ from django_examplary.exceptions import (
     ExamplaryError,
     ExamplaryNotReadyError,
     ExamplaryResponseError,
-    ExamplarySessionEndedError,
-    ExamplaryValidationError,
     without_frames,
 )
 from django_examplary.flows import Flow
-from django_examplary.launch import Launch, Mode, sign_return
+from django_examplary.launch import Launch, sign_return
 from django_examplary.models import LIFETIME, ExamplaryActor, ExamplarySession
-from django_examplary.origins import PRODUCTION_URL, embed_origin, origin_of
+from django_examplary.origins import embed_origin
 from django_examplary.services.access import ensure_access
 from django_examplary.services.actors import (
     activate_actor,
     prepare_actor,
     refresh_user,
-    refuse_inactive,
     renew_actor,
 )
 from django_examplary.services.claims import disown_actor
-from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import (
     PAUSES,
     commit,
     database,
     database_error,
     lease,
-    refuse_transaction,
     session_rows,
 )
-from django_examplary.services.outcomes import verify_session
-from django_examplary.services.themes import complete_theme
 
 logger = logging.getLogger("django_examplary")
 
@@ -69,120 +55,6 @@ Status = ExamplarySession.Status
 # An actor that is younger than this may be unknown to a part of the API still.
 _SETTLED = timedelta(minutes=1)
 _SETTLING_PAUSE = 0.5
-
-
-def open_session(
-    user: Any,
-    flow: Flow,
-    *,
-    origin: str = "",
-    mode: Mode = "frame",
-    theme: Mapping[str, Any] | Theme | None = None,
-    metadata: Mapping[str, str] | None = None,
-    next_url: str = "",
-    grant_access: bool = False,
-    once: bool = False,
-    reuse: bool = True,
-    client: ExamplaryClient | None = None,
-) -> ExamplarySession:
-    """Return an open session of `flow` for `user`: the stored one if there is one just like it.
-
-    `origin` is the site's own as the request has it, `https://school.example`, unless
-    EXAMPLARY_SITE_ORIGIN is set. With `mode="frame"` the embed reports to a page of that origin;
-    with `"window"` the browser returns to it and continues to `next_url`. `theme` overrides
-    EXAMPLARY_THEME (unless that is a callable) and the active language. With `grant_access` the
-    user is given the content role that the flow needs on its exam or space: check first that the
-    user may have it. Without, a missing role is an ExamplaryAccessError. With `once` a user who has
-    completed the same flow with the same presets gets an ExamplarySessionEndedError.
-
-    Raises ExamplaryError (see `provision_actor` for the errors about the user),
-    ExamplaryBusyError if the user has opened EXAMPLARY_SESSIONS_PER_HOUR sessions, and
-    TransactionManagementError inside a transaction unless there is a stored session.
-    """
-    origin = conf.EXAMPLARY_SITE_ORIGIN or origin
-    if not origin:
-        raise ExamplaryValidationError("origin", "is required while EXAMPLARY_SITE_ORIGIN is empty")
-    launch = Launch(
-        user_id=str(user.pk),
-        flow=flow,
-        theme=complete_theme(theme),
-        metadata=metadata or {},
-        next_url=str(next_url or ""),
-        origin=origin_of(origin),
-        mode=mode,
-        grant_access=grant_access,
-        once=once,
-        nonce="" if reuse else get_random_string(12),
-        language=get_language() or "",
-    )
-    session = find_session(user, launch)
-    return session or create_session(user, launch, client)
-
-
-def find_session(user: Any, launch: Launch) -> ExamplarySession | None:
-    """Return the open session for a launch, if there is one.
-
-    Raises ExamplarySessionEndedError if the launch is for one stored session and that is over, or
-    if the user has completed it and may launch it once. Raises ExamplaryNotProvisionedError for an
-    inactive user.
-    """
-    refuse_inactive(user)
-    if launch.once and launch.flow is not None:
-        _refuse_repeat(user, launch.flow)
-    # A user who moved to another workspace does not get a session of the former one.
-    rows = session_rows().for_user(user).filter(workspace=workspace_of(user)).for_key(launch.key)
-    # At most one has an open key, so there is nothing to sort.
-    session = next(iter(rows.filter(open_key__isnull=False)), None)
-    if session is not None and is_launchable(session):
-        return session
-    if launch.session_id:
-        raise ExamplarySessionEndedError("This session is over.")
-    return None
-
-
-def create_session(
-    user: Any, launch: Launch, client: ExamplaryClient | None = None
-) -> ExamplarySession:
-    """Request a session for a launch that has none; see `open_session` for the errors."""
-    refuse_transaction("open_session")
-    actor = prepare_actor(user)
-    client = client or get_client(actor.workspace)
-    # The claims outlive one deadline, so all calls of a launch share it.
-    client = client.within(conf.EXAMPLARY_DEADLINE)
-    if launch.flow is None or not launch.origin:
-        raise ExamplaryValidationError("launch", "needs a flow and an origin to create a session")
-    _refuse_prerelease(launch.flow, client)
-    if launch.once:
-        _verify_similar(user, launch.flow, client)
-    return _Opening(actor, launch.flow, launch, client).open()
-
-
-def _refuse_repeat(user: Any, flow: Flow) -> None:
-    """Raise ExamplarySessionEndedError if the user completed this flow with these presets."""
-    # An open session with an end is completed, and its output is still to come.
-    completed = Q(status=Status.COMPLETED) | Q(status=Status.PENDING, ended_at__isnull=False)
-    rows = session_rows().for_user(user).filter(completed, flow=flow.slug)
-    if _as_stored(flow.presets) in rows.values_list("presets", flat=True):
-        raise ExamplarySessionEndedError("The user has completed this flow, which opens once.")
-
-
-def _verify_similar(user: Any, flow: Flow, client: ExamplaryClient) -> None:
-    """Refuse a user who has finished this flow in a session whose outcome is not stored yet.
-
-    Such a session differs in its theme, its language or its page.
-    """
-    rows = session_rows().open().for_user(user).filter(flow=flow.slug).select_related("actor")
-    for session in rows:
-        if session.presets == _as_stored(flow.presets):
-            # If the API does not return it, its outcome stays unknown.
-            with suppress(ExamplarySessionEndedError):
-                verify_session(session, client=client)
-    _refuse_repeat(user, flow)
-
-
-def _as_stored(presets: Mapping[str, Any]) -> Any:
-    """Return presets as the database returns them: with lists for tuples."""
-    return json.loads(json.dumps(presets))
 
 
 @sensitive_variables("session")
@@ -210,21 +82,8 @@ def _check_url(url: Secret, workspace: str) -> None:
     raise refusal
 
 
-def _refuse_prerelease(flow: Flow, client: ExamplaryClient) -> None:
-    if (
-        flow.prerelease
-        and client.base_url == PRODUCTION_URL
-        and not conf.EXAMPLARY_PRERELEASE_FLOWS
-    ):
-        raise ExamplaryValidationError(
-            "flow",
-            f"{flow.slug} is only available on Examplary's staging API so far; once it is released "
-            "set EXAMPLARY_PRERELEASE_FLOWS = True",
-        )
-
-
 @dataclass
-class _Opening:
+class Opening:
     """One attempt to open a session for a launch that has none."""
 
     actor: ExamplaryActor

@@ -6,7 +6,8 @@ import re
 from typing import Any, cast, get_args
 
 from django_examplary.conf import conf
-from django_examplary.data import ActorProfile, ActorRole, storable
+from django_examplary.data import ActorProfile, ActorRole
+from django_examplary.encoding import storable
 from django_examplary.exceptions import (
     ExamplaryConfigurationError,
     ExamplaryError,

@@ -67,7 +67,7 @@ from django_examplary.exceptions import ExamplaryNotReadyError
 from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services import actors
-from django_examplary.services.opening import _Opening
+from django_examplary.services.opening import Opening
 user = get_user_model().objects.get(username="teacher")
 
 def patiently(call):
@@ -177,8 +177,8 @@ def test_killed_while_provisioning_with_trusted_addresses(fake, teacher, setting
     [
         ("before(ExamplaryClient, 'create_embed_session')", Status.CREATING),
         ("after(ExamplaryClient, 'create_embed_session')", Status.CREATING),
-        ("before(_Opening, '_store')", Status.CREATING),
-        ("after(_Opening, '_store')", Status.PENDING),
+        ("before(Opening, '_store')", Status.CREATING),
+        ("after(Opening, '_store')", Status.PENDING),
     ],
 )
 def test_killed_while_opening(fake, teacher, crash, left, lapse):

@@ -34,7 +34,7 @@ from django_examplary.flows import GenerateExam, TakeExam
 from django_examplary.launch import Launch
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services.database import lease
-from django_examplary.services.opening import create_session, find_session
+from django_examplary.services.sessions import create_session, find_session
 
 pytestmark = pytest.mark.django_db
 

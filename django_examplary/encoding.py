@@ -1,0 +1,55 @@
+"""How names and values are written for the API and for every supported database."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+#: The problem with a value for which `is_storable` returns False.
+UNSTORABLE = "holds U+0000, a lone surrogate, an infinite number or more than 30 nested levels"
+
+# MariaDB stores 32 levels of JSON.
+_MAX_LEVELS = 30
+
+
+@functools.lru_cache(maxsize=512)
+def to_camel(name: str) -> str:
+    """`source_material_ids` -> `sourceMaterialIds`; camelCase stays as it is."""
+    head, *tail = name.split("_")
+    return head + "".join(part[:1].upper() + part[1:] for part in tail)
+
+
+@functools.lru_cache(maxsize=512)
+def to_snake(name: str) -> str:
+    """`sourceMaterialIds` -> `source_material_ids`; snake_case stays as it is."""
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
+
+
+def storable(value: Any, *, levels: int = _MAX_LEVELS) -> Any:
+    """Return a copy of a JSON value that every supported database can store.
+
+    PostgreSQL stores no U+0000, no database a lone surrogate, and JSON no infinite number. The
+    first two become U+FFFD, such a number becomes a string, and so does, as JSON, a value nested
+    deeper than `levels`.
+    """
+    if isinstance(value, str):
+        return re.sub(r"[\x00\ud800-\udfff]", "\ufffd", value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    if not levels:
+        return json.dumps(value, default=str)
+    if isinstance(value, Mapping):
+        return {storable(k): storable(v, levels=levels - 1) for k, v in value.items()}
+    items = [storable(item, levels=levels - 1) for item in value]
+    return tuple(items) if isinstance(value, tuple) else items
+
+
+def is_storable(value: Any) -> bool:
+    """Return whether every supported database stores the value unchanged."""
+    return bool(storable(value) == value)
