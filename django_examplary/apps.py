@@ -25,7 +25,7 @@ class DjangoExamplaryConfig(AppConfig):
         register(checks.check_migrations, Tags.database)
 
         # From any sender: proxies and children of the user model send the signal themselves.
-        post_save.connect(receivers.revoke_when_deactivated, dispatch_uid=self.name)
+        post_save.connect(receivers.revoke_when_user_changes, dispatch_uid=self.name)
         pre_delete.connect(
             receivers.revoke_when_deleted,
             sender=self.get_model("ExamplaryActor"),

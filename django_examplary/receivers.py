@@ -30,9 +30,12 @@ def revoke_when_deleted(instance: ExamplaryActor, **kwargs: Any) -> None:
     services.revoke_sessions(instance)
 
 
-def revoke_when_deactivated(instance: Any, using: str | None = None, **kwargs: Any) -> None:
+def revoke_when_user_changes(instance: Any, using: str | None = None, **kwargs: Any) -> None:
+    """Revoke when a user is deactivated, or has a new password, which signs out elsewhere."""
     # Every row that is saved in the project comes here, and another model's property may fail.
-    if not isinstance(instance, get_user_model()) or instance.is_active:
+    if not isinstance(instance, get_user_model()):
+        return
+    if instance.is_active and not _has_new_password(instance):
         return
     if using != database():
         return  # Rows in another database belong to no actor here.
@@ -45,6 +48,17 @@ def revoke_when_deactivated(instance: Any, using: str | None = None, **kwargs: A
         # Saving a user must work before this app's tables exist. A sweep revokes the sessions of
         # inactive users too.
         logger.warning("operation=revoke error=%s", type(error).__name__)
+
+
+def _has_new_password(user: Any) -> bool:
+    # Django sends no signal, but keeps the new password until it has saved it.
+    if getattr(user, "_password", None) is None:
+        return False
+    try:
+        return conf.EXAMPLARY_REVOKE_ON_LOGOUT
+    except ImproperlyConfigured as error:
+        logger.error("operation=revoke error=%s", error)
+        return False
 
 
 def revoke_when_signed_out(user: Any, request: Any = None, **kwargs: Any) -> None:

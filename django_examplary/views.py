@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import Error
@@ -35,6 +36,7 @@ from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
 from django_examplary.embeds import is_signed_in, login_url
 from django_examplary.exceptions import (
+    ExamplaryConfigurationError,
     ExamplaryError,
     ExamplaryNotReadyError,
     InvalidLaunchToken,
@@ -66,6 +68,9 @@ def _endpoint(view: View) -> View:
         with translation.override(translation.get_language()):
             try:
                 return view(request, *args, **kwargs)
+            except Http404:
+                # Django's own response could be cached, and look different to the next user.
+                return problem(request, "stale", status=404, in_window=_is_window(request))
             except (ExamplaryError, ImproperlyConfigured, Error) as error:
                 return failure(request, error, in_window=_is_window(request))
 
@@ -76,8 +81,8 @@ def _endpoint(view: View) -> View:
 # Exempt, because a page of this site frames it, and a site or an LMS may frame that page in turn.
 # A response of ours changes nothing when it is clicked in a foreign frame.
 @xframe_options_exempt
-@require_GET
 @_endpoint
+@require_GET
 def launch(request: HttpRequest, token: str) -> HttpResponse:
     """Open the session that the token asks for, and redirect the iframe or the window to it."""
     try:
@@ -104,16 +109,14 @@ def _launch(request: HttpRequest, wanted: Launch) -> HttpResponse:
         # No user looks at it yet. Not a 5xx, which Django mails to the administrators.
         return problem(request, "unavailable", status=403)
     _compare_origins(request, wanted)
-    session = find_session(request.user, wanted)
-    if session is not None and wanted.flow is None:
-        wanted = replace(
-            wanted, flow=get_flow(session.flow, session.presets), metadata=session.metadata
-        )
     if not _is_authorized(request, wanted):
         return problem(request, "no-access", status=403, in_window=in_window)
+    session = find_session(request.user, wanted)
     if session is None:
         with _waiting_launch():
             session = create_session(request.user, wanted, _client(workspace_of(request.user)))
+        if _has_signed_out(request):
+            return _refuse_signed_out(request, session, in_window=in_window)
     response = _EmbedRedirect(session.embed_url.value)
     # Django's default would strip the Referer that embeds may be allowed by.
     response["Referrer-Policy"] = "strict-origin-when-cross-origin"
@@ -130,10 +133,39 @@ class _EmbedRedirect(HttpResponseRedirect):
 def _is_authorized(request: HttpRequest, wanted: Launch) -> bool:
     """Return whether the project lets the user launch this now, whenever the page was rendered."""
     authorize = conf.EXAMPLARY_AUTHORIZE
+    if authorize is None:
+        return True
+    if wanted.flow is None and (session := find_session(request.user, wanted)) is not None:
+        flow = get_flow(session.flow, session.presets)
+        wanted = replace(wanted, flow=flow, metadata=session.metadata)
     try:
-        return authorize is None or bool(authorize(request, wanted))
+        allowed = authorize(request, wanted)
     except PermissionDenied:
         return False
+    if not isinstance(allowed, bool):
+        # The coroutine of an async function is true, and so is a response that refuses.
+        raise ExamplaryConfigurationError(
+            f"EXAMPLARY_AUTHORIZE returned a {type(allowed).__name__}, not a boolean."
+        )
+    return allowed
+
+
+def _has_signed_out(request: HttpRequest) -> bool:
+    """Return whether the visitor has signed out while this request waited for the API."""
+    before = getattr(request, "session", None)
+    if before is None or SESSION_KEY not in before:
+        return False  # Authenticated in another way, for this request alone.
+    now = type(before)(session_key=before.session_key)
+    return bool(now.get(SESSION_KEY) != before[SESSION_KEY])
+
+
+def _refuse_signed_out(
+    request: HttpRequest, session: ExamplarySession, *, in_window: bool
+) -> HttpResponse:
+    """Refuse to hand out a session, and revoke it as the sign-out would have done."""
+    if conf.EXAMPLARY_REVOKE_ON_LOGOUT:
+        services.revoke_session(session, client=_client(session.workspace))
+    return problem(request, "signed-out", status=403, in_window=in_window)
 
 
 def _compare_origins(request: HttpRequest, wanted: Launch) -> None:
@@ -174,24 +206,24 @@ def _waiting_launch() -> Iterator[None]:
             _waiting -= 1
 
 
+@_endpoint
 @require_POST
 @csrf_protect
-@_endpoint
 def sync(request: HttpRequest, key: str) -> HttpResponse:
     """Verify the session, because the embed reported that it has ended."""
     return _end(request, key, services.verify_session)
 
 
+@_endpoint
 @require_POST
 @csrf_protect
-@_endpoint
 def close(request: HttpRequest, key: str) -> HttpResponse:
     """End the session, because the user pressed Done."""
     return _end(request, key, services.close_session)
 
 
-@require_GET
 @_endpoint
+@require_GET
 def finish(request: HttpRequest, key: str) -> HttpResponse:
     """Show the form that ends a session where the script of the embed does not run."""
     if not is_signed_in(request):
@@ -203,8 +235,8 @@ def finish(request: HttpRequest, key: str) -> HttpResponse:
     return page(request, "finish", {"action": action})
 
 
-@require_GET
 @_endpoint
+@require_GET
 def return_(request: HttpRequest, reference: str) -> HttpResponse:
     """Verify the session that the browser comes back from. The query string is not read."""
     if not is_signed_in(request):

@@ -295,6 +295,13 @@ def test_cell_is_never_a_formula(start):
     assert cell(f"{start}cmd()") == f"'{start}cmd()"
 
 
+@pytest.mark.parametrize("separator", [";", "; ", ';"', "\t", "\n", "\r\n", "|"])
+def test_cell_holds_no_formula_behind_another_separator(separator):
+    """Spreadsheets of many countries take the comma for a part of the text."""
+    assert "'" in cell(f"Ada{separator}=cmd()").partition("=")[0]
+    assert cell(f"Ada{separator}b=c") == f"Ada{separator}b=c"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

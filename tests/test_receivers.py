@@ -4,6 +4,7 @@ import time
 
 import pytest
 from django.apps import apps
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group, User
 from django.db import InterfaceError, OperationalError, ProgrammingError, transaction
 from django.db.models.signals import post_save
@@ -42,6 +43,36 @@ def test_deactivating_a_user_revokes(fake, teacher, session):
     teacher.save()
     session.refresh_from_db()
     assert (session.status, session.revoke_pending) == (Status.REVOKED, True)
+
+
+@pytest.mark.parametrize("revokes", [True, False])
+def test_new_password_revokes_as_it_signs_out_elsewhere(fake, teacher, session, settings, revokes):
+    settings.EXAMPLARY_REVOKE_ON_LOGOUT = revokes
+    teacher.set_password("another")
+    teacher.save()
+    session.refresh_from_db()
+    assert session.is_open is not revokes
+    assert session.revoke_pending is revokes
+
+
+def test_password_that_is_only_hashed_again_revokes_nothing(fake, client, teacher, session):
+    # With a salt so short that signing in replaces it.
+    teacher.password = weak = make_password("secret", salt="a")
+    teacher.save()
+    assert client.login(username="teacher", password="secret")
+    teacher.refresh_from_db()
+    assert teacher.password != weak
+    session.refresh_from_db()
+    assert session.is_open
+
+
+def test_new_password_is_saved_with_a_wrong_setting(fake, teacher, session, settings, caplog):
+    settings.EXAMPLARY_REVOKE_ON_LOGOUT = "no"
+    teacher.set_password("another")
+    teacher.save()
+    teacher.refresh_from_db()
+    assert teacher.check_password("another")
+    assert "EXAMPLARY_REVOKE_ON_LOGOUT must be True or False" in caplog.text
 
 
 def test_is_active_of_other_models_is_not_read(monkeypatch):

@@ -12,6 +12,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.db import DataError, connection
+from django.http import HttpResponseForbidden
 from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone, translation
@@ -437,6 +438,79 @@ def test_authorize_receives_the_facts_of_a_stored_session(fake, signed_in, teach
     assert problem(signed_in.get(launch)) == "ended"
 
 
+async def deny_later(request, launch):
+    return False
+
+
+def deny_with_a_response(request, launch):
+    return HttpResponseForbidden()
+
+
+def forget_to_return(request, launch):
+    pass
+
+
+@pytest.mark.filterwarnings("ignore:coroutine")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("authorize", [deny_later, deny_with_a_response, forget_to_return])
+def test_authorize_that_returns_no_boolean_opens_nothing(
+    fake, signed_in, teacher, settings, caplog, authorize
+):
+    """A coroutine and a response are true, whatever they mean."""
+    settings.EXAMPLARY_AUTHORIZE = authorize
+    response = signed_in.get(address("launch", teacher))
+    assert (response.status_code, problem(response)) == (500, "misconfigured")
+    assert "not a boolean" in caplog.text
+    assert fake.requests == []
+
+
+def test_user_who_is_deactivated_while_authorize_runs_opens_nothing(
+    fake, signed_in, teacher, settings
+):
+    launch = address("launch", teacher)
+    signed_in.get(launch)
+    sent = len(fake.requests)
+
+    def deactivate(request, launch):
+        user = User.objects.get(pk=teacher.pk)
+        user.is_active = False
+        user.save()
+        return True
+
+    settings.EXAMPLARY_AUTHORIZE = deactivate
+    assert problem(signed_in.get(launch)) == "refused"
+    assert len(fake.requests) == sent
+
+
+@pytest.mark.parametrize(("revokes", "left"), [(True, 0), (False, 1)])
+@pytest.mark.parametrize("name", ["launch", "window"])
+def test_visitor_who_signs_out_while_the_launch_waits_gets_no_url(
+    fake, signed_in, teacher, settings, name, revokes, left
+):
+    settings.EXAMPLARY_REVOKE_ON_LOGOUT = revokes
+
+    def sign_out(request, launch):
+        return signed_in.post("/accounts/logout/").status_code == 200
+
+    settings.EXAMPLARY_AUTHORIZE = sign_out
+    response = signed_in.get(address(name, teacher))
+    assert (response.status_code, problem(response)) == (403, "signed-out")
+    [remote] = fake.sessions.values()
+    assert remote.revoked is revokes
+    assert ExamplarySession.objects.open().count() == left
+
+
+@pytest.mark.parametrize("session", [None, {}])
+def test_launch_of_a_user_without_a_web_session(fake, rf, teacher, session):
+    """As a middleware authenticates requests by a header."""
+    request = rf.get("/")
+    request.user, request.resolver_match = teacher, None
+    if session is not None:
+        request.session = session
+    token = Launch(user_id=str(teacher.pk), flow=GenerateExam(), origin="http://testserver").sign()
+    assert launch(request, token).status_code == 302
+
+
 def test_completed_launch_is_not_opened_again_once(fake, signed_in, teacher):
     launch = address("launch", teacher, once=True)
     assert [signed_in.get(launch).status_code for _ in range(2)] == [302, 302]
@@ -850,6 +924,15 @@ def test_every_endpoint_works_outside_of_transactions_and_caches(
     framed = name in ("launch", "window")
     assert response.get("X-Frame-Options") == (None if framed else "DENY")
     assert client.get("/embed/").get("X-Frame-Options") == "DENY"
+
+
+@pytest.mark.parametrize("name", ["launch", "window", "sync", "close", "finish", "return"])
+@pytest.mark.parametrize("method", ["get", "post", "put", "options"])
+def test_no_cache_stores_a_refusal(fake, signed_in, name, method):
+    """Caches may store a 404, a 405 and a 410 that nothing forbids them to."""
+    response = getattr(signed_in, method)(reverse(f"django_examplary:{name}", args=["x"]))
+    assert response.status_code in (400, 404, 405)
+    assert response["Cache-Control"] == "no-store, private"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -16,8 +17,9 @@ from django.utils import timezone
 
 from django_examplary.admin.base import RowPagesMixin
 
-# What spreadsheets take for the beginning of a formula, the full-width forms included.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# The beginning of a formula, the full-width forms included, at the start of a text or behind what a
+# spreadsheet may take for the end of a cell: many countries separate cells by semicolons.
+_FORMULA = re.compile(r"""(^|[;\t\r\n|])([\s"']*)(?=[=+\-@＝＋－＠])|^(?=[\t\r\n])""")
 
 
 class ExportMixin(RowPagesMixin):
@@ -66,11 +68,10 @@ def _lines(columns: dict[str, Callable[[Any], Any]], rows: Iterator[Any]) -> Ite
 
 
 def cell(value: Any) -> str:
-    """Return the text of a cell, with a quote before what a spreadsheet would calculate."""
+    """Return the text of a cell, with a quote before all that a spreadsheet would calculate."""
     if value is None:
         return ""
     if isinstance(value, datetime):
         local = timezone.localtime(value) if timezone.is_aware(value) else value
         return local.isoformat(sep=" ", timespec="seconds")
-    text = str(value)
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
+    return _FORMULA.sub(r"\1'\2", str(value))

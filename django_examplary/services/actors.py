@@ -227,7 +227,9 @@ def _await_actor(actor: ExamplaryActor, client: ExamplaryClient) -> ExamplaryAct
     """Wait for the caller that provisions the actor, for a limited number of looks."""
     for pause in PAUSES:
         # Read again each time: the row may be linked, failed or deleted meanwhile.
-        current = commit(actor_rows().select_related("user").filter(pk=actor.pk).first)
+        # An actor that has moved is not this client's any more.
+        rows = actor_rows().filter(pk=actor.pk, workspace=actor.workspace)
+        current = commit(rows.select_related("user").first)
         if current is not None and current.is_active:
             refuse_inactive(current.user)
             return current
@@ -253,9 +255,9 @@ def renew_actor(
         logger.warning(
             "operation=renew-actor actor=%s examplary_id=%s", actor.pk, actor.examplary_id
         )
-    current = actor_rows().filter(pk=actor.pk).first()
+    current = actor_rows().filter(pk=actor.pk, workspace=actor.workspace).first()
     if current is None:
-        raise ExamplaryNotReadyError("The actor was deleted; try again in a moment.")
+        raise ExamplaryNotReadyError("The actor was deleted or moved; try again in a moment.")
     current.user = actor.user
     known = cast("ActorRole", current.role or role)
     return activate_actor(current, role=known, client=client)

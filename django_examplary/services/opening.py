@@ -41,6 +41,7 @@ from django_examplary.services.actors import (
 from django_examplary.services.claims import disown_actor
 from django_examplary.services.database import (
     PAUSES,
+    actor_rows,
     commit,
     database,
     database_error,
@@ -175,6 +176,7 @@ class Opening:
     def _fill(self, session: ExamplarySession) -> None:
         """Request a session for a row that this caller has claimed, or give the row up."""
         try:
+            self._refresh_actor(session)
             self.actor = activate_actor(self.actor, role=self.flow.audience, client=self.client)
             remote = self._create(session)
             try:
@@ -188,6 +190,15 @@ class Opening:
         except BaseException:
             self._give_up(session)
             raise
+
+    def _refresh_actor(self, session: ExamplarySession) -> None:
+        """Read user and actor again. Whatever changes them from now on deletes the claim."""
+        refresh_user(self.actor.user)
+        current = actor_rows().filter(pk=self.actor.pk, workspace=session.workspace).first()
+        if current is None:
+            raise ExamplaryNotReadyError("The actor was deleted or moved; try again in a moment.")
+        current.user = self.actor.user
+        self.actor = current
 
     def _create(self, session: ExamplarySession) -> EmbedSession:
         """Request a session from the API; again if it does not know the actor any more."""
@@ -258,8 +269,7 @@ class Opening:
         except BaseException as error:
             # Such as the time limit of a task queue. The frames below hold the row.
             failure = without_frames(error)
-        others = session_rows().exclude(pk=session.pk).filter(examplary_id=remote.id)
-        if is_refused and others.exists():
+        if is_refused and self._is_stored_elsewhere(session, remote):
             # Another user may have that session open, so it is not discarded.
             raise ExamplaryResponseError("The API returned the same session twice.")
         if failure is not None:
@@ -267,6 +277,15 @@ class Opening:
             raise failure
         for name, value in facts.items():
             setattr(session, name, value)
+
+    @sensitive_variables("remote", "others")
+    def _is_stored_elsewhere(self, session: ExamplarySession, remote: EmbedSession) -> bool:
+        others = session_rows().exclude(pk=session.pk).filter(examplary_id=remote.id)
+        try:
+            return others.exists()
+        except Error:
+            # Not raised: the frames of the query hold the id.
+            return False
 
     @sensitive_variables("remote")
     def _discard(self, session: ExamplarySession, remote: EmbedSession) -> None:

@@ -387,6 +387,27 @@ def test_user_who_moves_while_the_row_is_claimed_is_not_created(
     assert (actor.state, actor.workspace) == (State.PENDING, north)
 
 
+def test_actor_that_moves_while_a_caller_waits_is_not_used(fake, teacher, north, monkeypatch):
+    """The client has the key of the former workspace."""
+    services.provision_actor(teacher)
+    actor = ExamplaryActor.objects.get()
+    ExamplaryActor.objects.update(workspace=north)
+
+    with pytest.raises(ExamplaryNotReadyError):
+        actors._await_actor(actor, services.get_client())
+
+
+def test_actor_that_moved_is_not_renewed_in_the_former_workspace(fake, teacher, north):
+    actor = services.provision_actor(teacher)
+    sent = len(fake.requests)
+    ExamplaryActor.objects.update(workspace=north, state=State.PENDING, examplary_id=None)
+
+    with pytest.raises(ExamplaryNotReadyError, match="deleted or moved"):
+        actors.renew_actor(actor, role="teacher", client=services.get_client())
+
+    assert len(fake.requests) == sent
+
+
 def test_existing_rows_work_after_workspaces_are_set(fake, teacher, settings, north):
     """A site that had one workspace: its rows belong to `default`."""
     session = services.open_session(teacher, GenerateExam(), origin="https://school.example")

@@ -639,6 +639,47 @@ def test_caller_who_has_waited_stops_if_the_user_has_moved(
     assert len(fake.requests) == sent
 
 
+@pytest.mark.parametrize("words", [("SELECT", "open_key", "LIMIT 1"), ("COUNT(",)])
+def test_id_that_was_linked_before_the_claim_is_used(fake, teacher, before_query, words):
+    services.provision_actor(teacher)
+    linked = fake.add_user("linked@school.example")["id"]
+    with before_query(lambda: services.link_actor(teacher, linked), *words):
+        create_session(teacher, Launch(user_id=str(teacher.pk), flow=SUMS, origin=ORIGIN))
+    assert [sent["actor"] for sent in created(fake)] == [linked]
+
+
+def test_id_that_was_linked_while_a_launch_with_once_asked_is_used(fake, teacher, during_call):
+    services.open_session(teacher, SUMS, origin=ORIGIN, once=True)
+    linked = fake.add_user("linked@school.example")["id"]
+    during_call("get_embed_session", lambda: services.link_actor(teacher, linked))
+    session = services.open_session(teacher, SUMS, origin=ORIGIN, once=True, mode="window")
+    assert fake.sessions[session.examplary_id].actor == linked
+
+
+def test_user_who_was_deactivated_while_a_launch_with_once_asked_is_refused(
+    fake, teacher, during_call
+):
+    services.open_session(teacher, SUMS, origin=ORIGIN, once=True)
+    users = type(teacher).objects.all()
+    during_call("get_embed_session", lambda: users.update(is_active=False))
+    with pytest.raises(ExamplaryNotProvisionedError, match="Inactive"):
+        services.open_session(teacher, SUMS, origin=ORIGIN, once=True, mode="window")
+    assert len(fake.sessions) == 1
+
+
+def test_actor_that_moved_before_the_claim_opens_nothing(fake, teacher, before_query):
+    services.provision_actor(teacher)
+    actors = ExamplaryActor.objects.all()
+    sent = len(fake.requests)
+    with (
+        before_query(lambda: actors.update(workspace="south"), "COUNT("),
+        pytest.raises(ExamplaryNotReadyError, match="deleted or moved"),
+    ):
+        services.open_session(teacher, SUMS, origin=ORIGIN)
+    assert len(fake.requests) == sent
+    assert not ExamplarySession.objects.exists()
+
+
 def test_caller_who_was_faster_shares_its_session(fake, teacher, before_query):
     services.provision_actor(teacher)
     rivals = []
@@ -735,6 +776,19 @@ def test_session_that_cannot_be_stored_is_discarded(fake, teacher, before_query,
     assert "SECRET" not in str(caught.value)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
     assert not ExamplarySession.objects.exists()
+    assert [remote.revoked for remote in fake.sessions.values()] == [True]
+
+
+def test_session_is_discarded_if_the_database_fails_twice(fake, teacher, before_query):
+    """First while it is stored, then while other rows with its id are searched for."""
+    services.provision_actor(teacher)
+    with (
+        before_query(failing(IntegrityError("for key 'examplary_id'")), "UPDATE", "embed_url"),
+        before_query(failing(OperationalError("gone")), "SELECT 1", "examplary_id"),
+        pytest.raises(ExamplaryDatabaseError, match="session could not be stored") as caught,
+    ):
+        services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+    assert caught.value.__context__ is None
     assert [remote.revoked for remote in fake.sessions.values()] == [True]
 
 
