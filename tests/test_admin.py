@@ -310,6 +310,13 @@ def test_secret_cannot_be_guessed_letter_by_letter(admin_client, lookup):
     assert admin_client.get(SESSIONS, {lookup: "a"}).status_code == 400
 
 
+@pytest.mark.parametrize("name", ["embed_url", "examplary_id", "outputs__examId", "open_key"])
+def test_secret_cannot_be_guessed_from_the_list_of_actors(admin_client, name):
+    make_session(make_actor("ada"), **SECRETS)
+
+    assert admin_client.get(ACTORS, {f"sessions__{name}__startswith": "a"}).status_code == 400
+
+
 @pytest.mark.parametrize("query", [{"status": "pending"}, {"flow__exact": "generate-exam"}])
 def test_sessions_can_be_filtered(admin_client, query):
     make_session(make_actor("ada"))

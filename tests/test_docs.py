@@ -649,3 +649,23 @@ def test_contract_is_complete():
     sections = re.findall(r"^## (\d+)\.", read("api.md"), re.MULTILINE)
 
     assert sections == [str(number) for number in range(1, 18)]
+
+
+def test_every_threat_names_tests_that_exist():
+    page = (DOCS / "security.md").read_text()
+    table = page.partition("## Threats and tests")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"`([\w/]+\.py)::([\w:]+)`", row.rpartition(" | ")[2])
+        assert named, row
+        for file, test in named:
+            assert test in set(_names_of_tests(ROOT / "tests" / file)), f"{file}::{test}"
+
+
+def _names_of_tests(file: Path) -> Iterator[str]:
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.ClassDef):
+            yield from (f"{node.name}::{each.name}" for each in node.body if hasattr(each, "name"))
