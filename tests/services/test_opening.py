@@ -274,6 +274,15 @@ def test_completed_flow_is_not_launched_again_once(fake, teacher):
     assert services.open_session(teacher, SUMS, origin=ORIGIN).is_open
 
 
+def test_once_does_not_reuse_an_open_session_after_another_was_completed(fake, teacher):
+    services.open_session(teacher, SUMS, origin=ORIGIN, once=True)
+    other = services.open_session(teacher, SUMS, origin=ORIGIN, once=True, mode="window")
+    fake.complete(other.examplary_id)
+    services.verify_session(other)
+    with pytest.raises(ExamplarySessionEndedError, match="opens once"):
+        services.open_session(teacher, SUMS, origin=ORIGIN, once=True)
+
+
 def test_once_compares_the_user_and_the_presets(fake, teacher, student, open_exam):
     fake.complete(open_exam.examplary_id)
     services.verify_session(open_exam)
