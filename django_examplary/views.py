@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
@@ -155,7 +156,9 @@ def _has_signed_out(request: HttpRequest) -> bool:
     before = getattr(request, "session", None)
     if before is None or SESSION_KEY not in before:
         return False  # Authenticated in another way, for this request alone.
-    now = type(before)(session_key=before.session_key)
+    if before.session_key != request.COOKIES.get(settings.SESSION_COOKIE_NAME):
+        return False  # This request itself has signed the user in, and stores that at its end.
+    now = before.__class__(session_key=before.session_key)
     return bool(now.get(SESSION_KEY) != before[SESSION_KEY])
 
 

@@ -90,6 +90,14 @@ def test_session_that_was_just_opened_hides_its_secrets(fake, teacher):
     assert session.embed_url.value == remote.embed_url
 
 
+def test_secret_that_is_assigned_as_a_string_is_hidden():
+    session = ExamplarySession(embed_url="https://app.examplary.ai/canary")
+    session.examplary_id = "embed_session_canary"
+
+    assert "canary" not in f"{vars(session)} {session.embed_url} {session.examplary_id}"
+    assert session.examplary_id.value == "embed_session_canary"
+
+
 def test_secret_is_no_json(session):
     with pytest.raises(TypeError, match="Secret"):
         json.dumps({"url": session.embed_url}, cls=DjangoJSONEncoder)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
+from django.contrib.auth import login
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
@@ -498,6 +499,23 @@ def test_visitor_who_signs_out_while_the_launch_waits_gets_no_url(
     [remote] = fake.sessions.values()
     assert remote.revoked is revokes
     assert ExamplarySession.objects.open().count() == left
+
+
+def sign_in_at_once(get_response):
+    """As a middleware for single sign-on does."""
+
+    def middleware(request):
+        login(request, User.objects.get())
+        return get_response(request)
+
+    return middleware
+
+
+@pytest.mark.parametrize("engine", ["db", "cache", "signed_cookies"])
+def test_launch_that_signs_its_user_in(fake, client, teacher, settings, engine):
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.sign_in_at_once"]
+    assert client.get(address("launch", teacher)).status_code == 302
 
 
 @pytest.mark.parametrize("session", [None, {}])

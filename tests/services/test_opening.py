@@ -616,6 +616,23 @@ def test_caller_who_has_waited_reads_the_user_again(fake, teacher, claimed, laps
     assert len(fake.requests) == sent
 
 
+def test_caller_who_has_waited_hands_out_nothing_to_a_deactivated_user(
+    fake, teacher, open_exam, before_query
+):
+    """Although the caller that it waited for has opened the session meanwhile."""
+    ExamplarySession.objects.update(status=Status.CREATING, lapses_at=timezone.now())
+
+    def fill_and_deactivate():
+        ExamplarySession.objects.update(status=Status.PENDING)
+        type(teacher).objects.update(is_active=False)
+
+    with (
+        before_query(fill_and_deactivate, "DELETE", "django_examplary_examplarysession"),
+        pytest.raises(ExamplaryNotProvisionedError, match="Inactive"),
+    ):
+        services.open_session(teacher, SUMS, origin=ORIGIN)
+
+
 def test_caller_who_has_waited_reads_the_actor_again(fake, teacher, claimed, lapse, before_query):
     lapse()
     linked = fake.add_user("linked@school.example")["id"]
