@@ -78,7 +78,7 @@ def test_dry_run_makes_no_calls(fake, users, link):
     assert code == 1
     assert text.splitlines() == [
         "1 users would be linked, 0 were linked before.",
-        "line 2, nobody: user: does not exist",
+        "line 2, nobody: There is no such user.",
     ]
     assert fake.requests == []
     assert linked() == {}
@@ -97,7 +97,7 @@ def test_other_id_is_only_replaced_on_request(users, link):
 
     code, text, _ = link("user0,user_1\n")
     assert code == 1
-    assert "line 1, user0: user: has the id user_0. Pass --replace" in text
+    assert "line 1, user0: The user has the id user_0. Pass --replace" in text
     assert linked() == {"user0": "user_0"}
     assert link("user0,user_1\n", replace=True)[0] == 0
     assert linked() == {"user0": "user_1"}
@@ -116,7 +116,7 @@ def test_failed_lines_do_not_stop_the_others(users, link):
         (1, "user2@school.example"),
         (2, "user1"),
     ]
-    assert "is more than one user" in result["failed"][0]["reason"]
+    assert "Several users have this address" in result["failed"][0]["reason"]
     assert linked() == {"user0": "user_0"}
 
 
@@ -141,11 +141,11 @@ def test_signal_stops_the_run(users, link, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("user0\n", "line 1: must be a user name"),
-        ("user0,user_0,user_1\n", "line 1: must be a user name"),
-        ("user0,user_0\nuser1,exam_1\n", "line 2: must be a user name"),
-        ("user0,user_0\nuser1,user_0\n", "Lines 1 and 2 both have user_0."),
-        ("user0,user_0\nuser0,user_1\n", "Lines 1 and 2 both have user0."),
+        ("user0\n", "line 1: The line must have a user name"),
+        ("user0,user_0,user_1\n", "line 1: The line must have a user name"),
+        ("user0,user_0\nuser1,exam_1\n", "line 2: The line must have a user name"),
+        ("user0,user_0\nuser1,user_0\n", "line 1: Another line has the same"),
+        ("user0,user_0\nuser0,user_1\n", "line 1: Another line has the same"),
         (b"\xff\xfe", "could not be read"),
         (b"user0," + b"x" * 200_000, "is not CSV"),
     ],
@@ -160,3 +160,35 @@ def test_wrong_file_links_nobody(fake, users, link, content, message):
 
 def test_missing_file(link):
     assert link("", csv="/nowhere/users.csv")[0] == 2
+
+
+def test_id_of_another_user_is_found_before_any_call(fake, users, link):
+    link("user0,user_0\n")
+    fake.requests.clear()
+
+    code, text, _ = link("user1,user_0\n", dry_run=True)
+
+    assert code == 1
+    assert "line 1, user1: Another user of this site has this id already." in text
+    assert fake.requests == []
+
+
+def test_user_of_two_lines_is_not_linked(users, link):
+    code, text, _ = link("user0,user_0\nUSER0@school.example,user_1\nuser2,user_2\n")
+
+    assert (code, text.count("Another line has the same user")) == (1, 2)
+    assert linked() == {"user2": "user_2"}
+
+
+def test_user_is_claimed_by_another_while_the_run_lasts(users, link, monkeypatch):
+    link("user1,user_0\n")
+    monkeypatch.setattr("django_examplary.services.link_file._compare_actors", lambda *a, **k: None)
+
+    assert "Another user of this site has this id already." in link("user0,user_0\n")[1]
+
+
+def test_number_of_queries_is_constant(users, link, django_assert_num_queries):
+    lines = [f"user{number}@school.example,user_{number}" for number in range(3)]
+    for count in (1, 3):
+        with django_assert_num_queries(3):
+            link("\n".join(lines[:count]), dry_run=True)

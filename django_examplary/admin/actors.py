@@ -18,8 +18,8 @@ from django_examplary.admin.advice import advise
 from django_examplary.admin.base import Button
 from django_examplary.admin.calls import provision_and_report, revoke_and_report
 from django_examplary.admin.exporting import ExportMixin
+from django_examplary.admin.linking import LinkFilePageMixin
 from django_examplary.admin.names import role_name
-from django_examplary.admin.pages import ActorPagesMixin
 from django_examplary.admin.progress import BROKEN
 from django_examplary.admin.provisioning import ProvisionPageMixin
 from django_examplary.admin.searching import (
@@ -41,7 +41,7 @@ State = ExamplaryActor.State
 
 
 @admin.register(ExamplaryActor)
-class ExamplaryActorAdmin(ProvisionPageMixin, ActorPagesMixin, ExportMixin, ActorModelAdmin):
+class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin, ExportMixin, ActorModelAdmin):
     """Actors to read, with actions and pages that provision, link, revoke and erase."""
 
     list_display = ["user", "state", "reason", "role_name", "email", "created_at"]
@@ -141,6 +141,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, ActorPagesMixin, ExportMixin, Acto
     def get_urls(self) -> list[URLPattern]:
         return [
             self.page_path("provision/", self.provision_view, "provision"),
+            self.page_path("link/", self.link_file_view, "link_file"),
             self.page_path("<path:object_id>/link/", self.link_view, "link"),
             *super().get_urls(),
         ]
@@ -157,6 +158,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, ActorPagesMixin, ExportMixin, Acto
                 "with it in every embed."
             ),
             "has_provision_permission": self.has_provision_permission(request),
+            "has_link_permission": self.has_link_permission(request),
             "has_csv_permission": self.has_csv_permission(request),
             **(extra_context or {}),
         }

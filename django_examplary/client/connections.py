@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 class Connections:
-    """The parts that a client shares with those bound to a deadline: key, pool and cool-down.
+    """The parts that a client shares with those bound to a deadline.
+
+    These are the key, the pool, the cool-down and the refused locales.
 
     A pool must not cross a fork: two processes would read each other's responses. Nor must a lock,
     which a thread may hold at that moment.
@@ -35,6 +37,8 @@ class Connections:
         self._proxy = Secret(proxy)
         self._ca_bundle = ca_bundle
         self._pool_size = pool_size
+        #: The values of `theme.locale` that the API has refused.
+        self.refused_locales: set[str] = set()
         self.renew()
         _all_connections.add(self)
 

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from django.views.decorators.debug import sensitive_variables
 
 from django_examplary.client.base import BaseClient
+from django_examplary.client.locales import send_with_locale
 from django_examplary.client.responses import TransportError, api_error, connection_error
 from django_examplary.data import (
     ContentRole,
@@ -109,7 +110,9 @@ class ExamplaryClient(BaseClient):
         """Open a session: `POST /embed-sessions`. `presets` and `theme` have the API's names.
 
         Sent a second time even if the first request may have taken effect: the cost is a session
-        that is never used and expires by itself.
+        that is never used and expires by itself. If the API refuses a request with `theme.locale`,
+        it is sent once without the locale, within the same deadline. If that succeeds, this client
+        does not send that locale again, which is logged once as a warning.
         """
         if not actor.startswith("user_"):
             raise ExamplaryValidationError("actor", "must be an id that starts with 'user_'")
@@ -120,16 +123,21 @@ class ExamplaryClient(BaseClient):
             "returnUrl": return_url,
             "allowedOrigin": allowed_origin,
         }
+        body = {"flow": flow, "actor": actor, **{k: v for k, v in optional.items() if v}}
+        bound = self.within(self.deadline)
+        return send_with_locale(
+            body, idempotency_key, self._connections.refused_locales, bound._open_embed_session
+        )
+
+    @sensitive_variables()
+    def _open_embed_session(self, body: Mapping[str, Any], idempotency_key: str) -> EmbedSession:
+        path = "/embed-sessions"
         call = self._prepare(
-            "POST",
-            "/embed-sessions",
-            json={"flow": flow, "actor": actor, **{k: v for k, v in optional.items() if v}},
-            repeat="once",
-            idempotency_key=idempotency_key,
+            "POST", path, json=body, repeat="once", idempotency_key=idempotency_key
         )
         session = self._one(EmbedSession, call)
-        same_actor = not session.actor.startswith("user_") or session.actor == actor
-        if not same_actor or session.flow not in ("", flow):
+        same_actor = not session.actor.startswith("user_") or session.actor == body["actor"]
+        if not same_actor or session.flow not in ("", body["flow"]):
             raise self._foreign(call.operation)
         if not session.embed_url:
             raise ExamplaryResponseError(
@@ -244,7 +252,10 @@ class ExamplaryClient(BaseClient):
     # Permissions
 
     def list_permissions(self, resource: str) -> list[Permission]:
-        """Read the permissions on an exam or a space: `GET /permissions/{resource}`."""
+        """Read the permissions on an exam or a space: `GET /permissions/{resource}`.
+
+        A list that goes on is logged as a warning: no way to request the rest is documented.
+        """
         call = self._prepare("GET", "/permissions/{resource}", ids={"resource": resource})
         return self._many(Permission, call)
 
@@ -299,7 +310,10 @@ class ExamplaryClient(BaseClient):
         return self._one(SourceMaterial, call)
 
     def list_source_materials(self, *, external_id: str = "") -> list[SourceMaterial]:
-        """Read the materials of the organisation, or those with your own `external_id`."""
+        """Read the materials of the organisation, or those with your own `external_id`.
+
+        A list that goes on is logged as a warning: no way to request the rest is documented.
+        """
         params = {"externalId": external_id} if external_id else None
         return self._many(SourceMaterial, self._prepare("GET", "/source-materials", params=params))
 

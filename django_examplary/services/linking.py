@@ -50,6 +50,11 @@ def link_actor(
         raise ExamplaryValidationError(
             "examplary_id", "is the user who owns the API key, who cannot be an actor"
         )
+    return store_link(user, examplary_id, workspace)
+
+
+def store_link(user: Any, examplary_id: str, workspace: str) -> ExamplaryActor:
+    """Store a checked id for a user. Raises ExamplaryValidationError if another user has it."""
     linked = {
         "workspace": workspace,
         "state": State.ACTIVE,

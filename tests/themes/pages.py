@@ -37,7 +37,13 @@ def make_rows() -> None:
 POSTED = {f"{ACTORS}1/do/erase_actors/": ["Yes, erase the data", "Cancel", "ann"]}
 #: Each page and the texts that staff must find on it.
 PAGES: dict[str, list[str]] = {
-    ACTORS: ["Provision users", "Download 2 rows as CSV", "users without an account", "ann"],
+    ACTORS: [
+        "Provision users",
+        "Link users from a file",
+        "Download 2 rows as CSV",
+        "users without an account",
+        "ann",
+    ],
     f"{ACTORS}?state__exact=failed": ["ann"],
     f"{ACTORS}add/": ["User"],
     f"{ACTORS}1/change/": [
@@ -51,6 +57,7 @@ PAGES: dict[str, list[str]] = {
     f"{ACTORS}1/history/": ["ann"],
     f"{ACTORS}1/delete/": ["At Examplary the users stay"],
     f"{ACTORS}1/link/": ["Examplary id", ">Link<", "Cancel"],
+    f"{ACTORS}link/": ["CSV file", ">Check the lines<"],
     f"{ACTORS}provision/": ["Groups", "Pupils", ">Select<"],
     f"{ACTORS}provision/?role=teacher": [">Provision ", "<progress"],
     f"{ACTORS}provision/?role=teacher&started=2026-01-01T00:00:00Z": ["<progress", ">Continue<"],

@@ -1,29 +1,21 @@
 from __future__ import annotations
 
 import csv
-import io
-import re
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError, CommandParser
 
-from django_examplary import services
-from django_examplary.exceptions import ExamplaryError, ExamplaryValidationError
+from django_examplary.exceptions import ExamplaryError
 from django_examplary.management.base import ExamplaryCommand, one_line
-from django_examplary.models import ExamplaryActor
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of the file; `user` is a user name or an e-mail address."""
-
-    line: int
-    user: str
-    examplary_id: str
+from django_examplary.services.link_file import (
+    OTHER_ID,
+    LinkLine,
+    find_users,
+    link_lines,
+    read_lines,
+)
 
 
 @dataclass(kw_only=True)
@@ -64,92 +56,57 @@ examples:
         )
 
     def handle(self, **options: Any) -> None:
-        try:
-            rows = list(_read(options["csv"]))
-        except csv.Error as error:
-            raise CommandError(f"{options['csv']} is not CSV: {error}", returncode=2) from None
-        _refuse_duplicates(rows)
+        lines = _read(options["csv"])
         result = Linking()
         with self.stoppable():
-            for number, row in enumerate(rows):
-                if self.should_stop():
-                    break
-                self.report(f"{number} of {len(rows)} lines, {len(result.failed)} failed")
-                try:
-                    self._link(row, result, options)
-                except ExamplaryValidationError as error:
-                    result.failed.append({"line": row.line, "user": row.user, "reason": str(error)})
-                except ExamplaryError as error:
-                    # The next lines would meet the same.
-                    result.stopped = f"Stopped at line {row.line}: {error}"
-                    break
+            find_users(lines, replace=options["replace"])
+            result.unchanged = sum(line.is_linked for line in lines)
+            result.failed = [_failure(line) for line in lines if line.problem]
+            ready = [line for line in lines if line.is_ready]
+            if options["dry_run"]:
+                result.linked = len(ready)
+            else:
+                self._link(ready, result)
         failed = result.stopped or ("Some users are not linked." if result.failed else "")
         text = _describe(result, dry_run=options["dry_run"])
         self.finish(asdict(result), text, as_json=options["json"], failed=failed)
 
-    def _link(self, row: Row, result: Linking, options: dict[str, Any]) -> None:
-        user = _find_user(row.user)
-        actor = ExamplaryActor.objects.filter(user=user).first()
-        if actor is not None and actor.is_active:
-            if actor.examplary_id == row.examplary_id:
-                result.unchanged += 1
-                return
-            if not options["replace"]:
-                raise ExamplaryValidationError(
-                    "user", f"has the id {actor.examplary_id}. Pass --replace to link the other one"
-                )
-        if not options["dry_run"]:
-            services.link_actor(user, row.examplary_id)
-        result.linked += 1
+    def _link(self, ready: list[LinkLine], result: Linking) -> None:
+        done = 0
+        linking = link_lines(ready)
+        try:
+            while not self.should_stop() and (line := next(linking, None)):
+                done += 1
+                result.linked += line.is_linked
+                if line.problem:
+                    result.failed.append(_failure(line))
+                self.report(f"{done} of {len(ready)} lines, {len(result.failed)} failed")
+        except ExamplaryError as error:
+            # The next lines would meet the same.
+            result.stopped = f"Stopped at line {ready[done].number}: {error}"
+        result.failed.sort(key=lambda failure: failure["line"])
 
 
-def _read(file: str) -> Iterator[Row]:
-    """Read the rows. Raises CommandError, with the line, for one that is not a user and an id."""
+def _read(file: str) -> list[LinkLine]:
+    """Return the lines of the file. Raises CommandError if it is not a list of users and ids."""
     try:
         # A byte order mark is how spreadsheets mark UTF-8.
-        text = Path(file).read_text(encoding="utf-8-sig")
+        lines = read_lines(Path(file).read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"{file} could not be read: {error}", returncode=2) from None
-    # Spreadsheets write semicolons where the comma is the decimal separator.
-    delimiter = ";" if ";" in text.partition("\n")[0] else ","
-    lines = csv.reader(io.StringIO(text), delimiter=delimiter)
-    for index, cells in enumerate(lines):
-        stripped = [cell.strip() for cell in cells]
-        if not any(stripped) or (index == 0 and stripped[-1].lower() in ("id", "examplary_id")):
-            continue
-        if len(stripped) != 2 or not re.fullmatch(r"user_[A-Za-z0-9_-]{1,250}", stripped[1]):
-            raise CommandError(
-                f"{file}, line {lines.line_num}: must be a user name or an e-mail address, and an "
-                "id that begins with user_.",
-                returncode=2,
-            )
-        yield Row(line=lines.line_num, user=stripped[0], examplary_id=stripped[1])
+    except csv.Error as error:
+        raise CommandError(f"{file} is not CSV: {error}", returncode=2) from None
+    for line in lines:
+        if line.problem:
+            raise CommandError(f"{file}, line {line.number}: {line.problem}", returncode=2)
+    return lines
 
 
-def _refuse_duplicates(rows: list[Row]) -> None:
-    """Raise CommandError for a user or an id that the file has twice: one of them is wrong."""
-    seen: dict[str, int] = {}
-    for row in rows:
-        for value in (row.user, row.examplary_id):
-            if value in seen:
-                raise CommandError(
-                    f"Lines {seen[value]} and {row.line} both have {value}.", returncode=2
-                )
-            seen[value] = row.line
-
-
-def _find_user(name: str) -> Any:
-    """Return the user with this user name, or else with this e-mail address."""
-    model = get_user_model()
-    users = list(model._default_manager.filter(**{model.USERNAME_FIELD: name})[:2])
-    if not users and "@" in name:
-        address = f"{model.get_email_field_name()}__iexact"
-        users = list(model._default_manager.filter(**{address: name})[:2])
-    if len(users) > 1:
-        raise ExamplaryValidationError("user", "is more than one user: write the user name")
-    if not users:
-        raise ExamplaryValidationError("user", "does not exist")
-    return users[0]
+def _failure(line: LinkLine) -> dict[str, Any]:
+    reason = line.problem
+    if reason == OTHER_ID and line.actor is not None:
+        reason = f"The user has the id {line.actor.examplary_id}. Pass --replace to link this one."
+    return {"line": line.number, "user": line.name, "reason": reason}
 
 
 def _describe(result: Linking, *, dry_run: bool) -> str:

@@ -1,0 +1,127 @@
+"""The page that links the users of a CSV file to existing Examplary ids."""
+
+from __future__ import annotations
+
+import csv
+import time
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext, gettext_noop, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from django_examplary.admin.history import NO_ACTOR, actor_facts, describe, log
+from django_examplary.admin.pages import ActorPagesMixin
+from django_examplary.admin.sites import visible_users
+from django_examplary.exceptions import ExamplaryError
+from django_examplary.models import ExamplaryActor
+from django_examplary.services.database import non_atomic
+from django_examplary.services.link_file import LinkLine, find_users, link_lines, read_lines
+
+_OWN = gettext_noop("You can’t link your own account.")
+# A file of the longest lines that one page accepts is shorter, in bytes.
+_MAX_SIZE = 1024 * 1024
+
+
+class LinkFileForm(forms.Form):
+    file = forms.FileField(label=_("CSV file"), required=False)
+    text = forms.CharField(
+        label=_("or its text"), required=False, widget=forms.Textarea(attrs={"rows": 6})
+    )
+    replace = forms.BooleanField(
+        label=_("Also link users who have another id"),
+        required=False,
+        help_text=_("Their open sessions are revoked."),
+    )
+
+    def __init__(self, *args: Any, max_lines: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._max_lines = max_lines
+        self.lines: list[LinkLine] = []
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = self.cleaned_data
+        if file := cleaned.get("file"):
+            try:
+                cleaned["text"] = file.read(_MAX_SIZE).decode("utf-8-sig")
+            except UnicodeDecodeError:
+                raise forms.ValidationError(gettext("The file must be UTF-8.")) from None
+        try:
+            self.lines = read_lines(cleaned.get("text", ""))
+        except csv.Error:
+            raise forms.ValidationError(gettext("This is not CSV.")) from None
+        if not self.lines and not self.errors:
+            raise forms.ValidationError(gettext("Choose a file with lines, or enter its text."))
+        if len(self.lines) > self._max_lines:
+            text = gettext(
+                "These are more than %(count)d lines. Use smaller files, or the command "
+                "examplary_link."
+            )
+            raise forms.ValidationError(text % {"count": self._max_lines})
+        return cleaned
+
+
+class LinkFilePageMixin(ActorPagesMixin):
+    @non_atomic
+    def link_file_view(self, request: HttpRequest) -> HttpResponse:
+        """Show what each line would do; a second POST links the users, as long as there is time.
+
+        The page has the text of the file, and the rows hold the progress, so it can be sent again.
+        """
+        if not self.has_link_permission(request):
+            raise PermissionDenied
+        data = (request.POST, request.FILES) if request.method == "POST" else ()
+        form = LinkFileForm(*data, max_lines=self.examplary_limits.rows)
+        context = {"title": gettext("Link users from a file"), "form": form}
+        if form.is_valid():
+            lines = form.lines
+            users = visible_users(self.admin_site, request)
+            find_users(lines, users=users, replace=form.cleaned_data["replace"])
+            for line in lines:
+                if line.is_ready and not self.may_link(request, ExamplaryActor(user=line.user)):
+                    line.problem = _OWN
+            if "apply" in request.POST:
+                self._link_lines(request, [line for line in lines if line.is_ready])
+            context |= {
+                "results": [(line, _result(line)) for line in lines],
+                "linked": sum(line.is_linked for line in lines),
+                "ready": sum(line.is_ready for line in lines),
+                "problems": sum(bool(line.problem) for line in lines),
+            }
+        return self.render_page(request, "link_file", context)
+
+    def _link_lines(self, request: HttpRequest, lines: list[LinkLine]) -> None:
+        limits = self.examplary_limits
+        until = time.monotonic() + limits.duration
+        before = {
+            line.number: actor_facts(line.actor) if line.actor else NO_ACTOR for line in lines
+        }
+        linking = link_lines(lines, client_for=limits.client)
+        count = 0
+        try:
+            while time.monotonic() < until and (line := next(linking, None)):
+                if line.is_linked and line.actor is not None:
+                    count += 1
+                    facts = actor_facts(line.actor)
+                    text = describe(gettext("Linked"), before[line.number], facts)
+                    # At once: the next line may end the request.
+                    log(request, [(line.actor, text)])
+        except (ExamplaryError, ImproperlyConfigured) as error:
+            text = gettext("The call to Examplary failed: %(problem)s")
+            self.message_user(request, text % {"problem": error}, messages.ERROR)
+        if count:
+            text = ngettext("%(count)d user is linked.", "%(count)d users are linked.", count)
+            self.message_user(request, text % {"count": count}, messages.SUCCESS)
+
+
+def _result(line: LinkLine) -> str:
+    if line.problem:
+        return gettext(line.problem)
+    if line.is_linked:
+        return gettext("linked")
+    if line.actor is not None and line.actor.is_active:
+        return gettext("will be linked instead of %(id)s") % {"id": line.actor.examplary_id}
+    return gettext("will be linked")

@@ -1,0 +1,174 @@
+"""Linking the users of a CSV file to Examplary users who exist already.
+
+The command and the admin share this. Problems are English sentences, which the admin translates.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Lower
+from django.utils.translation import gettext_noop
+
+from django_examplary.client import ExamplaryClient
+from django_examplary.exceptions import ExamplaryValidationError
+from django_examplary.models import ExamplaryActor
+from django_examplary.services.clients import get_client, workspace_of
+from django_examplary.services.database import actor_rows, refuse_transaction
+from django_examplary.services.linking import store_link
+
+MALFORMED = gettext_noop(
+    "The line must have a user name or an e-mail address, and an id that begins with user_."
+)
+REPEATED = gettext_noop("Another line has the same user or the same id.")
+UNKNOWN = gettext_noop("There is no such user.")
+AMBIGUOUS = gettext_noop("Several users have this address. Write the user name.")
+OTHER_ID = gettext_noop("The user has another id.")
+OTHER_USER = gettext_noop("Another user of this site has this id already.")
+OWNER = gettext_noop("This is the owner of the API key, who cannot be an actor.")
+
+# Databases limit the number of parameters of a query.
+_BATCH = 500
+
+
+@dataclass(kw_only=True)
+class LinkLine:
+    """One line of the file: `name` is a user name or an e-mail address."""
+
+    number: int
+    name: str
+    examplary_id: str
+    user: Any = None
+    #: The user's actor, before or after the link.
+    actor: ExamplaryActor | None = None
+    is_linked: bool = False
+    #: Why the line cannot be linked.
+    problem: str = ""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the line is to be linked."""
+        return not (self.is_linked or self.problem)
+
+
+def read_lines(text: str) -> list[LinkLine]:
+    """Return the lines of the file, without its header. Raises csv.Error for one too long."""
+    # Spreadsheets write semicolons where the comma is the decimal separator.
+    delimiter = ";" if ";" in text.partition("\n")[0] else ","
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    lines = []
+    for index, cells in enumerate(reader):
+        stripped = [cell.strip() for cell in cells]
+        if not any(stripped) or (index == 0 and stripped[-1].lower() in ("id", "examplary_id")):
+            continue
+        name, examplary_id = (*stripped, "")[:2]
+        line = LinkLine(number=reader.line_num, name=name, examplary_id=examplary_id)
+        if not (len(stripped) == 2 and name) or not re.fullmatch(
+            r"user_[A-Za-z0-9_-]{1,250}", examplary_id
+        ):
+            line.problem = MALFORMED
+        lines.append(line)
+    usable = [line for line in lines if not line.problem]
+    names = Counter(line.name for line in usable)
+    ids = Counter(line.examplary_id for line in usable)
+    for line in usable:
+        if names[line.name] > 1 or ids[line.examplary_id] > 1:
+            line.problem = REPEATED
+    return lines
+
+
+def find_users(
+    lines: Sequence[LinkLine], *, users: QuerySet[Any] | None = None, replace: bool = False
+) -> None:
+    """Set the user of each line, and whether it is linked or why it cannot be.
+
+    `users` are those who may be linked; without it, all. The number of queries does not depend on
+    the number of lines, up to 500 lines.
+    """
+    model = get_user_model()
+    users = model._default_manager.all() if users is None else users
+    usable = [line for line in lines if not line.problem]
+    for start in range(0, len(usable), _BATCH):
+        batch = usable[start : start + _BATCH]
+        _set_users(batch, users)
+        _compare_actors([line for line in batch if not line.problem], replace=replace)
+    found = Counter(line.user.pk for line in usable if line.user is not None)
+    for line in usable:
+        if line.user is not None and found[line.user.pk] > 1:
+            line.problem = REPEATED
+
+
+def _set_users(lines: Sequence[LinkLine], users: QuerySet[Any]) -> None:
+    model = get_user_model()
+    names = [line.name for line in lines]
+    by_name = {
+        user.get_username(): user for user in users.filter(**{f"{model.USERNAME_FIELD}__in": names})
+    }
+    field = model.get_email_field_name()
+    addresses = [name for name in names if name not in by_name and "@" in name]
+    by_address = defaultdict(list)
+    if addresses:
+        # Lower case in the database may not cover all letters.
+        folded = users.annotate(examplary_address=Lower(field))
+        lowered = [address.lower() for address in addresses]
+        for user in folded.filter(
+            Q(examplary_address__in=lowered) | Q(**{f"{field}__in": addresses})
+        ):
+            by_address[getattr(user, field).lower()].append(user)
+    for line in lines:
+        user = by_name.get(line.name)
+        found = [user] if user is not None else by_address[line.name.lower()]
+        if len(found) == 1:
+            line.user = found[0]
+        else:
+            line.problem = AMBIGUOUS if found else UNKNOWN
+
+
+def _compare_actors(lines: Sequence[LinkLine], *, replace: bool) -> None:
+    keys = [line.user.pk for line in lines]
+    ids = [line.examplary_id for line in lines]
+    actors = list(actor_rows().filter(Q(user__in=keys) | Q(examplary_id__in=ids)))
+    by_user = {actor.user_id: actor for actor in actors}
+    holders = {actor.examplary_id: actor.user_id for actor in actors}
+    for line in lines:
+        actor = line.actor = by_user.get(line.user.pk)
+        active = actor is not None and actor.is_active
+        if actor is not None and active and actor.examplary_id == line.examplary_id:
+            line.is_linked = True
+        elif holders.get(line.examplary_id, line.user.pk) != line.user.pk:
+            line.problem = OTHER_USER
+        elif active and not replace:
+            line.problem = OTHER_ID
+
+
+def link_lines(
+    lines: Iterable[LinkLine], *, client_for: Callable[[str], ExamplaryClient] = get_client
+) -> Iterator[LinkLine]:
+    """Link the users of lines that are ready, and yield each line afterwards.
+
+    `client_for` returns the client of a workspace, which is called once. A line that is refused
+    gets its problem. Raises the ExamplaryError of that call, which the next lines would meet too.
+    """
+    refuse_transaction("link_lines")
+    owners: dict[str, str] = {}
+    for line in lines:
+        workspace = workspace_of(line.user)
+        if workspace not in owners:
+            owners[workspace] = client_for(workspace).get_me().id
+        if line.examplary_id == owners[workspace]:
+            line.problem = OWNER
+        else:
+            try:
+                line.actor = store_link(line.user, line.examplary_id, workspace)
+                line.is_linked = True
+            except ExamplaryValidationError:
+                line.problem = OTHER_USER
+        yield line
