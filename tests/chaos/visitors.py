@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.signed_cookies import SessionStore
+from django.db import connections
 from django.urls import reverse
 
 from django_examplary.flows import GenerateExam
@@ -113,8 +114,11 @@ class Background:
         self.results: list[Any] = []
 
     def _run(self) -> None:
-        while not self._stop.wait(self._every):
-            self.results.append(self._action())
+        try:
+            while not self._stop.wait(self._every):
+                self.results.append(self._action())
+        finally:
+            connections.close_all()
 
     def __enter__(self) -> Background:
         self._thread.start()
