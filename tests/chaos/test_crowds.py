@@ -116,25 +116,27 @@ def test_slow_api_slows_no_ordinary_page(world):
             visitor.open(patience=9)
 
         p95()
-        ratios = []
+        alone, beside = [], []
         for number in range(ROUNDS):
-            alone = p95()
+            alone.append(p95())
             crowd = visitors[number * LAUNCHES : (number + 1) * LAUNCHES]
             launches = [pool.submit(arrive, visitor) for visitor in crowd]
             # Until each has been told to come again, and does so every four seconds.
             time.sleep(7)
-            ratios.append(p95() / alone)
+            beside.append(p95())
             for launch in launches:
                 launch.result()
 
-    ratio = statistics.median(ratios)
+    # Other programs of the machine only add to the time of a round, so the quietest round counts.
+    ratio = min(beside) / min(alone)
+    rounds = zip(alone, beside, strict=True)
     world.note(
         "slow API",
         launches=LAUNCHES,
         pages=PAGES * ROUNDS * 2,
         failed_pages=failed,
         p95_beside_over_alone=f"{ratio:.2f}",
-        rounds=" ".join(f"{each:.2f}" for each in ratios),
+        ms_of_each_round=" ".join(f"{1000 * one:.0f}/{1000 * two:.0f}" for one, two in rounds),
     )
     assert failed == 0
     assert ratio <= 2

@@ -82,7 +82,7 @@ def test_connections_that_a_device_forgets_are_not_used(world):
     "world", [("gunicorn", "postgresql"), ("uvicorn", "mariadb")], indirect=True, ids="-".join
 )
 def test_rate_limit_is_respected(world):
-    world.control(limit=6)
+    world.control(limit=12)
     with world.serve() as address:
         visitors = world.visitors(40, address)
         urls = at_once(Visitor.open, visitors)
