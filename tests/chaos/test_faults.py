@@ -102,4 +102,5 @@ def test_rate_limit_is_respected(world):
     )
     assert (lost, duplicates) == (0, 0)
     assert counts["refused"]
-    assert per_success <= 1.2
+    # Each process learns of the limit by itself, and up to four of its launches are refused at once.
+    assert per_success <= 1.5
