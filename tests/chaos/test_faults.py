@@ -102,5 +102,5 @@ def test_rate_limit_is_respected(world):
     )
     assert (lost, duplicates) == (0, 0)
     assert counts["refused"]
-    # Each process learns of the limit by itself, and up to four of its launches are refused at once.
+    # Each process learns of the limit by itself, by up to four launches that are refused at once.
     assert per_success <= 1.5
