@@ -203,7 +203,7 @@ class ExamplarySessionQuerySet(models.QuerySet["ExamplarySession"]):
             return self.filter(fingerprint=key)
 
     def abandoned(self) -> ExamplarySessionQuerySet:
-        """Return claims whose holder has died."""
+        """Return claims that have ended: the holder died, or its request was not answered."""
         return self.filter(status=ExamplarySession.Status.CREATING, lapses_at__lt=DatabaseNow())
 
     def due(self) -> ExamplarySessionQuerySet:
@@ -318,7 +318,7 @@ class ExamplarySession(models.Model):
     status: models.CharField[str, str] = models.CharField(
         _("status"), max_length=16, choices=Status, default=Status.CREATING
     )
-    #: Identifies the caller that ended the session. Only that caller sends the signal.
+    #: Identifies the caller that opens the session, or that ended it and sends the signal.
     claim_token: models.CharField[str, str] = models.CharField(
         max_length=32, blank=True, editable=False, serialize=False
     )

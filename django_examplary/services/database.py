@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from django.db import InterfaceError, OperationalError, connections, router, transaction
+from django.db import Error, InterfaceError, OperationalError, connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
 from django_examplary.conf import conf
@@ -52,11 +54,51 @@ def lease() -> Any:
     return DatabaseNow() + timedelta(seconds=conf.EXAMPLARY_DEADLINE + 15)
 
 
-def commit(work: Callable[[], T], *, patience: float = 1.0) -> T:
+#: By vendor: SQL that bounds each wait for a lock to five seconds unless the project's own bound is
+#: lower, and SQL that restores the connection after the transaction. SQLite has one already.
+_BOUNDS = {
+    "postgresql": (
+        "SELECT set_config('lock_timeout', '5s', true) WHERE current_setting('lock_timeout')"
+        "::interval NOT BETWEEN interval '1 ms' AND interval '5 s'",
+        "",
+    ),
+    "mysql": (
+        "SET @examplary_wait = @@innodb_lock_wait_timeout,"
+        " SESSION innodb_lock_wait_timeout = LEAST(@@innodb_lock_wait_timeout, 5)",
+        "SET SESSION innodb_lock_wait_timeout = @examplary_wait",
+    ),
+}
+
+
+@contextmanager
+def _short_transaction() -> Iterator[None]:
+    """Open a transaction that does not wait for a lock for longer than the API is waited for."""
+    connection = transaction.get_connection(database())
+    bound, restore = _BOUNDS.get(connection.vendor, ("", ""))
+    if connection.in_atomic_block:
+        # The bound would last until the end of the caller's transaction.
+        bound = restore = ""
+    try:
+        with transaction.atomic(using=database()):
+            _execute(connection, bound)
+            yield
+    finally:
+        # A connection that was lost has nothing to restore.
+        with suppress(Error):
+            _execute(connection, restore)
+
+
+def _execute(connection: BaseDatabaseWrapper, sql: str) -> None:
+    if sql:
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+
+
+def commit(work: Callable[[], T], *, patience: float = 3.0) -> T:
     """Run a short piece of work in a transaction, and again if the database gave up on it.
 
     Work that has taken longer than `patience` seconds waited for a lock, and is not repeated: it
-    would wait as long again.
+    would wait as long again. PostgreSQL takes a second to recognize a deadlock.
 
     Databases end a deadlock by failing one of the transactions, and may have closed a connection
     that was idle. The work must be idempotent: a commit may have succeeded although the connection
@@ -66,7 +108,7 @@ def commit(work: Callable[[], T], *, patience: float = 1.0) -> T:
     pauses = iter((0.01, 0.05, 0.1, 0.2, 0.4))
     while True:
         try:
-            with transaction.atomic(using=database()):
+            with _short_transaction():
                 return work()
         except (OperationalError, InterfaceError):
             pause = next(pauses, None)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import Error, IntegrityError
+from django.db.models import Q
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from django_examplary.addresses import reverse_view
 from django_examplary.client import ExamplaryClient
+from django_examplary.client.retries import is_uncertain
 from django_examplary.conf import conf
 from django_examplary.data import EmbedSession, Secret
 from django_examplary.exceptions import (
@@ -29,7 +32,14 @@ from django_examplary.exceptions import (
 )
 from django_examplary.flows import Flow
 from django_examplary.launch import Launch, sign_return
-from django_examplary.models import LIFETIME, ExamplaryActor, ExamplarySession
+from django_examplary.models import (
+    LIFETIME,
+    DatabaseNow,
+    ExamplaryActor,
+    ExamplarySession,
+    ExamplarySessionQuerySet,
+    new_token,
+)
 from django_examplary.origins import embed_origin
 from django_examplary.services.access import ensure_access
 from django_examplary.services.actors import (
@@ -48,6 +58,7 @@ from django_examplary.services.database import (
     lease,
     session_rows,
 )
+from django_examplary.services.outcomes import is_definite
 
 logger = logging.getLogger("django_examplary")
 
@@ -56,6 +67,9 @@ Status = ExamplarySession.Status
 # An actor that is younger than this may be unknown to a part of the API still.
 _SETTLED = timedelta(minutes=1)
 _SETTLING_PAUSE = 0.5
+
+# For so long a request whose outcome is unknown is repeated with the same Idempotency-Key.
+_REPEATABLE = timedelta(minutes=30)
 
 
 @sensitive_variables("session")
@@ -83,6 +97,17 @@ def _check_url(url: Secret, workspace: str) -> None:
     raise refusal
 
 
+def drop_claims(claims: ExamplarySessionQuerySet, *, older_than: timedelta) -> int:
+    """Delete claims that have ended, and log their ids: Examplary may have the sessions."""
+    ended = claims.abandoned().filter(created_at__lte=DatabaseNow() - older_than)
+    dropped = 0
+    for pk in list(ended.values_list("pk", flat=True)):
+        if commit(ended.filter(pk=pk).delete)[0]:
+            logger.warning("operation=open-session session=%s outcome=unknown", pk)
+            dropped += 1
+    return dropped
+
+
 @dataclass
 class Opening:
     """One attempt to open a session for a launch that has none."""
@@ -91,6 +116,8 @@ class Opening:
     flow: Flow
     launch: Launch
     client: ExamplaryClient
+    #: Whether a request for the claimed row was sent, and its outcome is unknown.
+    _is_unanswered: bool = field(default=False, init=False)
 
     def open(self) -> ExamplarySession:
         """Return the session that this caller creates, or the one that another caller created."""
@@ -128,9 +155,12 @@ class Opening:
             if rival.is_open:
                 # Its time is almost over. The page that has it open may still complete it.
                 commit(lambda: found.update(open_key=None))
-            elif not commit(found.abandoned().delete)[0]:
+            elif self._take_over(rival):
+                return rival
+            elif not drop_claims(found, older_than=_REPEATABLE):
                 return None
         self._refuse_flood()
+        now: Any = DatabaseNow()
         session = ExamplarySession(
             actor=self.actor,
             workspace=self.actor.workspace,
@@ -141,7 +171,9 @@ class Opening:
             next_url=self.launch.next_url,
             fingerprint=self.launch.key,
             open_key=open_key,
+            claim_token=new_token(),
             lapses_at=lease(),
+            created_at=now,
         )
         failure = None
         try:
@@ -160,6 +192,19 @@ class Opening:
             return None
         raise database_error("The session", failure)
 
+    def _take_over(self, session: ExamplarySession) -> bool:
+        """Claim a row whose holder has died, or whose request was not answered."""
+        token = new_token()
+        rows = session_rows().filter(pk=session.pk)
+        ended = rows.abandoned().filter(created_at__gt=DatabaseNow() - _REPEATABLE)
+        # A try whose commit was not acknowledged has the token already.
+        claimable = ended | rows.filter(claim_token=token)
+        if not commit(lambda: claimable.update(claim_token=token, lapses_at=lease())):
+            return False
+        session.claim_token = token
+        self._is_unanswered = True
+        return True
+
     def _refuse_flood(self) -> None:
         limit = conf.EXAMPLARY_SESSIONS_PER_HOUR
         if not limit:
@@ -175,20 +220,17 @@ class Opening:
     @sensitive_variables("remote")
     def _fill(self, session: ExamplarySession) -> None:
         """Request a session for a row that this caller has claimed, or give the row up."""
+        remote: EmbedSession | None = None
         try:
             self._refresh_actor(session)
             self.actor = activate_actor(self.actor, role=self.flow.audience, client=self.client)
             remote = self._create(session)
-            try:
-                _check_url(Secret(remote.embed_url), session.workspace)
-                # The user may have been deactivated while this caller waited for the API.
-                refresh_user(self.actor.user)
-            except Exception:
-                self._discard(session, remote)
-                raise
+            _check_url(Secret(remote.embed_url), session.workspace)
+            # The user may have been deactivated while this caller waited for the API.
+            refresh_user(self.actor.user)
             self._store(session, remote)
         except BaseException:
-            self._give_up(session)
+            self._give_up(session, remote)
             raise
 
     def _refresh_actor(self, session: ExamplarySession) -> None:
@@ -227,20 +269,27 @@ class Opening:
             path = reverse_view("return", sign_return(str(session.pk)))
             report_to = {"return_url": launch.origin + path}
         examplary_id = self.actor.examplary_id or ""
-        return self.client.create_embed_session(
-            flow=self.flow.slug,
-            actor=examplary_id,
-            presets=self.flow.presets,
-            theme=launch.theme,
-            metadata=launch.metadata,
-            # Another actor makes it another request.
-            idempotency_key=str(uuid.uuid5(session.pk, examplary_id)),
-            **report_to,
-        )
+        was_unanswered, self._is_unanswered = self._is_unanswered, True
+        try:
+            remote = self.client.create_embed_session(
+                flow=self.flow.slug,
+                actor=examplary_id,
+                presets=self.flow.presets,
+                theme=launch.theme,
+                metadata=launch.metadata,
+                # Another actor makes it another request.
+                idempotency_key=str(uuid.uuid5(session.pk, examplary_id)),
+                **report_to,
+            )
+        except Exception as error:
+            self._is_unanswered = not _is_answer(error) and (was_unanswered or is_uncertain(error))
+            raise
+        self._is_unanswered = False
+        return remote
 
     @sensitive_variables("remote", "facts", "value")
     def _store(self, session: ExamplarySession, remote: EmbedSession) -> None:
-        """Store the session that the API created, or discard it."""
+        """Store the session that the API created, for the row that this caller has claimed."""
         facts = {
             "status": Status.PENDING,
             "actor": self.actor,
@@ -251,7 +300,7 @@ class Opening:
             "remote_status": remote.status[:64],
             "expires_at": _expiry(remote),
         }
-        rows = session_rows().filter(pk=session.pk)
+        rows = session_rows().filter(pk=session.pk, claim_token=session.claim_token)
         # A try whose commit was not acknowledged has stored the id already.
         mine = rows.filter(status=Status.CREATING) | rows.filter(
             status=Status.PENDING, examplary_id=remote.id
@@ -270,10 +319,8 @@ class Opening:
             # Such as the time limit of a task queue. The frames below hold the row.
             failure = without_frames(error)
         if is_refused and self._is_stored_elsewhere(session, remote):
-            # Another user may have that session open, so it is not discarded.
-            raise ExamplaryResponseError("The API returned the same session twice.")
+            failure = ExamplaryResponseError("The API returned the same session twice.")
         if failure is not None:
-            self._discard(session, remote)
             raise failure
         for name, value in facts.items():
             setattr(session, name, value)
@@ -288,6 +335,34 @@ class Opening:
             return False
 
     @sensitive_variables("remote")
+    def _give_up(self, session: ExamplarySession, remote: EmbedSession | None) -> None:
+        """End the claim, and revoke a session that no row has or can receive any more."""
+        mine = session_rows().filter(
+            pk=session.pk, status=Status.CREATING, claim_token=session.claim_token
+        )
+        try:
+            if self._is_unanswered:
+                # The next caller repeats the request.
+                commit(lambda: mine.update(lapses_at=DatabaseNow() - timedelta(seconds=1)))
+                return
+            commit(mine.delete)
+            # A caller that has taken this row over repeats the request, and may receive the same
+            # session. Another user may have one that the API returned twice.
+            is_kept = remote is not None and (
+                session_rows().filter(Q(pk=session.pk) | Q(examplary_id=remote.id)).exists()
+            )
+        except Error as error:
+            # The claim ends by itself.
+            logger.warning(
+                "operation=give-up session=%s error=%s", session.pk, type(error).__name__
+            )
+            return
+        if is_kept:
+            logger.warning("operation=discard session=%s outcome=kept", session.pk)
+        elif remote is not None:
+            self._discard(session, remote)
+
+    @sensitive_variables("remote")
     def _discard(self, session: ExamplarySession, remote: EmbedSession) -> None:
         """Revoke a session that is not handed out. If that fails it expires by itself."""
         try:
@@ -295,15 +370,10 @@ class Opening:
         except ExamplaryError as error:
             logger.error("operation=discard session=%s outcome=%s", session.pk, error)
 
-    def _give_up(self, session: ExamplarySession) -> None:
-        claim = session_rows().filter(pk=session.pk, status=Status.CREATING)
-        try:
-            commit(claim.delete)
-        except Error as error:
-            # The claim ends by itself.
-            logger.warning(
-                "operation=give-up session=%s error=%s", session.pk, type(error).__name__
-            )
+
+def _is_answer(error: Exception) -> bool:
+    """Return whether the API answered, so that a repeat would not receive anything else."""
+    return is_definite(error) or isinstance(error, ExamplaryResponseError)
 
 
 def _expiry(remote: EmbedSession) -> datetime:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django.db import Error
@@ -36,6 +37,7 @@ from django_examplary.services.database import (
     refuse_transaction,
     session_rows,
 )
+from django_examplary.services.opening import drop_claims
 from django_examplary.services.outcomes import (
     announce_end,
     delete,
@@ -55,6 +57,8 @@ Status = ExamplarySession.Status
 _PAGE = 200
 # A sweep stops after so many failures in a row.
 _MAX_FAILURES = 10
+# A claim that has ended is deleted at this age. Launches do not repeat its request any more.
+_UNKNOWN = timedelta(hours=1)
 
 
 @dataclass
@@ -145,7 +149,7 @@ def _rehearse(limit: int | None, workspace: str | None) -> Sweep:
 
 def _tidy(sweep: Sweep) -> None:
     """Do everything that needs no API."""
-    commit(session_rows().abandoned().delete)
+    drop_claims(session_rows(), older_than=_UNKNOWN)
     # A session that was to be revoked for longer than any session lives is over.
     over = session_rows().filter(revoke_pending=True, created_at__lt=timezone.now() - LIFETIME)
     commit(lambda: over.update(revoke_pending=False))

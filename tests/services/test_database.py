@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +18,7 @@ from django.db import (
     transaction,
 )
 from django.db.transaction import TransactionManagementError
+from django.test.utils import CaptureQueriesContext
 
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
@@ -108,6 +110,96 @@ def test_commit_keeps_a_usable_connection(monkeypatch):
         return User.objects.create_user("ann")
 
     assert commit(work) == User.objects.get()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_commit_bounds_waits_for_locks_and_restores_the_connection(monkeypatch):
+    bounds = {connection.vendor: ("SELECT 'bound'", "SELECT 'restored'")}
+    monkeypatch.setattr("django_examplary.services.database._BOUNDS", bounds)
+    with CaptureQueriesContext(connection) as captured:
+        commit(lambda: User.objects.create_user("ann"))
+        with transaction.atomic():
+            # The bound would last for the rest of the caller's transaction.
+            commit(lambda: User.objects.create_user("bob"))
+    queries = [query["sql"] for query in captured]
+    begin, bound, *_, end, restored = queries[: queries.index("SELECT 'restored'") + 1]
+    assert (bound, restored) == ("SELECT 'bound'", "SELECT 'restored'")
+    assert (begin.split()[0], end) == ("BEGIN", "COMMIT")
+    assert queries.count(bound) == 1
+
+
+TWO_SECONDS = {
+    "postgresql": ("SET lock_timeout = '2s'", "SET lock_timeout = DEFAULT", "SHOW lock_timeout"),
+    "mysql": (
+        "SET innodb_lock_wait_timeout = 2",
+        "SET innodb_lock_wait_timeout = DEFAULT",
+        "SELECT @@innodb_lock_wait_timeout",
+    ),
+}
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("bounded", [False, True])
+def test_wait_for_a_lock_is_bounded(teacher, bounded):  # pragma: no cover  # for servers only
+    shorten, reset, read = TWO_SECONDS[connection.vendor]
+
+    def execute(sql):
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchone() if sql == read else None
+
+    execute(shorten if bounded else reset)
+    before = execute(read)
+    other = connection.copy()
+    other.set_autocommit(False)
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("UPDATE auth_user SET first_name = 'x' WHERE id = %s", [teacher.pk])
+        started = time.monotonic()
+        with pytest.raises(OperationalError):
+            commit(lambda: User.objects.update(first_name="y"))
+        waited = time.monotonic() - started
+    finally:
+        other.rollback()
+        other.close()
+    # A wait of two seconds is repeated once.
+    assert (1.9 if bounded else 4.9) < waited < 15
+    assert execute(read) == before
+    execute(reset)
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock")
+@pytest.mark.django_db(transaction=True)
+def test_deadlock_is_repeated(teacher, student):  # pragma: no cover  # for servers only
+    both = threading.Barrier(2)
+    outcomes = []
+
+    def lock(first, second):
+        tries = []
+
+        def work():
+            tries.append(None)
+            User.objects.filter(pk=first.pk).update(first_name="x")
+            if len(tries) == 1:
+                both.wait(60)
+            User.objects.filter(pk=second.pk).update(first_name="x")
+
+        try:
+            commit(work)
+            outcomes.append(len(tries))
+        finally:
+            connections.close_all()
+
+    threads = [
+        threading.Thread(target=lock, args=pair)
+        for pair in ((teacher, student), (student, teacher))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == [1, 2]
 
 
 def lose_the_connection():  # pragma: no cover  # for servers only

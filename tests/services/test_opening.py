@@ -16,6 +16,7 @@ from django_examplary.client import ExamplaryClient
 from django_examplary.data import Theme
 from django_examplary.exceptions import (
     ExamplaryActorIsOwnerError,
+    ExamplaryAPIError,
     ExamplaryBusyError,
     ExamplaryConnectionError,
     ExamplaryDatabaseError,
@@ -338,10 +339,9 @@ def test_once_refuses_while_the_output_of_a_completed_session_is_missing(fake, t
 # The response
 
 
-def test_failed_launch_leaves_no_row(fake, teacher, settings):
-    settings.EXAMPLARY_MAX_RETRIES = 0
-    fake.fail("POST", "/embed-sessions", status=500)
-    with pytest.raises(ExamplaryServerError):
+def test_refused_launch_leaves_no_row(fake, teacher):
+    fake.fail("POST", "/embed-sessions", status=400)
+    with pytest.raises(ExamplaryInvalidRequestError):
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     assert not ExamplarySession.objects.exists()
     assert services.open_session(teacher, GenerateExam(), origin=ORIGIN).is_open
@@ -586,7 +586,10 @@ def test_holder_of_a_lapsed_claim_may_still_fill_it(fake, teacher, open_exam, be
     ExamplarySession.objects.update(status=Status.CREATING, lapses_at=timezone.now())
     rows = ExamplarySession.objects.all()
     with before_query(
-        lambda: rows.update(status=Status.PENDING), "DELETE", "django_examplary_examplarysession"
+        lambda: rows.update(status=Status.PENDING),
+        "UPDATE",
+        "django_examplary_examplarysession",
+        "lapses_at",
     ):
         session = services.open_session(teacher, SUMS, origin=ORIGIN)
     assert session == open_exam
@@ -609,7 +612,9 @@ def test_caller_who_has_waited_reads_the_user_again(fake, teacher, claimed, laps
         type(teacher).objects.update(is_active=False)
 
     with (
-        before_query(give_up_and_deactivate, "DELETE", "django_examplary_examplarysession"),
+        before_query(
+            give_up_and_deactivate, "UPDATE", "django_examplary_examplarysession", "lapses_at"
+        ),
         pytest.raises(ExamplaryNotProvisionedError, match="Inactive"),
     ):
         create_session(teacher, claimed)
@@ -641,7 +646,7 @@ def test_caller_who_has_waited_reads_the_actor_again(fake, teacher, claimed, lap
         ExamplarySession.objects.all().delete()
         ExamplaryActor.objects.update(examplary_id=linked)
 
-    with before_query(give_up_and_link, "DELETE", "django_examplary_examplarysession"):
+    with before_query(give_up_and_link, "UPDATE", "django_examplary_examplarysession", "lapses_at"):
         create_session(teacher, claimed)
     assert [sent["actor"] for sent in created(fake)] == [linked]
 
@@ -658,7 +663,7 @@ def test_caller_who_has_waited_stops_if_the_user_has_moved(
         settings.EXAMPLARY_WORKSPACE = lambda user: "south"
 
     with (
-        before_query(give_up_and_move, "DELETE", "django_examplary_examplarysession"),
+        before_query(give_up_and_move, "UPDATE", "django_examplary_examplarysession", "lapses_at"),
         pytest.raises(ExamplaryNotReadyError),
     ):
         create_session(teacher, claimed)
@@ -719,15 +724,24 @@ def test_caller_who_was_faster_shares_its_session(fake, teacher, before_query):
     assert len(fake.sessions) == 1
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
-def test_claim_is_given_up_after_any_error(fake, teacher, monkeypatch, error):
+@pytest.mark.parametrize(
+    ("method", "error", "is_kept"),
+    [
+        ("create_user", KeyboardInterrupt, False),
+        ("create_embed_session", ZeroDivisionError, False),
+        # The request may have been sent.
+        ("create_embed_session", KeyboardInterrupt, True),
+    ],
+)
+def test_claim_is_given_up_after_any_error(fake, teacher, monkeypatch, method, error, is_kept):
     def fail(client, **options):
         raise error
 
-    monkeypatch.setattr(ExamplaryClient, "create_embed_session", fail)
+    monkeypatch.setattr(ExamplaryClient, method, fail)
     with pytest.raises(error):
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
-    assert not ExamplarySession.objects.exists()
+    assert ExamplarySession.objects.exists() == is_kept
+    assert ExamplarySession.objects.all().abandoned().exists() == is_kept
 
 
 def test_launch_ends_within_one_deadline(fake, teacher, settings):
@@ -740,10 +754,157 @@ def test_launch_ends_within_one_deadline(fake, teacher, settings):
     assert time.monotonic() - started < 2 + 2
     # The first call was in time.
     assert ExamplaryActor.objects.get().is_active
-    assert not ExamplarySession.objects.exists()
+    assert ExamplarySession.objects.all().abandoned().exists()
+
+
+# Requests whose outcome is unknown
+
+
+def keys(fake):
+    return [call.headers["Idempotency-Key"] for call in fake.calls("POST", "/embed-sessions")]
+
+
+@pytest.fixture
+def unanswered(fake, teacher, settings):
+    """A claim whose request was not answered, as the API acts on it or not."""
+    settings.EXAMPLARY_MAX_RETRIES = 0
+    services.provision_actor(teacher)
+
+    def fail(**failure):
+        fake.fail("POST", "/embed-sessions", **failure)
+        with pytest.raises(ExamplaryError):
+            services.open_session(teacher, SUMS, origin=ORIGIN)
+        return ExamplarySession.objects.get()
+
+    return fail
+
+
+@pytest.mark.parametrize("failure", [{"transport": "close"}, {"status": 500}, {"status": 408}])
+def test_unanswered_request_is_repeated_with_its_key(fake, teacher, unanswered, failure):
+    claim = unanswered(**failure)
+    assert claim.status == Status.CREATING
+
+    session = services.open_session(teacher, SUMS, origin=ORIGIN)
+
+    assert (session.pk, session.is_open) == (claim.pk, True)
+    assert ExamplarySession.objects.get() == session
+    assert len(keys(fake)) == 2
+    assert len(set(keys(fake))) == 1
+
+
+@pytest.mark.parametrize("honours", [True, False])
+def test_repeat_of_an_unanswered_request_duplicates_nothing_with_keys(
+    fake, teacher, unanswered, honours
+):
+    fake.honour_idempotency_keys = honours
+    unanswered(transport="close", before=False)
+
+    session = services.open_session(teacher, SUMS, origin=ORIGIN)
+
+    assert len(fake.sessions) == (1 if honours else 2)
+    assert session.embed_url == fake.sessions[session.examplary_id].embed_url
+
+
+@pytest.mark.parametrize(
+    "failure", [{"status": 500}, {"status": 429}, {"status": 503}, {"status": 401}]
+)
+def test_claim_is_kept_while_its_outcome_stays_unknown(fake, teacher, unanswered, failure):
+    claim = unanswered(transport="close", before=False)
+    services.get_client().close()
+    assert unanswered(**failure) == claim
+
+
+@pytest.mark.parametrize("failure", [{"status": 400}, {"status": 200, "body": {}}])
+def test_answer_to_a_repeat_ends_the_claim(fake, teacher, unanswered, failure):
+    unanswered(transport="close", before=False)
+    with pytest.raises(ExamplarySession.DoesNotExist):
+        unanswered(**failure)
+
+
+def test_request_is_not_repeated_with_its_key_for_longer_than_half_an_hour(
+    fake, teacher, unanswered, caplog
+):
+    claim = unanswered(status=500)
+    ExamplarySession.objects.update(created_at=timezone.now() - timedelta(minutes=31))
+
+    session = services.open_session(teacher, SUMS, origin=ORIGIN)
+
+    assert ExamplarySession.objects.get() == session != claim
+    assert len(set(keys(fake))) == 2
+    assert f"operation=open-session session={claim.pk} outcome=unknown" in caplog.text
+
+
+def test_claim_of_another_caller_is_not_taken_over_twice(fake, teacher, unanswered, before_query):
+    unanswered(status=500)
+    sent = len(fake.requests)
+    rows = ExamplarySession.objects.all()
+    with (
+        before_query(
+            lambda: rows.update(claim_token="another", lapses_at=lease()),
+            "UPDATE",
+            "django_examplary_examplarysession",
+            "lapses_at",
+        ),
+        pytest.raises(ExamplaryNotReadyError, match="still opening"),
+    ):
+        services.open_session(teacher, SUMS, origin=ORIGIN)
+    assert len(fake.requests) == sent
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_late_holder_of_a_claim_keeps_the_session_of_the_caller_that_took_it_over(
+    fake, teacher, during_call, caplog, is_stored
+):
+    fake.honour_idempotency_keys = True
+    rivals = []
+
+    def take_over():
+        rows = ExamplarySession.objects.all()
+        rows.update(lapses_at=timezone.now() - timedelta(minutes=5))
+        if is_stored:
+            rivals.append(services.open_session(teacher, SUMS, origin=ORIGIN))
+        else:
+            rows.update(claim_token="another", lapses_at=lease())
+
+    during_call("create_embed_session", take_over)
+    with pytest.raises(ExamplaryNotReadyError, match="was lost"):
+        services.open_session(teacher, SUMS, origin=ORIGIN)
+
+    [remote] = fake.sessions.values()
+    assert not remote.revoked
+    row = ExamplarySession.objects.get()
+    assert row.is_open == is_stored
+    assert [row] == rivals or row.claim_token == "another"
+    assert f"operation=discard session={row.pk} outcome=kept" in caplog.text
+
+
+def test_session_is_kept_if_its_claim_cannot_be_given_up(fake, teacher, before_query, lapse):
+    """Revoked, it would be the session that a repeat receives."""
+    fake.honour_idempotency_keys = True
+    table = "django_examplary_examplarysession"
+    with (
+        before_query(failing(DataError("full")), "UPDATE", table, "embed_url"),
+        before_query(failing(DataError("full")), "DELETE", table),
+        pytest.raises(ExamplaryDatabaseError),
+    ):
+        services.open_session(teacher, SUMS, origin=ORIGIN)
+    lapse()
+
+    session = services.open_session(teacher, SUMS, origin=ORIGIN)
+
+    [remote] = fake.sessions.values()
+    assert (session.examplary_id, remote.revoked) == (remote.id, False)
 
 
 # The database
+
+
+def failing(error):
+    def fail():
+        raise error
+
+    return fail
 
 
 def test_claim_whose_commit_was_not_acknowledged_is_filled(fake, teacher, monkeypatch):
@@ -773,13 +934,6 @@ def test_session_whose_commit_was_not_acknowledged_is_handed_out(
     session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     assert session.is_open
     assert not fake.sessions[session.examplary_id].revoked
-
-
-def failing(error):
-    def fail():
-        raise error
-
-    return fail
 
 
 @pytest.mark.parametrize(
@@ -848,16 +1002,17 @@ def test_integrity_error_that_is_not_about_a_rival_names_the_constraint(
     assert fake.calls("POST", "/embed-sessions") == []
 
 
-def test_claim_that_cannot_be_deleted_ends_by_itself(
-    fake, teacher, settings, before_query, caplog, lapse
+@pytest.mark.parametrize(("status", "query"), [(400, "DELETE"), (500, "UPDATE")])
+def test_claim_that_cannot_be_given_up_ends_by_itself(
+    fake, teacher, settings, before_query, caplog, lapse, status, query
 ):
     settings.EXAMPLARY_MAX_RETRIES = 0
     services.provision_actor(teacher)
-    fake.fail("POST", "/embed-sessions", status=500)
+    fake.fail("POST", "/embed-sessions", status=status)
     error = DataError("Failing row contains (SECRET)")
     with (
-        before_query(failing(error), "DELETE", "django_examplary_examplarysession"),
-        pytest.raises(ExamplaryServerError),
+        before_query(failing(error), query, "django_examplary_examplarysession"),
+        pytest.raises(ExamplaryAPIError),
     ):
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     assert "operation=give-up" in caplog.text

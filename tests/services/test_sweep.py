@@ -604,17 +604,25 @@ def test_row_without_an_id_is_over(fake, sessions, revoke_pending):
 # Work that needs no API
 
 
-def test_claims_of_dead_processes_are_deleted(fake, teacher, sessions, lapse):
-    actor = ExamplaryActor.objects.get()
-    later = timezone.now() + timedelta(minutes=1)
-    claim = {"actor": actor, "flow": "edit-rubric"}
-    ExamplarySession.objects.create(**claim, lapses_at=later)
+def test_claims_that_ended_are_deleted_an_hour_later(fake, teacher, sessions, lapse, caplog):
+    now = timezone.now()
+    claim = {
+        "actor": ExamplaryActor.objects.get(),
+        "flow": "edit-rubric",
+        "created_at": now - timedelta(hours=2),
+        "lapses_at": now + timedelta(minutes=1),
+    }
+    ended = ExamplarySession.objects.create(**claim)
+    # A launch may still repeat its request.
+    young = ExamplarySession.objects.create(**claim | {"created_at": now - timedelta(minutes=59)})
     lapse()
-    living = ExamplarySession.objects.create(**claim, lapses_at=later)
+    living = ExamplarySession.objects.create(**claim)
 
     services.sweep_sessions(limit=0)
 
-    assert list(ExamplarySession.objects.filter(status=Status.CREATING)) == [living]
+    assert set(ExamplarySession.objects.filter(status=Status.CREATING)) == {young, living}
+    dropped = [message for message in caplog.messages if "operation=open-session" in message]
+    assert dropped == [f"operation=open-session session={ended.pk} outcome=unknown"]
 
 
 @pytest.mark.parametrize("end", ["complete", "cancel", "close"])

@@ -1,0 +1,175 @@
+"""A stand-in for the API that is independent of the fake: ``python -m tests.chaos.stub``.
+
+It accepts everything, counts everything, and can be slow, lose answers, be down, limit the rate, or
+forget connections that were idle. ``/control`` changes that, and returns the counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+import urllib.request
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+JSON = dict[str, Any]
+#: A status code, headers and a body; None: the connection closes without an answer.
+Answer = tuple[int, str, JSON]
+
+# The windows in which requests are counted against the limit, in seconds.
+WINDOW = 1.0
+
+
+@dataclass
+class Stub:
+    #: Whether a repeated Idempotency-Key returns the first answer.
+    honour: bool = True
+    #: Seconds between what a request does and its answer.
+    latency: float = 0.0
+    #: Close the connection before a request does anything.
+    down: bool = False
+    #: Close the connection after every so many POSTs have done their work; 0: never.
+    lose: int = 0
+    #: POSTs that are accepted a second; 0: any number.
+    limit: int = 0
+    #: Drop what arrives on a connection that was idle for so many seconds; 0: never.
+    forget_after: float = 0.0
+
+    users: JSON = field(default_factory=dict)
+    sessions: JSON = field(default_factory=dict)
+    replies: JSON = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    window: tuple[float, int] = (0.0, 0)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await self.serve_one(reader, writer):
+                pass
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        idle_since = time.monotonic()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        request, *lines = head.split("\r\n")
+        method, path, _ = request.split(" ")
+        pairs = [line.partition(": ") for line in lines]
+        headers = {name.lower(): value for name, _, value in pairs}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        content = json.loads(body) if body else {}
+        if path == "/control":
+            answer: Answer | None = (200, "", self.control(content))
+        elif self.forget_after and time.monotonic() - idle_since > self.forget_after:
+            self.counts["forgotten"] += 1
+            # Until the client gives up.
+            await reader.read()
+            return False
+        else:
+            answer = await self.answer(method, path, headers.get("idempotency-key", ""), content)
+        if answer is None or reader.at_eof():
+            # The client may have been killed, or not have waited.
+            self.counts[f"unanswered {method} {path}"] += not self.down
+            return False
+        status, extra, reply = answer
+        data = json.dumps(reply).encode()
+        writer.write(
+            f"HTTP/1.1 {status} Status\r\n{extra}Content-Type: application/json\r\n"
+            f"Content-Length: {len(data)}\r\n\r\n".encode()
+            + data
+        )
+        await writer.drain()
+        return True
+
+    def control(self, changes: JSON) -> JSON:
+        """Set switches, complete all sessions or create some, and return the counts."""
+        if changes.pop("complete", False):
+            for session in self.sessions.values():
+                session |= {"status": "completed", "outputs": {"examId": "exam_1"}}
+        for _ in range(changes.pop("create", 0)):
+            self.create("/embed-sessions", {"flow": "generate-exam"})
+        for name, value in changes.items():
+            setattr(self, name, value)
+        return {"users": self.users, "sessions": self.sessions, "counts": self.counts}
+
+    async def answer(self, method: str, path: str, key: str, body: JSON) -> Answer | None:
+        self.counts[f"{method} {path if method == 'POST' else path.rpartition('/')[0]}"] += 1
+        if self.down:
+            return None
+        if method == "POST" and not self.has_room():
+            self.counts["refused"] += 1
+            return 429, "Retry-After: 1\r\n", {"message": "Too many requests"}
+        reply = self.act(method, path, key, body)
+        if self.latency:
+            await asyncio.sleep(self.latency)
+        if method == "POST":
+            self.counts["accepted"] += 1
+            if self.lose and self.counts["accepted"] % self.lose == 0:
+                return None
+        return (200, "", reply) if reply else (404, "", {"message": "Not found"})
+
+    def has_room(self) -> bool:
+        if not self.limit:
+            return True
+        now = time.monotonic()
+        since, count = self.window
+        if now - since > WINDOW:
+            since, count = now, 0
+        self.window = since, count + 1
+        return count < self.limit
+
+    def act(self, method: str, path: str, key: str, body: JSON) -> JSON:
+        if method == "POST":
+            place = f"{path} {key}" if self.honour and key else ""
+            if place not in self.replies:
+                reply = self.create(path, body)
+                if not place:
+                    return reply
+                self.replies[place] = reply
+            return dict(self.replies[place])
+        session: JSON = self.sessions.get(path.rpartition("/")[2], {})
+        if method == "DELETE" and session:
+            session["deleted"] = True
+        return session
+
+    def create(self, path: str, body: JSON) -> JSON:
+        number = len(self.users) + len(self.sessions) + 1
+        if path == "/users":
+            user = {"id": f"user_{number}", **body}
+            self.users[user["id"]] = user
+            return user
+        session = {
+            "id": f"embed_session_{number:048}",
+            "status": "pending",
+            "embedUrl": f"https://app.examplary.ai/embeds/{number:060}",
+            "enabledResponseModes": ["post_message"],
+            "createdAt": "2026-11-23T08:00:00.000Z",
+            "expiresAt": "2026-11-30T08:00:00.000Z",
+            "outputs": {},
+            **body,
+        }
+        self.sessions[session["id"]] = session
+        return session
+
+
+def control(url: str, **changes: Any) -> Any:
+    """Set switches of a stub, and return its counts."""
+    request = urllib.request.Request(f"{url}/control", json.dumps(changes).encode())  # noqa: S310  # our own
+    with urllib.request.urlopen(request) as answer:  # noqa: S310
+        return json.loads(answer.read())
+
+
+async def main() -> None:
+    server = await asyncio.start_server(Stub().serve, "127.0.0.1", 0, backlog=1024)
+    port = server.sockets[0].getsockname()[1]
+    sys.stdout.write(f"The stub listens on http://127.0.0.1:{port}\n")
+    sys.stdout.flush()
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

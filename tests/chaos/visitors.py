@@ -1,0 +1,129 @@
+"""Signed-in users' browsers, reduced to what a server sees of them."""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.signed_cookies import SessionStore
+from django.db import connections
+from django.urls import reverse
+
+from django_examplary.flows import GenerateExam
+from django_examplary.launch import Launch
+from tests import processes
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: The pauses after which an embed launches again, as in its script. Users click after the last.
+PAUSES = (1.0, 2.0, 4.0)
+_CSRF = "c" * 32
+
+
+class Visitor:
+    def __init__(self, user: Any, address: str) -> None:
+        self.user = user
+        self.server = urlsplit(address).netloc
+        self.launch = Launch(
+            user_id=str(user.pk), flow=GenerateExam(subject="Sums"), origin="https://school.example"
+        )
+        self.launch_path = reverse("django_examplary:launch", args=[self.launch.sign()])
+        #: How many answers had each status code; 0: none, because the server died.
+        self.statuses: Counter[int] = Counter()
+        #: The slowest answer to a launch, and how long the whole launch took, in seconds.
+        self.slowest = self.opened_after = 0.0
+
+    @functools.cached_property
+    def cookies(self) -> str:
+        store = SessionStore()
+        store[SESSION_KEY] = str(self.user.pk)
+        store[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+        store[HASH_SESSION_KEY] = self.user.get_session_auth_hash()
+        store.save()
+        return f"sessionid={store.session_key}; csrftoken={_CSRF}"
+
+    def request(self, method: str, path: str, **headers: str) -> tuple[int, str, bytes]:
+        """Return the status code, the Location and the body; 0 if there is no answer."""
+        connection = http.client.HTTPConnection(self.server, timeout=processes.PATIENCE)
+        try:
+            connection.request(method, path, headers={"Cookie": self.cookies, **headers})
+            answer = connection.getresponse()
+            return answer.status, answer.headers.get("Location", ""), answer.read()
+        except (http.client.HTTPException, ConnectionError):
+            return 0, "", b""
+        finally:
+            connection.close()
+
+    def page(self) -> Any:
+        """Return what an ordinary page says, or an empty mapping if it fails."""
+        status, _, body = self.request("GET", "/page/")
+        return json.loads(body) if status == 200 else {}
+
+    def try_once(self) -> str:
+        """Launch, and return the URL of the embed; empty if it is not open yet."""
+        started = time.monotonic()
+        status, location, _ = self.request("GET", self.launch_path, **{"Sec-Fetch-Dest": "iframe"})
+        self.slowest = max(self.slowest, time.monotonic() - started)
+        self.statuses[status] += 1
+        return location if status == 302 else ""
+
+    def open(self, patience: float = processes.PATIENCE) -> str:
+        """Launch, and again as an embed and its user do; return the URL, empty if none came."""
+        started = time.monotonic()
+        pauses = iter(PAUSES)
+        while not (url := self.try_once()):
+            if time.monotonic() - started > patience:
+                return ""
+            time.sleep(next(pauses, PAUSES[-1]))
+        self.opened_after = time.monotonic() - started
+        return url
+
+    def sync(self) -> int:
+        """Report that the embed has ended, as the script does. Return the status code."""
+        path = reverse("django_examplary:sync", args=[self.launch.key])
+        accept = {"X-CSRFToken": _CSRF, "Accept": "application/json"}
+        return self.request("POST", path, **accept)[0]
+
+
+def at_once(call: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Call for all items at the same time, in fewer threads than PostgreSQL has connections."""
+    items = list(items)
+    with ThreadPoolExecutor(min(len(items), 80)) as pool:
+        return list(pool.map(call, items))
+
+
+class Background:
+    """Repeats an action in a thread while the context lasts."""
+
+    def __init__(self, action: Callable[[], object], *, every: float) -> None:
+        self._action = action
+        self._every = every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        #: What the action returned.
+        self.results: list[Any] = []
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(self._every):
+                self.results.append(self._action())
+        finally:
+            connections.close_all()
+
+    def __enter__(self) -> Background:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stop.set()
+        self._thread.join()
