@@ -16,8 +16,13 @@ Or in slices, which spare the queue most of the messages::
         provision_actors_task.enqueue(keys[start : start + 100])
 
 Any number of workers may share the work, and a task may run twice: each user is provisioned once.
-If a task fails, the actor's row holds the reason too, and the task may be enqueued again. Sweeps
-share the work too: a slice of one is `limit` sessions, of one workspace or of all.
+If a task fails, the actor's row holds the reason too, and the task may be enqueued again.
+
+Sweep in slices of `limit` sessions. With the same `since` they ask about each session once::
+
+    due, since = services.sweep_sessions(dry_run=True), timezone.now().isoformat()
+    for _ in range(0, due.verified + due.revoked, 500):
+        sweep_sessions_task.enqueue(limit=500, since=since)
 
 Celery needs none of these tasks. See `docs/tasks.md`.
 """
@@ -26,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
@@ -82,7 +88,20 @@ def provision_actors_task(
 
 @task
 def sweep_sessions_task(
-    limit: int | None = None, workspace: str | None = None, rate: float = 0.0
+    limit: int | None = None,
+    workspace: str | None = None,
+    rate: float = 0.0,
+    since: str = "",
 ) -> dict[str, Any]:
-    """Run `services.sweep_sessions` and return the fields of its result."""
-    return asdict(services.sweep_sessions(limit=limit, workspace=workspace, rate=rate))
+    """Run `services.sweep_sessions` and return the fields of its result.
+
+    `since` is a moment with its time zone in ISO 8601. `rate` is that of one process, as above.
+    """
+    return asdict(
+        services.sweep_sessions(
+            limit=limit,
+            workspace=workspace,
+            rate=rate,
+            since=datetime.fromisoformat(since) if since else None,
+        )
+    )

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +17,11 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection
+from django.utils import timezone
 
-from django_examplary.models import ExamplaryActor
+from django_examplary import services
+from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.testing import FakeExamplary
 from tests.processes import wait_for
 
 REDIS = ("127.0.0.1", 6379)
@@ -57,9 +61,12 @@ def celery(request, transactional_db, fake, tmp_path):
         "CELERY_BROKER": broker,
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "EXAMPLARY_API_URL": fake.base_url,
+        "EXAMPLARY_REVOKE_ON_COMPLETION": "false",
+        "FOLDER": str(tmp_path),
         "TEST_DATABASE": str(connection.settings_dict["NAME"]),
     }
     command = ["celery", "-A", "tests.celery_app", "worker", "--concurrency", "4", "-Q", queue]
+    command += ["--prefetch-multiplier", "1"]
     log = tmp_path / "output.log"
     with log.open("wb") as output:
         # A process group, to end all processes at once.
@@ -97,6 +104,64 @@ def test_workers_provision_each_user_once(celery, fake):
     celery.wait_for(lambda: active.count() == len(users))
 
     assert len(fake.calls("POST", "/users")) == len(fake.users) - 1 == len(users)
+
+
+@pytest.mark.parametrize("celery", [""], indirect=True, ids=["nothing blocked"])
+def test_workers_provision_slices(celery, fake, make_users):
+    fake.duplicates = "create"
+    keys = [user.pk for user in make_users(100)]
+
+    # Every slice twice, as above.
+    for start in [*range(0, 100, 25), *range(0, 100, 25)]:
+        celery.send("provision_slice", keys[start : start + 25])
+    active = ExamplaryActor.objects.filter(state=ExamplaryActor.State.ACTIVE)
+    celery.wait_for(lambda: active.count() == 100)
+
+    assert len(fake.calls("POST", "/users")) == len(fake.users) - 1 == 100
+
+
+@pytest.mark.parametrize("celery", [""], indirect=True, ids=["nothing blocked"])
+def test_workers_share_a_sweep_of_which_one_is_killed(celery, fake, settings, tmp_path, teacher):
+    """CELERY_SESSIONS sets the number of sessions, to try many."""
+    settings.EXAMPLARY_REVOKE_ON_COMPLETION = False
+    count = int(os.environ.get("CELERY_SESSIONS", "500"))
+    add_sessions(fake, services.provision_actor(teacher), count)
+    rows = ExamplarySession.objects
+    due, since = services.sweep_sessions(dry_run=True), timezone.now()
+
+    for _ in range(0, due.verified, 50):
+        celery.send("sweep_slice", since.isoformat())
+    # Of the killed process, some calls were under way.
+    celery.wait_for(lambda: rows.filter(asked_at__gte=since).count() == count)
+    celery.wait_for(lambda: rows.open().count() <= 4)
+
+    assert (tmp_path / "died").exists()
+    asked = Counter(call.path for call in fake.calls("GET", "/embed-sessions/{id}"))
+    assert set(asked.values()) == {1}
+
+    # The next sweep finishes these.
+    left = set(rows.open().values_list("pk", flat=True))
+    assert services.sweep_sessions().verified == len(left) <= 4
+    assert rows.filter(status="completed").count() == count
+    announced = Counter((tmp_path / "signals").read_text().split())
+    assert set(announced.values()) == {1}
+    assert len(announced) == count - len(left)
+
+
+def add_sessions(fake: FakeExamplary, actor: ExamplaryActor, count: int) -> None:
+    """Add open sessions that their user has completed at Examplary."""
+    remote = [fake.add_session("edit-rubric", str(actor.examplary_id)) for _ in range(count)]
+    for session in remote:
+        fake.complete(session.id, {"rubric": {}})
+    ExamplarySession.objects.bulk_create(
+        ExamplarySession(
+            actor=actor,
+            examplary_id=session.id,
+            flow="edit-rubric",
+            status=ExamplarySession.Status.PENDING,
+        )
+        for session in remote
+    )
 
 
 # On Django 5.2 this is a site without django-tasks; later versions have a framework of their own.

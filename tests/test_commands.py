@@ -555,6 +555,35 @@ def test_clean_stop_and_resumption(examplary, number, code, make_users):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_clean_stop_of_a_sweep(examplary, teacher):
+    """Every session that was asked about has its outcome, and the next sweep asks the others."""
+    actor = services.provision_actor(teacher)
+    remote = [examplary.add_session("edit-rubric", actor.examplary_id) for _ in range(40)]
+    for session in remote:
+        examplary.complete(session.id, {"rubric": {}})
+    rows = ExamplarySession.objects
+    rows.bulk_create(
+        ExamplarySession(actor=actor, examplary_id=each.id, flow="edit-rubric", status="pending")
+        for each in remote
+    )
+    examplary.latency = 0.5
+    command = process("examplary_sweep", "--concurrency", "2")
+    completed = rows.filter(status="completed")
+    wait_for(lambda: completed.count() > 2, command)
+
+    command.send_signal(signal.SIGTERM)
+    _, said = command.communicate(timeout=PATIENCE)
+
+    assert command.returncode == 143, said
+    assert rows.filter(asked_at=None).count() == rows.open().count() > 0
+    assert completed.filter(announced_at=None).count() == 0
+    examplary.latency = 0
+    assert run("examplary_sweep")[0] == 0
+    assert completed.count() == 40
+    assert len(examplary.calls("GET", "/embed-sessions/{id}")) == 40
+
+
+@pytest.mark.django_db(transaction=True)
 def test_second_signal_kills(examplary, make_users):
     make_users(4)
     examplary.fail("POST", "/users", transport=wire.HANG, times=None)

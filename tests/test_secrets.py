@@ -73,7 +73,7 @@ def report_on(error_type):
 
 
 FAULTS = {
-    "refused": {"status": 400},
+    "refused": {"status": 400, "times": 2},
     "unauthorised": {"status": 401},
     "server error": {"status": 500, "before": False},
     "closed": {"transport": "close"},

@@ -8,9 +8,11 @@ from types import ModuleType
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.utils import timezone
 
-from django_examplary import tasks
+from django_examplary import services, tasks
 from django_examplary.exceptions import ExamplaryConfigurationError
+from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplaryActor
 
 REDIS = ("127.0.0.1", 6379)
@@ -56,6 +58,15 @@ def test_sweep_returns_its_result(db, fake):
     result = tasks.sweep_sessions_task.enqueue(limit=5)
 
     assert result.return_value["verified"] == 0
+
+
+def test_slices_of_a_sweep_share_a_moment(db, fake, teacher):
+    services.open_session(teacher, GenerateExam(), origin="https://school.example")
+    since = timezone.now().isoformat()
+
+    results = [tasks.sweep_sessions_task.enqueue(limit=5, since=since) for _ in range(2)]
+
+    assert [result.return_value["verified"] for result in results] == [1, 0]
 
 
 def load_tasks(monkeypatch, **modules):

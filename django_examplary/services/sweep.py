@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import Error
@@ -88,6 +88,7 @@ def sweep_sessions(
     *,
     limit: int | None = None,
     workspace: str | None = None,
+    since: datetime | None = None,
     dry_run: bool = False,
     concurrency: int = 4,
     rate: float = 0.0,
@@ -99,7 +100,8 @@ def sweep_sessions(
 
     Makes at most `concurrency` calls at a time and `rate` a second (0: no limit). `limit` bounds
     how many sessions are asked about; the longest waiting come first, in turns between the users.
-    With `workspace`, only sessions of that workspace are asked about.
+    With `workspace`, only sessions of that workspace are asked about. With `since`, sessions that
+    were asked about from then on are left out: sweeps that share it ask about each session once.
     From its second day on a session is asked about once an hour. Any number of sweeps may run at
     the same time and share the work. With `dry_run` the numbers say what a sweep would do, and
     nothing is called or changed. The sweep ends early when `should_stop()` returns true or the API
@@ -123,7 +125,7 @@ def sweep_sessions(
         max_failures=_MAX_FAILURES,
         should_stop=should_stop,
     )
-    run = _Run(sweep, calls, limit, workspace, client)
+    run = _Run(sweep, calls, limit, workspace, since or timezone.now(), client)
     for outcome in calls.run(run.take, _call, lambda task: task.session.workspace):
         run.record(outcome)
         progress(sweep)
@@ -200,6 +202,7 @@ class _Run:
         calls: PacedCalls,
         limit: int | None,
         workspace: str | None,
+        since: datetime,
         client: ExamplaryClient | None,
     ) -> None:
         self._sweep = sweep
@@ -207,7 +210,7 @@ class _Run:
         self._left = limit
         self._workspace = workspace
         self._client = client
-        self._started = timezone.now()
+        self._since = since
         self._page: deque[ExamplarySession] = deque()
         #: Calls that follow from others, or that the API has postponed.
         self._next: deque[_Task] = deque()
@@ -239,10 +242,11 @@ class _Run:
         return None
 
     def _read_page(self) -> bool:
-        if timezone.now() < self._started:
-            # The clock was set back, so the same sessions would be due again and again.
+        if timezone.now() < self._since:
+            # The clock was set back, or is behind that of the machine that chose `since`. The
+            # same sessions would be due again and again.
             return False
-        due = _due(self._workspace).exclude(asked_at__gte=self._started)
+        due = _due(self._workspace).exclude(asked_at__gte=self._since)
         due = due.exclude(workspace__in=list(self._calls.stopped_lanes))
         self._page += due.select_related("actor__user")[:_PAGE]
         return bool(self._page)

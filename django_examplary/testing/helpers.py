@@ -21,6 +21,7 @@ from django_examplary.testing.fake import FakeExamplary
 from django_examplary.testing.rules import Json
 from django_examplary.testing.server import serve
 from django_examplary.testing.sessions import Session
+from django_examplary.testing.workspace import Workspace
 
 if TYPE_CHECKING:
     from django.test import SimpleTestCase as TestCase
@@ -90,7 +91,7 @@ class Embed:
     def __init__(
         self,
         client: Client,
-        fake: FakeExamplary,
+        fake: Workspace,
         attributes: dict[str, str],
         launch_url: str = "",
     ) -> None:
@@ -161,7 +162,7 @@ class Embed:
 class Window:
     """A flow that has the whole window, from a link of `{% examplary_url %}`."""
 
-    def __init__(self, client: Client, fake: FakeExamplary, url: str) -> None:
+    def __init__(self, client: Client, fake: Workspace, url: str) -> None:
         self.client = client
         self.fake = fake
         self.response: Any = client.get(url)
@@ -186,7 +187,7 @@ class Window:
         return self.response
 
 
-def find_embeds(client: Client, fake: FakeExamplary, response: Any) -> list[Embed]:
+def find_embeds(client: Client, fake: Workspace, response: Any) -> list[Embed]:
     """Return the embeds on a page, none of them loaded."""
     reader = _Reader()
     reader.feed(response.content.decode(response.charset))
@@ -197,7 +198,7 @@ def find_embeds(client: Client, fake: FakeExamplary, response: Any) -> list[Embe
     ]
 
 
-def open_embed(client: Client, fake: FakeExamplary, url: str) -> Embed:
+def open_embed(client: Client, fake: Workspace, url: str) -> Embed:
     """Open a page and load its only embed, as a browser does."""
     embeds = find_embeds(client, fake, client.get(url))
     if len(embeds) != 1:
@@ -206,7 +207,7 @@ def open_embed(client: Client, fake: FakeExamplary, url: str) -> Embed:
     return embeds[0].load()
 
 
-def assert_sent(fake: FakeExamplary, method: str, path: str, **fields: Any) -> None:
+def assert_sent(fake: Workspace, method: str, path: str, **fields: Any) -> None:
     """Fail unless exactly one such request was sent, with these fields of its JSON.
 
     `path` may be a template, such as `/permissions/{resource}`.
@@ -255,7 +256,7 @@ class ExamplaryTestMixin(TestCase):
         assert_sent(self.fake, method, path, **fields)
 
 
-def _session_at(fake: FakeExamplary, response: Any) -> str:
+def _session_at(fake: Workspace, response: Any) -> str:
     """Return the id of the session that the site sent the browser to."""
     location = response.headers.get("Location", "")
     for session in fake.sessions.values():

@@ -18,7 +18,7 @@ from typing import Any
 
 import django
 
-BENCHMARKS = ("pages", "launches", "client", "bulk", "startup", "growth", "asgi", "load")
+BENCHMARKS = ("pages", "launches", "client", "bulk", "sweep", "startup", "growth", "asgi", "load")
 
 
 def main() -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import requests
 
-from tests.benchmarks.measuring import interleave, report, report_ratio
+from tests.benchmarks.measuring import Timing, interleave, report, report_ratio
 from tests.benchmarks.site import Visitor, launch_path, site
 from tests.benchmarks.stub import serve_stub
 
@@ -14,6 +15,7 @@ from tests.benchmarks.stub import serve_stub
 def main() -> None:
     with serve_stub() as stub, site(stub.url):
         measure_warm(stub.requests)
+        measure_workspaces()
     # Again in a new process would be the same: the client is made anew for another address.
     with serve_stub(0.1) as stub, site(stub.url):
         measure_cold(stub.url)
@@ -45,6 +47,44 @@ def measure_warm(count_requests) -> None:
     )
     report("queries of a warm launch", queries, goal="<= 3")
     report("HTTP calls of a warm launch", count_requests() - before, goal="<= 0")
+
+
+def measure_workspaces() -> None:
+    """Compare launches of a user of one workspace and of a user of several."""
+    from django.conf import settings  # noqa: PLC0415  # after django.setup()
+    from django.test import override_settings  # noqa: PLC0415
+
+    one, several = Visitor("one"), Visitor("several")
+    schools = {
+        "EXAMPLARY_WORKSPACES": {"south": {"API_KEY": settings.EXAMPLARY_API_KEY}},
+        "EXAMPLARY_WORKSPACE": lambda user: "south",
+    }
+    configure = {"with": override_settings(**schools), "without": override_settings()}
+    visitors = {"with": several, "without": one}
+    paths = {name: launch_path(each.user) for name, each in visitors.items()}
+    timings = {name: Timing() for name in configure}
+    queries = {}
+    for number in range(200):
+        # In another order each time. The settings change outside of what is timed.
+        for name in sorted(configure, reverse=bool(number % 2)):
+            launch = functools.partial(visitors[name].launch, paths[name])
+            with configure[name]:
+                queries[name] = visitors[name].queries(paths[name])
+                timing = interleave({name: launch}, rounds=1, calls=5)[name]
+            timings[name].wall += timing.wall
+            timings[name].cpu += timing.cpu
+    report_ratio(
+        "warm launch with workspaces / without",
+        timings["with"],
+        timings["without"],
+        goal="<= 1.05",
+        queries=[queries["with"], queries["without"]],
+    )
+    report(
+        "queries that workspaces add to a warm launch",
+        queries["with"] - queries["without"],
+        goal="<= 0",
+    )
 
 
 def measure_cold(url: str) -> None:

@@ -105,8 +105,9 @@ def _answer(path: str, body: dict[str, Any]) -> bytes:
     if path == "/users":
         answer = {"id": f"user_{number}", **body}
     else:
+        _, _, session_id = path.partition("/embed-sessions/")
         answer = {
-            "id": f"embed_session_{number:048}",
+            "id": session_id or f"embed_session_{number:048}",
             "status": "pending",
             "embedUrl": f"https://app.examplary.ai/embeds/{number:060}",
             "enabledResponseModes": ["post_message"],

@@ -65,6 +65,8 @@ COME_MUCH_LATER = (State.PENDING, {provision: 1, launch: 1, verify: 1, revoke: 1
 KEY_REFUSED = COME_MUCH_LATER
 WRONG_URL = COME_MUCH_LATER
 REFUSED = (State.FAILED, {provision: 1, launch: 1, verify: 1, revoke: 1})
+# A launch is tried once without its locale.
+INVALID = (State.FAILED, {provision: 1, launch: 2, verify: 1, revoke: 1})
 
 FAULTS = {
     # The connection
@@ -106,14 +108,14 @@ FAULTS = {
     "429, come tomorrow": ({"status": 429, "headers": {"Retry-After": "86400"}}, COME_MUCH_LATER),
     "401": ({"status": 401}, KEY_REFUSED),
     "403": ({"status": 403}, KEY_REFUSED),
-    "400": ({"status": 400}, REFUSED),
+    "400": ({"status": 400}, INVALID),
     "409": ({"status": 409}, REFUSED),
-    "422": ({"status": 422}, REFUSED),
+    "422": ({"status": 422}, INVALID),
     "301 to itself": ({"status": 301, "headers": {"Location": "/me"}}, WRONG_URL),
     "307 elsewhere": ({"status": 307, "headers": {"Location": "http://127.0.0.1:9/"}}, REFUSED),
     "400 that quotes everything": (
         {"status": 400, "body": f"\x1b[31m{DEFAULT_API_KEY} teacher@school.example\r\n" * 9999},
-        REFUSED,
+        INVALID,
     ),
 }
 SLOW = {"no answer at all", "headers byte by byte", "body byte by byte"}

@@ -434,6 +434,23 @@ def test_two_sweeps_share_the_work(fake, sessions, announced):
     assert sorted(announced) == sorted(session.pk for session in sessions)
 
 
+def test_sweeps_that_share_a_moment_ask_about_each_session_once(fake, sessions):
+    fake.requests.clear()
+    since = timezone.now()
+
+    verified = [services.sweep_sessions(limit=2, since=since).verified for _ in range(3)]
+
+    assert verified == [2, 1, 0]
+    assert sorted(asked(fake)) == sorted(session.examplary_id.value for session in sessions)
+
+
+def test_sweep_behind_the_clock_of_its_moment_asks_nothing(fake, sessions):
+    """A call would be noted as one from before the moment, and be made again and again."""
+    later = timezone.now() + timedelta(minutes=5)
+
+    assert services.sweep_sessions(since=later).verified == 0
+
+
 def test_session_of_another_sweep_is_skipped(fake, sessions, monkeypatch):
     """The other one was faster after this one had read its page."""
 
