@@ -17,14 +17,14 @@ ACTORS = "/admin/django_examplary/examplaryactor/"
 SESSIONS = "/admin/django_examplary/examplarysession/"
 DAYS = 90
 
-#: Each page with the goal for its milliseconds in the database, if it has one.
+#: Each page with the goals for its milliseconds in the database, if it has one, and its queries.
 PAGES = {
-    f"{SESSIONS}activity/?days={DAYS}": "<= 300",
-    SESSIONS: "",
-    f"{SESSIONS}?workspace=south": "",
-    f"{SESSIONS}?q=user-17": "",
-    ACTORS: "",
-    f"{ACTORS}?workspace=south": "",
+    f"{SESSIONS}activity/?days={DAYS}": ("<= 300", "<= 8"),
+    SESSIONS: ("", "<= 12"),
+    f"{SESSIONS}?workspace=south": ("", "<= 12"),
+    f"{SESSIONS}?q=user-17": ("", "<= 12"),
+    ACTORS: ("", "<= 12"),
+    f"{ACTORS}?workspace=south": ("", "<= 12"),
 }
 
 
@@ -46,9 +46,9 @@ def main() -> None:
         fill(options.users, options.sessions)
         browser = Client()
         browser.force_login(User.objects.create_superuser("head"))
-        for path, goal in PAGES.items():
+        for path, (goal, queries) in PAGES.items():
             browser.get(path)
-            timings = []
+            timings: list[list[float]] = []
             for _ in range(options.rounds):
                 with database_time(timings):
                     assert browser.get(path).status_code == 200
@@ -56,9 +56,10 @@ def main() -> None:
                 f"ms in the database, {path}, {connection.vendor}",
                 statistics.median(sum(times) for times in timings) * 1000,
                 goal=goal,
-                queries=len(timings[-1]),
                 ms=[round(seconds * 1000, 1) for seconds in timings[-1]],
             )
+            # The first two read the session and the user.
+            report(f"queries, {path}, {connection.vendor}", len(timings[-1]), goal=queries)
 
 
 @contextmanager
