@@ -69,7 +69,7 @@ def test_exams_are_counted_by_teacher():
     make_session(ada)
     ended(ada, 1, flow="edit-rubric")
 
-    assert [(user.username, count) for user, count in measure().teachers] == [
+    assert [(actor.user.username, count) for actor, count in measure().teachers] == [
         ("bob", 2),
         ("ada", 1),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from django_examplary.admin import (
     ProvisionActorsMixin,
     searching,
 )
+from django_examplary.admin.advice import explain
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from tests.admin_rows import State, Status, make_actor, make_session, make_user
 
@@ -224,6 +226,31 @@ def test_filters_have_translated_names(admin_client, ada):
     assert ">docent<" in actors
 
 
+@pytest.mark.parametrize("language", ["de", "es", "fr", "nl"])
+def test_rows_have_translated_names_in_lists_and_on_pages(admin_client, language):
+    actor = make_actor("ada", state=State.FAILED, role="student", last_error="The address exists.")
+    session = make_session(actor, flow="take-exam", status=Status.CANCELLED)
+    head = {"accept-language": language}
+    with translation.override(language):
+        role, flow, state = gettext("student"), gettext("Take an exam"), gettext("failed")
+        status, reason = gettext("cancelled"), gettext("address already in use")
+        advice = str(explain(actor.state, actor.last_error).text)
+    pages = {
+        ACTORS: [role, state, reason],
+        f"{ACTORS}{actor.pk}/change/": [role, state, advice],
+        SESSIONS: [flow, status],
+        f"{SESSIONS}{session.pk}/change/": [flow, status],
+        f"{SESSIONS}activity/": [flow, status, advice],
+        f"{USERS}{actor.user_id}/change/": [role, state, advice],
+    }
+
+    for url, names in pages.items():
+        page = unescape(admin_client.get(url, headers=head).content.decode())
+        assert [name for name in names if name not in page] == [], url
+    assert reason != "address already in use"
+    assert flow != "Take an exam"
+
+
 @pytest.mark.parametrize(("state", "names"), [("none", ["eve"]), ("failed", ["bob"])])
 def test_users_are_filtered_by_account(admin_client, ada, admin_user, state, names):
     make_actor("bob", state=State.FAILED, examplary_id=None)
@@ -318,9 +345,14 @@ def test_staff_see_only_the_users_of_their_user_admin(admin_client, ada):
         f"{SESSIONS}csv/",
         f"{ACTORS}csv/",
         f"{USERS}{{user}}/change/",
+        f"{ACTORS}?workspace=default",
+        f"{SESSIONS}?workspace=default",
+        f"{SESSIONS}?flow__exact=generate-exam",
+        f"{USERS}?examplary=failed",
     ],
 )
-def test_number_of_queries_is_constant(admin_client, url):
+def test_number_of_queries_is_constant(admin_client, settings, url):
+    settings.EXAMPLARY_WORKSPACE = lambda user: "default"
     first = make_actor("pupil", state=State.FAILED, last_error="first")
     session = make_session(first, status=Status.COMPLETED, ended_at=timezone.now())
     url = url.format(actor=first.pk, session=session.pk, user=first.user_id)

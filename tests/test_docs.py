@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -33,10 +34,14 @@ from django.template import RequestContext, Template
 from django.template.backends.jinja2 import Jinja2
 from django.test import RequestFactory
 from django.urls import include, path
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from django_examplary import checks, embeds, problems, services, signals
 from django_examplary.client import ExamplaryClient
 from django_examplary.conf import Settings, conf
+from django_examplary.exceptions import ExamplaryPermissionError
 from django_examplary.flows import FLOWS, EditExam, Flow, GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.testing import Embed, FakeExamplary, helpers, serve
@@ -210,6 +215,54 @@ def test_recipe_for_lost_signals(teacher, fake):
     names["save_lost_exams"]()
     exams.get_or_create.assert_called_once()
     assert exams.get_or_create.call_args.kwargs["examplary_id"] == "exam_1"
+
+
+@pytest.fixture
+def histograms(monkeypatch):
+    """Read what OpenTelemetry has recorded: attributes and counts by name."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    monkeypatch.setattr(metrics, "get_meter", provider.get_meter)
+
+    def read() -> dict[str, list[tuple[Any, int]]]:
+        data = reader.get_metrics_data()
+        assert data is not None
+        return {
+            metric.name: [
+                (dict(point.attributes), point.count) for point in metric.data.data_points
+            ]
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+    yield read
+    provider.shutdown()
+
+
+@pytest.mark.usefixtures("receivers")
+def test_recipes_for_metrics_count_calls_and_failures(fake, histograms):
+    names: dict[str, Any] = {"__name__": "school"}
+    for block in of("python"):
+        if "api_call_finished" in block.code and block.page == "docs/operations.md":
+            exec(compile(block.code, str(block), "exec", dont_inherit=True), names)  # noqa: S102
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
+        collector.bind(("127.0.0.1", 0))
+        collector.settimeout(60)
+        names["STATSD_ADDRESS"] = collector.getsockname()
+        services.get_client().get_me()
+        fake.fail("GET", "/me", status=403)
+        with pytest.raises(ExamplaryPermissionError):
+            services.get_client().get_me()
+        lines = [collector.recv(1000).decode() for _ in range(2)]
+
+    operation = {"operation": "GET /me"}
+    assert histograms()["examplary.call.duration"] == [
+        ({**operation, "outcome": "ok", "status": 200}, 1),
+        ({**operation, "outcome": "ExamplaryPermissionError", "status": 403}, 1),
+    ]
+    assert re.fullmatch(r"examplary\.GET__me\.ok:\d+\|ms", lines[0])
+    assert re.fullmatch(r"examplary\.GET__me\.ExamplaryPermissionError:\d+\|ms", lines[1])
 
 
 def run_tests(names: dict[str, Any], request: pytest.FixtureRequest) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.db import connections
 from django.db.models import Count, F, QuerySet
@@ -44,8 +43,8 @@ class Activity:
     per_day: dict[dt.date, Counter[str]] = field(default_factory=dict)
     #: Sessions by status.
     outcomes: Counter[str] = field(default_factory=Counter)
-    #: The users who generated most exams, with the numbers.
-    teachers: list[tuple[Any, int]] = field(default_factory=list)
+    #: The actors of the users who generated most exams, with the numbers.
+    teachers: list[tuple[ExamplaryActor, int]] = field(default_factory=list)
     #: Actors by the reason of their failure.
     failures: list[tuple[Any, int]] = field(default_factory=list)
     #: The median time from the creation to the completion of a session.
@@ -76,7 +75,7 @@ def measure_activity(
     groups = (
         recent.annotate(day=TruncDate("created_at", tzinfo=zone))
         .values_list("day", "flow", "status")
-        .annotate(Count("pk"))
+        .annotate(count=Count("*"))
     )
     for day, flow, status, count in groups:
         activity.per_day.setdefault(day, Counter())[flow] += count
@@ -84,13 +83,13 @@ def measure_activity(
 
     makers = (
         completed.filter(flow="generate-exam", actor__isnull=False)
-        .values_list("actor__user")
-        .annotate(count=Count("pk"))
-        .order_by("-count", "actor__user")[:_TEACHERS]
+        .values_list("actor")
+        .annotate(count=Count("*"))
+        .order_by("-count", "actor")[:_TEACHERS]
     )
     exams = dict(makers)
-    users = get_user_model()._default_manager.in_bulk(list(exams))
-    activity.teachers = [(users[key], count) for key, count in exams.items() if key in users]
+    found = ExamplaryActor.objects.select_related("user").in_bulk(list(exams))
+    activity.teachers = [(found[key], count) for key, count in exams.items() if key in found]
 
     messages = (
         actors.order_by()

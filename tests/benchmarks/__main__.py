@@ -1,7 +1,7 @@
 """All benchmarks, one after the other: ``python -m tests.benchmarks``.
 
 Every figure is a ratio of things that were measured side by side in one run, in turns; the medians
-are beside it. DATABASE_URL chooses the database of all of them but the two that compare databases:
+are beside it. DATABASE_URL chooses the database of all of them but the three about databases:
 those take PostgreSQL from POSTGRESQL_URL, and are left out without it.
 """
 
@@ -18,7 +18,18 @@ from typing import Any
 
 import django
 
-BENCHMARKS = ("pages", "launches", "client", "bulk", "sweep", "startup", "growth", "asgi", "load")
+BENCHMARKS = (
+    "pages",
+    "launches",
+    "client",
+    "bulk",
+    "sweep",
+    "startup",
+    "growth",
+    "admin",
+    "asgi",
+    "load",
+)
 
 
 def main() -> int:
@@ -50,7 +61,7 @@ def environments(name: str) -> list[dict[str, str]]:
     on_postgresql = [{"DATABASE_URL": postgresql}] if postgresql else []
     if name == "load":
         return on_postgresql
-    return [{}, *on_postgresql] if name == "growth" else [{}]
+    return [{}, *on_postgresql] if name in ("growth", "admin") else [{}]
 
 
 def run(name: str, environment: dict[str, str]) -> list[dict[str, Any]]:
