@@ -19,7 +19,7 @@ Any number of workers may share the work, and a task may run twice: each user is
 If a task fails, the actor's row holds the reason too, and the task may be enqueued again. Sweeps
 share the work too: a slice of one is `limit` sessions, of one workspace or of all.
 
-Celery needs none of these tasks. See `docs/tasks.md`.
+Celery needs none of these tasks. See `docs/howto/tasks.md`.
 """
 
 from __future__ import annotations

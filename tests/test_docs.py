@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import tomllib
 import types
 import unittest
 from collections.abc import Iterator
@@ -45,9 +46,10 @@ from tests.html import find, find_all
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+MKDOCS = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
-    *sorted(DOCS.glob("*.md")),
+    *sorted(DOCS.rglob("*.md")),
 ]
 TOX = ConfigParser(interpolation=None)
 TOX.read(ROOT / "tox.ini")
@@ -198,7 +200,7 @@ def test_recipe_for_lost_signals(teacher, fake):
     fake.complete(session.examplary_id, {"examId": "exam_1"})
     services.verify_session(session)
     for block in of("python"):
-        if block.page == "docs/results.md":
+        if block.page == "docs/reference/results.md":
             exec(compile(block.code, str(block), "exec", dont_inherit=True), names)  # noqa: S102
     exams = names["Exam"].objects
 
@@ -414,9 +416,11 @@ def codes(cell: str) -> list[str]:
 
 
 def test_flows():
-    table = [row for row in rows(read("flows.md")) if codes(row[0])]
+    table = [row for row in rows(read("reference/flows.md")) if codes(row[0])]
+    described = [describe(flow) for flow in FLOWS.values()]
 
-    assert table == [describe(flow) for flow in FLOWS.values()]
+    # Two tables, because one is too wide for a page.
+    assert table == [row[:1] + row[2:] for row in described] + [row[:2] for row in described]
 
 
 def describe(flow: type[Flow]) -> list[str]:
@@ -460,7 +464,7 @@ def test_settings(monkeypatch, settings):
     for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
     entry = re.compile(r"### `(\w+)`\n\n([\w ,]+)\. Default: `(.+)`\n\n```sh\n(\w+)=(.+)\n```\n")
-    entries = entry.findall(read("settings.md"))
+    entries = entry.findall(read("reference/settings.md"))
     declared = {
         name: value.fget for name, value in vars(Settings).items() if isinstance(value, property)
     }
@@ -478,7 +482,7 @@ def test_settings(monkeypatch, settings):
 def test_checks():
     sources = [file.read_text() for file in Path(checks.__file__).parent.glob("*.py")]
     used = re.findall(r"django_examplary\.[EW]\d{3}", "".join(sources))
-    listed = [row[0].strip("`") for row in rows(read("checks.md")) if codes(row[0])]
+    listed = [row[0].strip("`") for row in rows(read("reference/checks.md")) if codes(row[0])]
 
     assert listed == sorted(set(used))
 
@@ -486,7 +490,7 @@ def test_checks():
 def test_signals():
     listed = {
         row[0].strip("`"): codes(row[2])
-        for row in rows(read("results.md"))
+        for row in rows(read("reference/results.md"))
         if len(row) == 3 and row[0].strip("`") in vars(signals)
     }
 
@@ -496,7 +500,8 @@ def test_signals():
 
 
 def test_options_of_the_tag():
-    listed = [codes(row[0])[0] for row in rows(read("pages.md")) if len(row) == 3 and codes(row[0])]
+    table = rows(read("reference/pages.md"))
+    listed = [codes(row[0])[0] for row in table if len(row) == 3 and codes(row[0])]
     parameters = inspect.signature(embeds.embed_context).parameters.values()
     options = {each.name for each in parameters if each.kind is each.KEYWORD_ONLY}
 
@@ -510,7 +515,8 @@ def section(text: str, heading: str) -> str:
 
 def first_cells(heading: str) -> list[str]:
     """The codes that begin the rows of a table on the services."""
-    return [name for row in rows(section(read("services.md"), heading)) for name in codes(row[0])]
+    table = rows(section(read("reference/services.md"), heading))
+    return [name for row in table for name in codes(row[0])]
 
 
 def describe_call(name: str, call: Any) -> str:
@@ -531,7 +537,7 @@ def describe_call(name: str, call: Any) -> str:
 def test_services():
     public = {name for name in services.__all__ if name[1:] not in services.__all__}
     functions = {name for name in public if name.islower()}
-    overview = rows(read("services.md").partition("\n## ")[0])
+    overview = rows(read("reference/services.md").partition("\n## ")[0])
     results = {name.partition(".")[0] for name in first_cells("Results")}
 
     listed = {name.partition("(")[0] for row in overview for name in codes(row[0])}
@@ -553,7 +559,7 @@ def test_results_of_services(result):
 def test_json_of_the_commands(command, capsys):
     [cell] = [
         row[1]
-        for row in rows(section(read("services.md"), "What `--json` prints"))
+        for row in rows(section(read("reference/services.md"), "What `--json` prints"))
         if command in row[0]
     ]
     result = re.search(r"the fields of `(\w+)`", cell)
@@ -569,7 +575,7 @@ def test_json_of_the_commands(command, capsys):
 def test_methods_of_the_client():
     public = [item for item in inspect.getmembers(ExamplaryClient) if not item[0].startswith("_")]
 
-    text = section(read("services.md"), "Methods of the client")
+    text = section(read("reference/services.md"), "Methods of the client")
     assert describe_call("ExamplaryClient", ExamplaryClient) in codes(text)
     listed = first_cells("Methods of the client")
     # A property is there without parentheses.
@@ -579,7 +585,7 @@ def test_methods_of_the_client():
 
 
 def test_helpers_for_tests():
-    text = read("testing.md")
+    text = read("howto/testing.md")
 
     methods = [name for name in vars(Embed) if not name.startswith("_")]
     assert all(f"`{name}" in text for name in methods)
@@ -590,7 +596,7 @@ def test_helpers_for_tests():
 
 
 def test_permissions():
-    listed = [name for row in rows(read("operations.md")) for name in codes(row[0])]
+    listed = [name for row in rows(read("reference/operations.md")) for name in codes(row[0])]
     declared = [
         name for model in (ExamplaryActor, ExamplarySession) for name, _ in model._meta.permissions
     ]
@@ -599,8 +605,8 @@ def test_permissions():
 
 
 def test_states_and_statuses():
-    states = [row[0] for row in rows(read("operations.md")) if len(row) == 3]
-    statuses = [name for row in rows(read("results.md")) for name in codes(row[0])]
+    states = [row[0] for row in rows(read("reference/operations.md")) if len(row) == 3]
+    statuses = [name for row in rows(read("reference/results.md")) for name in codes(row[0])]
 
     assert set(ExamplaryActor.State.labels) <= set(states)
     assert set(ExamplarySession.Status.values) <= set(statuses)
@@ -608,7 +614,7 @@ def test_states_and_statuses():
 
 def test_messages_of_the_views():
     """What users read, the page on troubleshooting quotes."""
-    text = read("troubleshooting.md")
+    text = read("howto/troubleshooting.md")
     quoted = set(re.findall(r"“([A-Z][^”]+)”", text))
     titles = {problems.explain(reason)[0] for reason in REASONS}
 
@@ -632,9 +638,21 @@ REASONS = (
 
 
 def test_commands_are_listed():
-    listed = {name for row in rows(read("operations.md")) for name in codes(row[0])}
+    listed = {name for row in rows(read("reference/operations.md")) for name in codes(row[0])}
 
     assert {name for name in get_commands() if name.startswith("examplary_")} <= listed
+
+
+def test_navigation_lists_every_page():
+    pages = re.findall(r"[\w/.-]+\.md", MKDOCS.partition("\nnav:")[2].partition("\nplugins:")[0])
+
+    assert sorted(pages) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+
+
+def test_site_shows_the_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert f"\nsite_name: django-examplary {project['version']}\n" in MKDOCS
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -646,6 +664,6 @@ def test_links_between_files(page):
 
 def test_contract_is_complete():
     """Docstrings cite its sections by number."""
-    sections = re.findall(r"^## (\d+)\.", read("api.md"), re.MULTILINE)
+    sections = re.findall(r"^## (\d+)\.", read("maintainers/api.md"), re.MULTILINE)
 
     assert sections == [str(number) for number in range(1, 18)]
