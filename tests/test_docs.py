@@ -36,7 +36,6 @@ from django.test import RequestFactory
 from django.urls import include, path
 
 from django_examplary import checks, embeds, problems, services, signals
-from django_examplary.client import ExamplaryClient
 from django_examplary.conf import Settings, conf
 from django_examplary.flows import FLOWS, EditExam, Flow, GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
@@ -487,18 +486,6 @@ def test_checks():
     assert listed == sorted(set(used))
 
 
-def test_signals():
-    listed = {
-        row[0].strip("`"): codes(row[2])
-        for row in rows(read("reference/results.md"))
-        if len(row) == 3 and row[0].strip("`") in vars(signals)
-    }
-
-    assert listed.keys() == {k for k, v in vars(signals).items() if isinstance(v, Signal)}
-    source = inspect.getsource(signals)
-    assert all(f"`{name}`" in source for names in listed.values() for name in names)
-
-
 def test_options_of_the_tag():
     table = rows(read("reference/pages.md"))
     listed = [codes(row[0])[0] for row in table if len(row) == 3 and codes(row[0])]
@@ -513,53 +500,12 @@ def section(text: str, heading: str) -> str:
     return re.split(r"^#+ .+\n", text.partition(f" {heading}\n")[2], flags=re.MULTILINE)[0]
 
 
-def first_cells(heading: str) -> list[str]:
-    """The codes that begin the rows of a table on the services."""
-    table = rows(section(read("reference/services.md"), heading))
-    return [name for row in table for name in codes(row[0])]
-
-
-def describe_call(name: str, call: Any) -> str:
-    """A signature as the tables have it, without annotations."""
-    parameters = []
-    for each in inspect.signature(call).parameters.values():
-        if each.kind is each.KEYWORD_ONLY and "*" not in parameters:
-            parameters.append("*")
-        parameters.append("**" * (each.kind is each.VAR_KEYWORD) + each.name)
-        if callable(each.default):
-            parameters[-1] += "=…" if each.default is not each.empty else ""
-        else:
-            text = f'"{each.default}"' if isinstance(each.default, str) else repr(each.default)
-            parameters[-1] += f"={text.removeprefix('datetime.')}"
-    return f"{name}({', '.join(each for each in parameters if each != 'self')})"
-
-
-def test_services():
-    public = {name for name in services.__all__ if name[1:] not in services.__all__}
-    functions = {name for name in public if name.islower()}
-    overview = rows(read("reference/services.md").partition("\n## ")[0])
-    results = {name.partition(".")[0] for name in first_cells("Results")}
-
-    listed = {name.partition("(")[0] for row in overview for name in codes(row[0])}
-    assert listed == functions
-    signatures = [describe_call(name, getattr(services, name)) for name in functions]
-    assert sorted(first_cells("Functions")) == sorted(signatures)
-    assert public == functions | results
-
-
-@pytest.mark.parametrize("result", [services.Provisioning, services.Sweep, services.Erasure])
-def test_results_of_services(result):
-    listed = [name for name in first_cells("Results") if name.startswith(f"{result.__name__}.")]
-
-    assert listed == [f"{result.__name__}.{field.name}" for field in dataclasses.fields(result)]
-
-
 @pytest.mark.usefixtures("fake", "db")
 @pytest.mark.parametrize("command", [name for name in get_commands() if "examplary_" in name])
 def test_json_of_the_commands(command, capsys):
     [cell] = [
         row[1]
-        for row in rows(section(read("reference/services.md"), "What `--json` prints"))
+        for row in rows(section(read("reference/operations.md"), "JSON"))
         if command in row[0]
     ]
     result = re.search(r"the fields of `(\w+)`", cell)
@@ -572,26 +518,11 @@ def test_json_of_the_commands(command, capsys):
     assert printed == ([field.name for field in fields] if result else codes(cell))
 
 
-def test_methods_of_the_client():
-    public = [item for item in inspect.getmembers(ExamplaryClient) if not item[0].startswith("_")]
-
-    text = section(read("reference/services.md"), "Methods of the client")
-    assert describe_call("ExamplaryClient", ExamplaryClient) in codes(text)
-    listed = first_cells("Methods of the client")
-    # A property is there without parentheses.
-    assert sorted(listed) == sorted(
-        describe_call(name, item) if callable(item) else name for name, item in public
-    )
-
-
 def test_helpers_for_tests():
     text = read("howto/testing.md")
 
     methods = [name for name in vars(Embed) if not name.startswith("_")]
     assert all(f"`{name}" in text for name in methods)
-    assert all(hasattr(FakeExamplary, name) for name in re.findall(r"`fake\.(\w+)\(", text))
-    for name in ("add_user", "add_exam", "add_practice_space", "grant"):
-        assert f"`{describe_call(name, getattr(FakeExamplary, name))}`" in text
     assert all(hasattr(FakeExamplary(), name) for name in re.findall(r"`fake\.(\w+)", text))
 
 
@@ -655,7 +586,7 @@ def test_site_shows_the_version():
     assert f"\nsite_name: django-examplary {project['version']}\n" in MKDOCS
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_files(page):
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#\s]*)", text):
