@@ -8,7 +8,6 @@ import gc
 import inspect
 import json
 import re
-import signal
 import subprocess
 import sys
 import textwrap
@@ -17,7 +16,6 @@ import types
 import unittest
 from collections.abc import Iterator
 from configparser import ConfigParser
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +38,8 @@ from django_examplary.conf import Settings, conf
 from django_examplary.flows import FLOWS, EditExam, Flow, GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.testing import Embed, FakeExamplary, helpers, serve
-from tests import example, processes
 from tests.html import find, find_all
+from tests.projects import TUTORIAL, Manage
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -83,7 +81,8 @@ def read_blocks(page: Path) -> Iterator[Block]:
         )
 
 
-BLOCKS = [block for page in PAGES for block in read_blocks(page)]
+# The tutorial has a test of its own.
+BLOCKS = [block for page in PAGES if page != TUTORIAL for block in read_blocks(page)]
 
 
 def of(*languages: str) -> list[Block]:
@@ -154,7 +153,7 @@ def rf_request(teacher) -> HttpRequest:
 
 def test_every_block_is_of_a_known_language():
     assert {block.language for block in BLOCKS} <= RUN | SHOWN
-    assert len(of(*SHOWN)) <= 12
+    assert len(of(*SHOWN)) <= 24
 
 
 @pytest.fixture
@@ -238,7 +237,13 @@ def test_template(block, rf_request, teacher, fake):
     session = services.open_session(
         teacher, EditExam(exam_id=exam.examplary_id), origin="https://s.example", grant_access=True
     )
-    names = {"exam": exam, "session": session, "metadata": {"course": "12"}}
+    names = {
+        "exam": exam,
+        "space": mock.Mock(examplary_id=fake.add_practice_space()["id"]),
+        "session": session,
+        "metadata": {"course": "12"},
+        "theme": {"primary_color": "#b45309"},
+    }
     if block.language == "django":
         html = Template(block.code).render(RequestContext(rf_request, names))
     else:
@@ -360,34 +365,6 @@ def test_quick_start(tmp_path):
 
     assert told.json()["status"] == "completed"
     assert told.json()["redirect"] == "/admin/"
-
-
-class Manage:
-    """The manage.py of a project, in the environment of somebody who has the fake's key."""
-
-    def __init__(self, folder: Path, fake: FakeExamplary) -> None:
-        self._command = [sys.executable, str(folder / "manage.py")]
-        self._environment = example.clean_environment() | {
-            "DJANGO_SUPERUSER_USERNAME": "tea",
-            "DJANGO_SUPERUSER_PASSWORD": "demo",
-            "EXAMPLARY_API_KEY": fake.api_key,
-            "EXAMPLARY_API_URL": fake.base_url,
-            "EXAMPLARY_EMBED_ORIGINS": fake.base_url,
-        }
-
-    def run(self, *arguments: str) -> None:
-        """Run a command, which finds nobody at a terminal to ask."""
-        if arguments[0] == "createsuperuser":
-            arguments += ("--noinput",)
-        subprocess.run([*self._command, *arguments], env=self._environment, check=True)
-
-    def serve(self) -> AbstractContextManager[str]:
-        """Run the site on a free port while the context lasts; return its address."""
-        return processes.serve(
-            *(*self._command, "runserver", "localhost:0", "--noreload"),
-            environment=self._environment,
-            exit_code=-signal.SIGTERM,
-        )
 
 
 def sign_in(browser: requests.Session, url: str) -> None:
