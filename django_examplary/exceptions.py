@@ -1,6 +1,4 @@
-"""The exceptions of this package, as one tree.
-
-::
+"""The exceptions of this package, as one tree:
 
     ExamplaryError                        catch this: every failure at run time
     ├─ ExamplaryValidationError           a preset, theme or profile that the API would refuse

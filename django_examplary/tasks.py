@@ -24,7 +24,7 @@ Sweep in slices of `limit` sessions. With the same `since` they ask about each s
     for _ in range(0, due.verified + due.revoked, 500):
         sweep_sessions_task.enqueue(limit=500, since=since)
 
-Celery needs none of these tasks. See `docs/tasks.md`.
+Celery needs none of these tasks. See `docs/howto/tasks.md`.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ import socket
 import subprocess
 import sys
 import textwrap
+import tomllib
 import types
 import unittest
 from collections.abc import Iterator
 from configparser import ConfigParser
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,20 +39,20 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from django_examplary import checks, embeds, problems, services, signals
-from django_examplary.client import ExamplaryClient
 from django_examplary.conf import Settings, conf
 from django_examplary.exceptions import ExamplaryPermissionError
 from django_examplary.flows import FLOWS, EditExam, Flow, GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.testing import Embed, FakeExamplary, helpers, serve
-from tests import example, processes
 from tests.html import find, find_all
+from tests.projects import TUTORIAL, Manage
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+MKDOCS = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
-    *sorted(DOCS.glob("*.md")),
+    *sorted(DOCS.rglob("*.md")),
 ]
 TOX = ConfigParser(interpolation=None)
 TOX.read(ROOT / "tox.ini")
@@ -87,7 +87,8 @@ def read_blocks(page: Path) -> Iterator[Block]:
         )
 
 
-BLOCKS = [block for page in PAGES for block in read_blocks(page)]
+# The tutorial has a test of its own.
+BLOCKS = [block for page in PAGES if page != TUTORIAL for block in read_blocks(page)]
 
 
 def of(*languages: str) -> list[Block]:
@@ -158,7 +159,7 @@ def rf_request(teacher) -> HttpRequest:
 
 def test_every_block_is_of_a_known_language():
     assert {block.language for block in BLOCKS} <= RUN | SHOWN
-    assert len(of(*SHOWN)) <= 12
+    assert len(of(*SHOWN)) <= 24
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ def test_recipe_for_lost_signals(teacher, fake):
     fake.complete(session.examplary_id, {"examId": "exam_1"})
     services.verify_session(session)
     for block in of("python"):
-        if block.page == "docs/results.md":
+        if block.page == "docs/reference/results.md":
             exec(compile(block.code, str(block), "exec", dont_inherit=True), names)  # noqa: S102
     exams = names["Exam"].objects
 
@@ -290,7 +291,13 @@ def test_template(block, rf_request, teacher, fake):
     session = services.open_session(
         teacher, EditExam(exam_id=exam.examplary_id), origin="https://s.example", grant_access=True
     )
-    names = {"exam": exam, "session": session, "metadata": {"course": "12"}}
+    names = {
+        "exam": exam,
+        "space": mock.Mock(examplary_id=fake.add_practice_space()["id"]),
+        "session": session,
+        "metadata": {"course": "12"},
+        "theme": {"primary_color": "#b45309"},
+    }
     if block.language == "django":
         html = Template(block.code).render(RequestContext(rf_request, names))
     else:
@@ -414,34 +421,6 @@ def test_quick_start(tmp_path):
     assert told.json()["redirect"] == "/admin/"
 
 
-class Manage:
-    """The manage.py of a project, in the environment of somebody who has the fake's key."""
-
-    def __init__(self, folder: Path, fake: FakeExamplary) -> None:
-        self._command = [sys.executable, str(folder / "manage.py")]
-        self._environment = example.clean_environment() | {
-            "DJANGO_SUPERUSER_USERNAME": "tea",
-            "DJANGO_SUPERUSER_PASSWORD": "demo",
-            "EXAMPLARY_API_KEY": fake.api_key,
-            "EXAMPLARY_API_URL": fake.base_url,
-            "EXAMPLARY_EMBED_ORIGINS": fake.base_url,
-        }
-
-    def run(self, *arguments: str) -> None:
-        """Run a command, which finds nobody at a terminal to ask."""
-        if arguments[0] == "createsuperuser":
-            arguments += ("--noinput",)
-        subprocess.run([*self._command, *arguments], env=self._environment, check=True)
-
-    def serve(self) -> AbstractContextManager[str]:
-        """Run the site on a free port while the context lasts; return its address."""
-        return processes.serve(
-            *(*self._command, "runserver", "localhost:0", "--noreload"),
-            environment=self._environment,
-            exit_code=-signal.SIGTERM,
-        )
-
-
 def sign_in(browser: requests.Session, url: str) -> None:
     token = find_all(browser.get(url).text, "input")[0]["value"]
     data = {"csrfmiddlewaretoken": token, "username": "tea", "password": "demo"}
@@ -467,9 +446,11 @@ def codes(cell: str) -> list[str]:
 
 
 def test_flows():
-    table = [row for row in rows(read("flows.md")) if codes(row[0])]
+    table = [row for row in rows(read("reference/flows.md")) if codes(row[0])]
+    described = [describe(flow) for flow in FLOWS.values()]
 
-    assert table == [describe(flow) for flow in FLOWS.values()]
+    # Two tables, because one is too wide for a page.
+    assert table == [row[:1] + row[2:] for row in described] + [row[:2] for row in described]
 
 
 def describe(flow: type[Flow]) -> list[str]:
@@ -513,7 +494,7 @@ def test_settings(monkeypatch, settings):
     for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
     entry = re.compile(r"### `(\w+)`\n\n([\w ,]+)\. Default: `(.+)`\n\n```sh\n(\w+)=(.+)\n```\n")
-    entries = entry.findall(read("settings.md"))
+    entries = entry.findall(read("reference/settings.md"))
     declared = {
         name: value.fget for name, value in vars(Settings).items() if isinstance(value, property)
     }
@@ -531,25 +512,14 @@ def test_settings(monkeypatch, settings):
 def test_checks():
     sources = [file.read_text() for file in Path(checks.__file__).parent.glob("*.py")]
     used = re.findall(r"django_examplary\.[EW]\d{3}", "".join(sources))
-    listed = [row[0].strip("`") for row in rows(read("checks.md")) if codes(row[0])]
+    listed = [row[0].strip("`") for row in rows(read("reference/checks.md")) if codes(row[0])]
 
     assert listed == sorted(set(used))
 
 
-def test_signals():
-    listed = {
-        row[0].strip("`"): codes(row[2])
-        for row in rows(read("results.md"))
-        if len(row) == 3 and row[0].strip("`") in vars(signals)
-    }
-
-    assert listed.keys() == {k for k, v in vars(signals).items() if isinstance(v, Signal)}
-    source = inspect.getsource(signals)
-    assert all(f"`{name}`" in source for names in listed.values() for name in names)
-
-
 def test_options_of_the_tag():
-    listed = [codes(row[0])[0] for row in rows(read("pages.md")) if len(row) == 3 and codes(row[0])]
+    table = rows(read("reference/pages.md"))
+    listed = [codes(row[0])[0] for row in table if len(row) == 3 and codes(row[0])]
     parameters = inspect.signature(embeds.embed_context).parameters.values()
     options = {each.name for each in parameters if each.kind is each.KEYWORD_ONLY}
 
@@ -561,52 +531,12 @@ def section(text: str, heading: str) -> str:
     return re.split(r"^#+ .+\n", text.partition(f" {heading}\n")[2], flags=re.MULTILINE)[0]
 
 
-def first_cells(heading: str) -> list[str]:
-    """The codes that begin the rows of a table on the services."""
-    return [name for row in rows(section(read("services.md"), heading)) for name in codes(row[0])]
-
-
-def describe_call(name: str, call: Any) -> str:
-    """A signature as the tables have it, without annotations."""
-    parameters = []
-    for each in inspect.signature(call).parameters.values():
-        if each.kind is each.KEYWORD_ONLY and "*" not in parameters:
-            parameters.append("*")
-        parameters.append("**" * (each.kind is each.VAR_KEYWORD) + each.name)
-        if callable(each.default):
-            parameters[-1] += "=…" if each.default is not each.empty else ""
-        else:
-            text = f'"{each.default}"' if isinstance(each.default, str) else repr(each.default)
-            parameters[-1] += f"={text.removeprefix('datetime.')}"
-    return f"{name}({', '.join(each for each in parameters if each != 'self')})"
-
-
-def test_services():
-    public = {name for name in services.__all__ if name[1:] not in services.__all__}
-    functions = {name for name in public if name.islower()}
-    overview = rows(read("services.md").partition("\n## ")[0])
-    results = {name.partition(".")[0] for name in first_cells("Results")}
-
-    listed = {name.partition("(")[0] for row in overview for name in codes(row[0])}
-    assert listed == functions
-    signatures = [describe_call(name, getattr(services, name)) for name in functions]
-    assert sorted(first_cells("Functions")) == sorted(signatures)
-    assert public == functions | results
-
-
-@pytest.mark.parametrize("result", [services.Provisioning, services.Sweep, services.Erasure])
-def test_results_of_services(result):
-    listed = [name for name in first_cells("Results") if name.startswith(f"{result.__name__}.")]
-
-    assert listed == [f"{result.__name__}.{field.name}" for field in dataclasses.fields(result)]
-
-
 @pytest.mark.usefixtures("fake", "db")
 @pytest.mark.parametrize("command", [name for name in get_commands() if "examplary_" in name])
 def test_json_of_the_commands(command, capsys):
     [cell] = [
         row[1]
-        for row in rows(section(read("services.md"), "What `--json` prints"))
+        for row in rows(section(read("reference/operations.md"), "JSON"))
         if command in row[0]
     ]
     result = re.search(r"the fields of `(\w+)`", cell)
@@ -619,31 +549,16 @@ def test_json_of_the_commands(command, capsys):
     assert printed == ([field.name for field in fields] if result else codes(cell))
 
 
-def test_methods_of_the_client():
-    public = [item for item in inspect.getmembers(ExamplaryClient) if not item[0].startswith("_")]
-
-    text = section(read("services.md"), "Methods of the client")
-    assert describe_call("ExamplaryClient", ExamplaryClient) in codes(text)
-    listed = first_cells("Methods of the client")
-    # A property is there without parentheses.
-    assert sorted(listed) == sorted(
-        describe_call(name, item) if callable(item) else name for name, item in public
-    )
-
-
 def test_helpers_for_tests():
-    text = read("testing.md")
+    text = read("howto/testing.md")
 
     methods = [name for name in vars(Embed) if not name.startswith("_")]
     assert all(f"`{name}" in text for name in methods)
-    assert all(hasattr(FakeExamplary, name) for name in re.findall(r"`fake\.(\w+)\(", text))
-    for name in ("add_user", "add_exam", "add_practice_space", "grant"):
-        assert f"`{describe_call(name, getattr(FakeExamplary, name))}`" in text
     assert all(hasattr(FakeExamplary(), name) for name in re.findall(r"`fake\.(\w+)", text))
 
 
 def test_permissions():
-    listed = [name for row in rows(read("operations.md")) for name in codes(row[0])]
+    listed = [name for row in rows(read("reference/operations.md")) for name in codes(row[0])]
     declared = [
         name for model in (ExamplaryActor, ExamplarySession) for name, _ in model._meta.permissions
     ]
@@ -652,8 +567,8 @@ def test_permissions():
 
 
 def test_states_and_statuses():
-    states = [row[0] for row in rows(read("operations.md")) if len(row) == 3]
-    statuses = [name for row in rows(read("results.md")) for name in codes(row[0])]
+    states = [row[0] for row in rows(read("reference/operations.md")) if len(row) == 3]
+    statuses = [name for row in rows(read("reference/results.md")) for name in codes(row[0])]
 
     assert set(ExamplaryActor.State.labels) <= set(states)
     assert set(ExamplarySession.Status.values) <= set(statuses)
@@ -661,7 +576,7 @@ def test_states_and_statuses():
 
 def test_messages_of_the_views():
     """What users read, the page on troubleshooting quotes."""
-    text = read("troubleshooting.md")
+    text = read("howto/troubleshooting.md")
     quoted = set(re.findall(r"“([A-Z][^”]+)”", text))
     titles = {problems.explain(reason)[0] for reason in REASONS}
 
@@ -685,12 +600,24 @@ REASONS = (
 
 
 def test_commands_are_listed():
-    listed = {name for row in rows(read("operations.md")) for name in codes(row[0])}
+    listed = {name for row in rows(read("reference/operations.md")) for name in codes(row[0])}
 
     assert {name for name in get_commands() if name.startswith("examplary_")} <= listed
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_navigation_lists_every_page():
+    pages = re.findall(r"[\w/.-]+\.md", MKDOCS.partition("\nnav:")[2].partition("\nplugins:")[0])
+
+    assert sorted(pages) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+
+
+def test_site_shows_the_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert f"\nsite_name: django-examplary {project['version']}\n" in MKDOCS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_files(page):
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#\s]*)", text):
@@ -699,13 +626,13 @@ def test_links_between_files(page):
 
 def test_contract_is_complete():
     """Docstrings cite its sections by number."""
-    sections = re.findall(r"^## (\d+)\.", read("api.md"), re.MULTILINE)
+    sections = re.findall(r"^## (\d+)\.", read("maintainers/api.md"), re.MULTILINE)
 
     assert sections == [str(number) for number in range(1, 18)]
 
 
 def test_every_threat_names_tests_that_exist():
-    page = (DOCS / "security.md").read_text()
+    page = (DOCS / "explanation" / "security.md").read_text()
     table = page.partition("## Threats and tests")[2].partition("\n## ")[0]
     rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
     assert len(rows) > 10

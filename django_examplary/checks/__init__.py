@@ -1,6 +1,6 @@
 """System checks. `apps.py` registers them.
 
-`docs/checks.md` lists every id. Only `check_migrations` queries a database.
+`docs/reference/checks.md` lists every id. Only `check_migrations` queries a database.
 """
 
 from __future__ import annotations

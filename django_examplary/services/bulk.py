@@ -47,6 +47,7 @@ _REASONS = 20
 class Provisioning:
     """How many users have been provisioned so far."""
 
+    #: How many users received an actor.
     provisioned: int = 0
     #: How many failed, by reason. `ExamplaryActor.last_error` has each user's own.
     failed: dict[str, int] = field(default_factory=dict)

@@ -35,6 +35,7 @@ class Erasure:
     #: Whether Examplary may have a user whose id is not known here: a request to create the user
     #: was not answered. Ask Examplary with the user's e-mail address.
     may_exist: bool = False
+    #: How many sessions were deleted here.
     sessions: int = 0
     #: Anonymous rows that the next sweeps finish.
     still_to_revoke: int = 0

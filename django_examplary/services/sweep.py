@@ -65,15 +65,19 @@ _UNKNOWN = timedelta(hours=1)
 class Sweep:
     """What a sweep did."""
 
+    #: How many sessions the API was called about.
     verified: int = 0
     #: How many came to each end, by status.
     ended: dict[str, int] = field(default_factory=dict)
+    #: How many sessions were revoked at Examplary.
     revoked: int = 0
     #: How many signals were sent for sessions whose process died before it could send them.
     announced: int = 0
+    #: How many rows were deleted, by EXAMPLARY_RETENTION.
     pruned: int = 0
     #: How many sessions the API refuses to return. They stay open until their time is over.
     missing: int = 0
+    #: How many sessions could not be verified or revoked.
     failed: int = 0
     #: Whether the sweep ended because `should_stop()` returned true.
     interrupted: bool = False

@@ -1,6 +1,7 @@
 """A strict Content-Security-Policy that lets Examplary's embeds in.
 
-Django 6.0 and later have this built in: the same policy goes into SECURE_CSP. See docs/csp.md.
+Django 6.0 and later have this built in: the same policy goes into SECURE_CSP.
+See docs/howto/csp.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``docs/testing.md`` lists the profiles, options and seeds of the kit."""
+"""``docs/howto/testing.md`` lists the profiles, options and seeds of the kit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django_examplary.testing.__main__ import _parser
 from django_examplary.testing.answers import PROFILES
 from django_examplary.testing.store import load
 
-TEXT = (Path(__file__).parents[2] / "docs/testing.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs/howto/testing.md").read_text(encoding="utf-8")
 
 
 def section(title: str) -> str:

@@ -1,0 +1,93 @@
+"""Projects of readers: those that the documentation builds, line by line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from django_examplary.testing import FakeExamplary
+from tests import example, processes
+
+TUTORIAL = Path(__file__).parents[1] / "docs/tutorial/index.md"
+
+
+class Manage:
+    """The manage.py of a project, in an environment with the fake's key."""
+
+    def __init__(self, folder: Path, fake: FakeExamplary) -> None:
+        self.folder = folder
+        self._command = [sys.executable, str(folder / "manage.py")]
+        self._environment = example.clean_environment() | {
+            "DJANGO_SUPERUSER_USERNAME": "tea",
+            "DJANGO_SUPERUSER_PASSWORD": "demo",
+            "EXAMPLARY_API_KEY": fake.api_key,
+            "EXAMPLARY_API_URL": fake.base_url,
+            "EXAMPLARY_EMBED_ORIGINS": fake.base_url,
+        }
+
+    def run(self, *arguments: str) -> None:
+        """Run a command, without a terminal that it could ask at."""
+        if arguments[0] == "createsuperuser":
+            arguments += ("--noinput",)
+        command = [*self._command, *arguments]
+        subprocess.run(command, env=self._environment, cwd=self.folder, check=True)
+
+    def serve(self) -> AbstractContextManager[str]:
+        """Run the site on a free port while the context lasts; return its address."""
+        return processes.serve(
+            *(*self._command, "runserver", "localhost:0", "--noreload"),
+            environment=self._environment,
+            exit_code=-signal.SIGTERM,
+        )
+
+
+def follow_tutorial(folder: Path, fake: FakeExamplary) -> Iterator[tuple[str, Manage]]:
+    """Do what the tutorial says, in its order, and yield at the end of each stage.
+
+    The reader's own environment, the fake and the server belong to the caller.
+    """
+    manage = Manage(folder, fake)
+    parts = re.compile(
+        r"^```(?P<language>\w+)\n(?P<code>.*?)^```$|<!-- stage: (?P<stage>[\w-]+) -->",
+        re.DOTALL | re.MULTILINE,
+    )
+    for part in parts.finditer(TUTORIAL.read_text(encoding="utf-8")):
+        if part["stage"]:
+            yield part["stage"], manage
+        elif part["language"] == "console":
+            for line in part["code"].splitlines():
+                _run(manage, shlex.split(line))
+        else:
+            _write(folder, part["code"])
+
+
+def _run(manage: Manage, words: list[str]) -> None:
+    match words:
+        case ["python", "manage.py", "runserver"]:
+            pass
+        case ["python", "manage.py", *arguments]:
+            manage.run(*arguments)
+        case ["python", "-m", "django", *arguments]:
+            command = [sys.executable, "-m", "django", *arguments]
+            subprocess.run(command, cwd=manage.folder, check=True)
+        case _:
+            # The folder, the virtual environment and the fake are the caller's.
+            assert words[0] == "mkdir" or words[:2] == ["python", "-m"], words
+
+
+def _write(folder: Path, code: str) -> None:
+    """Write a block to the file that its first line names."""
+    head, _, body = code.partition("\n")
+    match = re.fullmatch(r"(?:# |{# )([\w/]+\.(?:py|html))(, at the end)?(?: #})?", head)
+    assert match, head
+    file = folder / match[1]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a" if match[2] else "w", encoding="utf-8") as opened:
+        opened.write(textwrap.dedent(body))

@@ -1,0 +1,137 @@
+"""The tutorial, from an empty folder to the last stage, with its files and commands alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from django_examplary.testing import FakeExamplary, serve
+from tests.html import find, find_all
+from tests.projects import Manage, follow_tutorial
+
+JSON = {"Accept": "application/json"}
+
+
+class Visitor:
+    """A signed-in user of the site."""
+
+    def __init__(self, site: str, fake: FakeExamplary, name: str) -> None:
+        self.site = site
+        self.fake = fake
+        self.browser = requests.Session()
+        self.post("/accounts/login/", username=name, password="demo")
+        assert "sessionid" in self.browser.cookies
+
+    def get(self, path: str) -> requests.Response:
+        return self.browser.get(self.site + path, timeout=60)
+
+    def post(self, path: str, page: str = "", **data: str) -> requests.Response:
+        token = find_all(self.get(page or path).text, "input")[0]["value"]
+        data["csrfmiddlewaretoken"] = token
+        return self.browser.post(self.site + path, data=data, timeout=60)
+
+    def launch(self, path: str) -> tuple[dict[str, str], requests.Response]:
+        """Open a page and load its embed; return the embed's attributes and the response."""
+        page = self.get(path).text
+        response = self.browser.get(
+            self.site + find(page, "iframe")["src"], allow_redirects=False, timeout=60
+        )
+        return find(page, "examplary-embed"), response
+
+    def finish(self, path: str, action: str) -> None:
+        """Open an embed, finish its session, and report that as the page's script does."""
+        known = set(self.fake.sessions)
+        embed, response = self.launch(path)
+        [session_id] = set(self.fake.sessions) - known
+        assert response.headers["Location"] == self.fake.sessions[session_id].embed_url
+        if action == "sync":
+            self.fake.complete(session_id)
+        answer = self.browser.post(
+            f"{self.site}/examplary/{action}/{embed['data-key']}/",
+            headers=JSON,
+            data={"csrfmiddlewaretoken": embed["data-csrf-token"]},
+            timeout=60,
+        )
+        assert answer.json()["redirect"] == "/", answer.text
+
+
+@dataclass
+class School:
+    site: str
+    fake: FakeExamplary
+    manage: Manage
+
+    def sign_in(self, name: str) -> Visitor:
+        return Visitor(self.site, self.fake, name)
+
+
+def check_sign_in(school: School) -> None:
+    assert "There are no exams yet." in school.sign_in("tea").get("/").text
+
+
+def check_generate(school: School) -> None:
+    teacher = school.sign_in("tea")
+    teacher.finish("/exams/new/", "sync")
+    [exam] = school.fake.exams.values()
+    assert exam["name"] in teacher.get("/").text
+    # The page is not for students.
+    assert "<iframe" not in school.sign_in("sam").get("/exams/new/").text
+
+
+def check_edit(school: School) -> None:
+    [exam] = school.fake.exams.values()
+    exam["name"] = "Powers and roots"
+    teacher = school.sign_in("tea")
+    teacher.finish("/exams/1/edit/", "close")
+    assert "Powers and roots" in teacher.get("/").text
+
+
+def check_take(school: School) -> None:
+    student = school.sign_in("sam")
+    assert student.get("/exams/1/take/").status_code == 404
+    school.sign_in("tea").post("/exams/1/publish/", page="/")
+    student.finish("/exams/1/take/", "sync")
+    # A second attempt ends in the list.
+    assert "<iframe" not in student.get("/exams/1/take/").text
+
+
+def check_mark(school: School) -> None:
+    teacher = school.sign_in("tea")
+    assert ": marked" not in " ".join(teacher.get("/sittings/").text.split())
+    teacher.finish("/sittings/1/mark/", "close")
+    assert ": marked" in " ".join(teacher.get("/sittings/").text.split())
+
+
+def check_authorize(school: School) -> None:
+    create = "User.objects.create_user('ann', 'ann@school.example', 'demo')"
+    school.manage.run("shell", "-c", create)
+    student, teacher = school.sign_in("ann"), school.sign_in("tea")
+    page = student.get("/exams/1/take/").text
+    teacher.post("/exams/1/publish/", page="/")
+
+    # The page is still open, but its exam has been withdrawn.
+    assert student.get(find(page, "iframe")["src"]).status_code == 403
+    assert teacher.launch("/exams/1/edit/")[1].status_code == 302
+
+
+CHECKS: dict[str, Callable[[School], None]] = {
+    "sign-in": check_sign_in,
+    "generate": check_generate,
+    "edit": check_edit,
+    "take": check_take,
+    "mark": check_mark,
+    "authorize": check_authorize,
+}
+
+
+def test_tutorial(tmp_path: Path) -> None:
+    stages = []
+    with serve(FakeExamplary(staging=True)) as server:
+        for stage, manage in follow_tutorial(tmp_path, server.fake):
+            stages.append(stage)
+            with manage.serve() as site:
+                CHECKS[stage](School(site, server.fake, manage))
+    assert stages == list(CHECKS)
