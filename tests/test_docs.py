@@ -8,7 +8,6 @@ import gc
 import inspect
 import json
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -245,7 +244,7 @@ def histograms(monkeypatch):
 def test_recipes_for_metrics_count_calls_and_failures(fake, histograms):
     names: dict[str, Any] = {"__name__": "school"}
     for block in of("python"):
-        if "api_call_finished" in block.code and block.page == "docs/operations.md":
+        if "api_call_finished" in block.code and block.page == "docs/reference/operations.md":
             exec(compile(block.code, str(block), "exec", dont_inherit=True), names)  # noqa: S102
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
         collector.bind(("127.0.0.1", 0))

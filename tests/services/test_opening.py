@@ -1005,7 +1005,7 @@ def test_integrity_error_that_is_not_about_a_rival_names_the_constraint(
     assert fake.calls("POST", "/embed-sessions") == []
 
 
-@pytest.mark.parametrize(("status", "query"), [(400, "DELETE"), (500, "UPDATE")])
+@pytest.mark.parametrize(("status", "query"), [(403, "DELETE"), (500, "UPDATE")])
 def test_claim_that_cannot_be_given_up_ends_by_itself(
     fake, teacher, settings, before_query, caplog, lapse, status, query
 ):
