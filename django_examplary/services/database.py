@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError, connections, router, transaction
 from django.db.transaction import TransactionManagementError
+from django.utils.crypto import get_random_string
 
 from django_examplary.conf import conf
 from django_examplary.exceptions import ExamplaryDatabaseError
@@ -42,6 +43,11 @@ def actor_rows() -> ExamplaryActorQuerySet:
 def session_rows() -> ExamplarySessionQuerySet:
     """Return all sessions as they are now."""
     return ExamplarySession.objects.using(database())
+
+
+def new_token() -> str:
+    """Return a random value that identifies the holder of a claim."""
+    return get_random_string(32)
 
 
 def lease() -> Any:
