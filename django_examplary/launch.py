@@ -71,7 +71,8 @@ class Launch:
             isinstance(text, str) for item in metadata.items() for text in item
         ):
             raise ExamplaryValidationError("metadata", "must be a flat mapping of strings")
-        for name in ("presets", "theme", "metadata", "next_url"):
+        # A flow refuses such presets itself.
+        for name in ("theme", "metadata", "next_url"):
             if not is_storable(self._facts[name]):
                 raise ExamplaryValidationError(name.removesuffix("_url"), UNSTORABLE)
 

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
 from django.dispatch import Signal
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from django_examplary import signals
 from django_examplary.client import ExamplaryClient
@@ -57,6 +57,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 continue
             for name, value in report.user_properties:
                 terminalreporter.write_line(f"{name}: {value}")
+
+
+@pytest.fixture(autouse=True)
+def _reset_language() -> Iterator[None]:
+    """Deactivate the language that a request of the test has left active in the thread."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture
