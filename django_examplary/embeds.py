@@ -34,7 +34,7 @@ from django_examplary.data import Theme
 from django_examplary.encoding import to_snake
 from django_examplary.exceptions import ExamplaryValidationError
 from django_examplary.flows import FLOWS, Flow, get_flow
-from django_examplary.launch import Launch
+from django_examplary.launch import Launch, new_ticket, sign_report
 from django_examplary.models import ExamplarySession
 from django_examplary.origins import origin_of
 from django_examplary.services.clients import workspace_of
@@ -83,6 +83,7 @@ def embed_context(
     grant_access: bool = False,
     once: bool = False,
     reuse: bool = True,
+    one_time: bool = False,
     **more_presets: Any,
 ) -> dict[str, Any]:
     """Return an embed as plain data that can be sent as JSON.
@@ -95,7 +96,8 @@ def embed_context(
     page continues to when the user has finished. With `grant_access` the user is given the role
     that the flow needs on its exam or space. With `once` a user who has completed the same
     flow with the same presets cannot launch it again. With `reuse=False` the embed does not share
-    its session with other pages, nor with a reload of its own page.
+    its session with other pages, nor with a reload of its own page. With `one_time` the embed works
+    without a session cookie: its address is a link for one launch within five minutes.
 
     `display="modal"` renders a button that opens a dialog, which asks before it closes on
     unfinished work unless `confirm_close` is false. `load` is "lazy" (when in view), "eager", or
@@ -121,6 +123,7 @@ def embed_context(
             user_id=str(request.user.pk),
             session_id=str(session.pk),
             language=get_language() or "",
+            ticket=new_ticket() if one_time else 0,
         )
     else:
         launch = _launch(
@@ -132,22 +135,27 @@ def embed_context(
             grant_access=grant_access,
             once=once,
             nonce=_session_nonce(reuse),
+            ticket=new_ticket() if one_time else 0,
         )
     token = launch.sign()
     origins = conf.get_workspace(workspace_of(request.user)).embed_origins
     # The iframe waits for its opener, a link that works without the script too.
     waits = display == "modal" or load == "click"
-    finish_key = "" if waits and flow.completes else launch.key
+    finish_key = "" if one_time or (waits and flow.completes) else launch.key
     if finish_key and waits and session is None:
         # Without the script the opener gives the flow the whole window, in a session of its own.
         finish_key = replace(launch, mode="window").key
     # The one address with the token: the iframe's own, or its opener's. Like the script, this
     # derives the others from it, for the views are side by side.
     url = reverse_view("window" if waits else "launch", token)
+    if one_time:
+        # The page that it is for may be of another site, or of an app.
+        url = request.build_absolute_uri(url)
     return {
         "flow": flow.slug,
         "key": launch.key,
-        "csrf_token": get_token(request),
+        "csrf_token": "" if one_time else get_token(request),
+        "token": sign_report(launch) if one_time else "",
         "origins": " ".join(origins),
         "title": str(title or TITLES.get(flow.slug, flow.slug)),
         "modal": display == "modal",
@@ -240,6 +248,7 @@ def launch_url(
     grant_access: bool = False,
     once: bool = False,
     reuse: bool = True,
+    one_time: bool = False,
     **more_presets: Any,
 ) -> str:
     """Return a URL that opens the flow in the whole window and comes back to `next`.
@@ -260,9 +269,11 @@ def launch_url(
         grant_access=grant_access,
         once=once,
         nonce=_session_nonce(reuse),
+        ticket=new_ticket() if one_time else 0,
         mode="window",
     )
-    return reverse_view("window", launch.sign())
+    url = reverse_view("window", launch.sign())
+    return request.build_absolute_uri(url) if one_time else url
 
 
 def is_signed_in(request: HttpRequest) -> bool:

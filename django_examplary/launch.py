@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from django.core import signing
 
@@ -26,7 +27,11 @@ Mode = Literal["frame", "window"]
 #: Servers cap a request line at about 4,000 bytes; this leaves room for the rest of the URL.
 MAX_TOKEN_LENGTH = 3000
 
+#: How many seconds a one-time link waits for its use.
+TICKET_MAX_AGE = 300
+
 _LAUNCH_SALT = "django_examplary.launch"
+_REPORT_SALT = "django_examplary.report"
 _RETURN_SALT = "django_examplary.return"
 
 
@@ -38,7 +43,7 @@ class Launch:
     of it, and from a whole window the browser returns to it. `language` is the page's, as a code
     of Django's. With `session_id` the launch opens that stored session and the token holds no more
     than the user, the session and the language. Launches that differ in `nonce` alone do not share
-    a session.
+    a session. `ticket` makes the token a one-time link: it is the time of `new_ticket()`.
 
     Raises ExamplaryValidationError naming the argument.
     """
@@ -55,6 +60,7 @@ class Launch:
     nonce: str = ""
     language: str = ""
     session_id: str = ""
+    ticket: int = 0
 
     def __post_init__(self) -> None:
         if self.next_url and not is_local_path(self.next_url):
@@ -94,10 +100,12 @@ class Launch:
         """Read a token back.
 
         Raises InvalidLaunchToken if it was not signed by this site, or more than `max_age` seconds
-        ago.
+        ago; a one-time link also if that was more than TICKET_MAX_AGE seconds ago.
         """
         try:
             facts = signing.loads(token, salt=_LAUNCH_SALT, max_age=max_age)
+            if "ticket" in facts:
+                signing.loads(token, salt=_LAUNCH_SALT, max_age=TICKET_MAX_AGE)
             if slug := facts.pop("flow", ""):
                 facts["flow"] = get_flow(slug, facts.pop("presets", {}))
             return cls(**facts)
@@ -114,10 +122,15 @@ class Launch:
         """
         if self.session_id:
             return self.session_id
-        facts = {**self._facts, "language": ""}
+        facts = {**self._facts, "language": "", "ticket": 0}
         with _json_only():
             canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @cached_property
+    def keys(self) -> set[str]:
+        """Return the keys of this launch in a frame and in a whole window."""
+        return {replace(self, mode=mode).key for mode in get_args(Mode)}
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
@@ -134,6 +147,28 @@ def _json_only() -> Iterator[None]:
         yield
     except TypeError as error:
         raise ExamplaryValidationError("presets", f"cannot be sent as JSON: {error}") from None
+
+
+def new_ticket() -> int:
+    """Return the time in nanoseconds: it tells apart the one-time links of a launch."""
+    return time.time_ns()
+
+
+def sign_report(launch: Launch) -> str:
+    """Return the token by which a page without a session cookie asks about the launch's session."""
+    return signing.dumps([launch.user_id, launch.key], salt=_REPORT_SALT)
+
+
+def unsign_report(token: str, *, max_age: int) -> tuple[str, str]:
+    """Return the id of the user and the key of the launch.
+
+    Raises InvalidLaunchToken if it was not signed by this site, or more than `max_age` seconds ago.
+    """
+    try:
+        user_id, key = signing.loads(token, salt=_REPORT_SALT, max_age=max_age)
+    except signing.BadSignature as error:
+        raise InvalidLaunchToken(str(error)) from error
+    return user_id, key
 
 
 def sign_return(session_id: str) -> str:

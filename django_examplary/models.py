@@ -15,7 +15,6 @@ from django.db.models import F, Q, Window
 from django.db.models.functions import Coalesce, Now, RowNumber
 from django.db.models.query_utils import DeferredAttribute
 from django.utils import timezone
-from django.utils.crypto import get_random_string
 from django.utils.translation import gettext_lazy as _
 
 from django_examplary.data import Secret
@@ -34,11 +33,6 @@ DEFAULT_WORKSPACE = "default"
 LIFETIME = timedelta(days=7)
 #: A session with less time left than this is not handed out any more.
 MARGIN = timedelta(hours=1)
-
-
-def new_token() -> str:
-    """Return a random value that identifies the holder of a claim."""
-    return get_random_string(32)
 
 
 class _SecretAttribute(DeferredAttribute):
@@ -246,7 +240,10 @@ class ExamplarySessionQuerySet(models.QuerySet["ExamplarySession"]):
         status = ExamplarySession.Status
         ended = self.exclude(status__in=[status.CREATING, status.PENDING])
         return ended.filter(
-            ended_at__lt=timezone.now() - timedelta(days=days), revoke_pending=False
+            ended_at__lt=timezone.now() - timedelta(days=days),
+            revoke_pending=False,
+            # Without the row that records its use, a one-time link would work again.
+            ticket__lt=int((timezone.now() - MARGIN).timestamp()) * 10**9,
         )
 
 
@@ -315,6 +312,8 @@ class ExamplarySession(models.Model):
     open_key: models.CharField[str | None, str | None] = models.CharField(  # noqa: DJ001
         max_length=128, unique=True, null=True, editable=False
     )
+    #: The newest one-time link that has opened the session. It and older ones open nothing.
+    ticket: models.BigIntegerField[int, int] = models.BigIntegerField(default=0, editable=False)
     status: models.CharField[str, str] = models.CharField(
         _("status"), max_length=16, choices=Status, default=Status.CREATING
     )

@@ -12,6 +12,8 @@ urlpatterns = [
     path("window/<str:token>/", views.launch, name="window"),
     path("sync/<slug:key>/", views.sync, name="sync"),
     path("close/<slug:key>/", views.close, name="close"),
+    path("report/sync/", views.report, {"action": "sync"}, name="report-sync"),
+    path("report/close/", views.report, {"action": "close"}, name="report-close"),
     path("finish/<slug:key>/", views.finish, name="finish"),
     path("return/<str:reference>/", views.return_, name="return"),
 ]

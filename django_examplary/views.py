@@ -1,10 +1,11 @@
-"""The six places where a browser meets a session.
+"""The places where a browser meets a session.
 
 `launch` is the address of an iframe, and `window` that of a flow that gets the whole window; `sync`
 and `close` are what a page posts to, and `finish` is a page with such a form for browsers without
-the script; `return` is where the browser comes back to from the whole window. Each finds a session
-among those of the signed-in user only. A browser decides *when* the API is called, never what the
-outcome of a session is.
+the script; `return` is where the browser comes back to from the whole window. `report` serves pages
+without a session cookie in place of `sync` and `close`. Each finds a session among those of one
+user only: the signed-in user, or for a visitor the user that a signed token names. A browser
+decides *when* the API is called, never what the outcome of a session is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import SESSION_KEY
+from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import Error
@@ -29,7 +30,7 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import cache_control
 from django.views.decorators.clickjacking import xframe_options_exempt
-from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 
 from django_examplary import services
@@ -43,13 +44,14 @@ from django_examplary.exceptions import (
     InvalidLaunchToken,
 )
 from django_examplary.flows import get_flow
-from django_examplary.launch import Launch, unsign_return
+from django_examplary.launch import Launch, unsign_report, unsign_return
 from django_examplary.models import ExamplarySession
 from django_examplary.origins import is_local_path
 from django_examplary.problems import failure, page, problem, wants_json
 from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import non_atomic, release_connections, session_rows
 from django_examplary.services.sessions import create_session, find_session
+from django_examplary.services.tickets import use_ticket
 
 logger = logging.getLogger("django_examplary")
 
@@ -92,7 +94,17 @@ def launch(request: HttpRequest, token: str) -> HttpResponse:
         return problem(request, "stale", status=400, in_window=_is_window(request))
     if wanted.language:
         translation.activate(wanted.language)
+    if wanted.ticket:
+        _act_as(request, wanted.user_id)
     return _launch(request, wanted)
+
+
+def _act_as(request: HttpRequest, user_id: Any) -> None:
+    """Let a request of a visitor act as the user that a signed token names."""
+    if not is_signed_in(request):
+        user = get_user_model()._default_manager.filter(pk=user_id).first()
+        if user is not None and user.is_active:
+            request.user = user
 
 
 def _launch(request: HttpRequest, wanted: Launch) -> HttpResponse:
@@ -118,6 +130,7 @@ def _launch(request: HttpRequest, wanted: Launch) -> HttpResponse:
             session = create_session(request.user, wanted, _client(workspace_of(request.user)))
         if _has_signed_out(request):
             return _refuse_signed_out(request, session, in_window=in_window)
+    use_ticket(request.user, wanted, session)
     response = _EmbedRedirect(session.embed_url.value)
     # Django's default would strip the Referer that embeds may be allowed by.
     response["Referrer-Policy"] = "strict-origin-when-cross-origin"
@@ -225,6 +238,25 @@ def close(request: HttpRequest, key: str) -> HttpResponse:
     return _end(request, key, services.close_session)
 
 
+# Exempt, because nothing in the request counts but the token, which no other site has.
+@csrf_exempt
+@_endpoint
+@require_POST
+def report(request: HttpRequest, action: str) -> HttpResponse:
+    """Verify or end the session of a page without a session cookie, by the page's signed token."""
+    try:
+        user_id, key = unsign_report(
+            request.POST.get("token", ""), max_age=conf.EXAMPLARY_LAUNCH_MAX_AGE
+        )
+    except InvalidLaunchToken:
+        return problem(request, "stale", status=400)
+    _act_as(request, user_id)
+    if is_signed_in(request) and str(request.user.pk) != user_id:
+        return problem(request, "other-account", status=403)
+    service = services.verify_session if action == "sync" else services.close_session
+    return _end(request, key, service)
+
+
 @_endpoint
 @require_GET
 def finish(request: HttpRequest, key: str) -> HttpResponse:
@@ -242,16 +274,22 @@ def finish(request: HttpRequest, key: str) -> HttpResponse:
 @require_GET
 def return_(request: HttpRequest, reference: str) -> HttpResponse:
     """Verify the session that the browser comes back from. The query string is not read."""
-    if not is_signed_in(request):
-        if "again" not in request.GET:
-            # With SESSION_COOKIE_SAMESITE = "Strict" a browser that comes from another site sends
-            # no session cookie. It does when a page of this site sends it here.
-            return page(request, "again", {"url": f"{request.path}?again"})
-        return HttpResponseRedirect(login_url(request))
+    if not is_signed_in(request) and "again" not in request.GET:
+        # With SESSION_COOKIE_SAMESITE = "Strict" a browser that comes from another site sends
+        # no session cookie. It does when a page of this site sends it here.
+        return page(request, "again", {"url": f"{request.path}?again"})
     try:
         session_id = unsign_return(reference)
     except InvalidLaunchToken as error:
         raise Http404 from error
+    if not is_signed_in(request) and not wants_json(request):
+        # A one-time link has sent the browser away. The page tells no more than the outcome.
+        opened = session_rows().exclude(ticket=0).filter(pk=session_id, actor__isnull=False)
+        owner = opened.values_list("actor__user", flat=True).first()
+        if owner is not None:
+            _act_as(request, owner)
+    if not is_signed_in(request):
+        return HttpResponseRedirect(login_url(request))
     return _answer(request, _find(request, session_id), services.verify_session)
 
 

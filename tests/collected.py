@@ -1,15 +1,20 @@
 """Use an embed while Sentry or OpenTelemetry collects, and print what they have collected.
 
-A process of its own, because both change the interpreter that they run in. Prints JSON: the
-collected text, and the secrets that existed meanwhile.
+A process of its own, because both change the interpreter that they run in. With the argument
+"addresses" OpenTelemetry collects requests to the site too, and with "scrubbed" the scrubbers of
+the documentation are used. Prints JSON: the collected text, and the
+secrets and tokens that existed meanwhile.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -21,7 +26,16 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 Collected = Callable[[], str]
 
 
-def start_sentry() -> Collected:
+def read_scrubbers() -> dict[str, Any]:
+    """Return the functions that the documentation shows."""
+    page = Path(__file__).parents[1] / "docs/howto/monitoring.md"
+    names: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(code, names)  # noqa: S102  # as its readers do
+    return names
+
+
+def start_sentry(scrubbers: dict[str, Any], *options: str) -> Collected:
     import sentry_sdk  # noqa: PLC0415  # each in a process without the other
     from sentry_sdk.transport import Transport  # noqa: PLC0415
 
@@ -39,11 +53,13 @@ def start_sentry() -> Collected:
         max_request_body_size="always",
         # Longer values would be cut, and a secret behind the cut not be found.
         max_value_length=100_000,
+        before_send=scrubbers.get("scrub_event"),
+        before_send_transaction=scrubbers.get("scrub_event"),
     )
     return lambda: "\n".join(collected)
 
 
-def start_opentelemetry() -> Collected:
+def start_opentelemetry(scrubbers: dict[str, Any], *options: str) -> Collected:
     from opentelemetry.instrumentation.requests import RequestsInstrumentor  # noqa: PLC0415
     from opentelemetry.instrumentation.urllib3 import URLLib3Instrumentor  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
@@ -57,6 +73,11 @@ def start_opentelemetry() -> Collected:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     for instrumentor in (RequestsInstrumentor(), URLLib3Instrumentor()):
         instrumentor.instrument(tracer_provider=provider)
+    if "addresses" in options:
+        from opentelemetry.instrumentation.django import DjangoInstrumentor  # noqa: PLC0415
+
+        hook = scrubbers.get("scrub_span")
+        DjangoInstrumentor().instrument(tracer_provider=provider, request_hook=hook)
     return lambda: "\n".join(span.to_json() for span in exporter.get_finished_spans())
 
 
@@ -74,7 +95,8 @@ def fail_on_the_way_out(get_response: Any) -> Any:
     return middleware
 
 
-def use_embeds(settings: Any, fake: Any) -> None:
+def use_embeds(settings: Any, fake: Any) -> list[str]:
+    """Return the signatures of the tokens in addresses and forms."""
     from django.contrib.auth.models import User  # noqa: PLC0415  # after django.setup()
     from django.core.management import call_command  # noqa: PLC0415
     from django.db import DataError, connection  # noqa: PLC0415
@@ -82,7 +104,12 @@ def use_embeds(settings: Any, fake: Any) -> None:
     from django.urls import reverse  # noqa: PLC0415
 
     from django_examplary.flows import GenerateExam  # noqa: PLC0415
-    from django_examplary.launch import Launch  # noqa: PLC0415
+    from django_examplary.launch import (  # noqa: PLC0415
+        Launch,
+        new_ticket,
+        sign_report,
+        sign_return,
+    )
     from django_examplary.models import ExamplarySession  # noqa: PLC0415
 
     call_command("migrate", verbosity=0)
@@ -90,13 +117,16 @@ def use_embeds(settings: Any, fake: Any) -> None:
     client = Client(raise_request_exception=False)
     client.force_login(teacher)
 
-    def launch(number: int, query: str = "") -> Any:
-        wanted = Launch(
+    def wanted_of(number: int) -> Launch:
+        return Launch(
             user_id=str(teacher.pk),
             flow=GenerateExam(),
             origin="http://testserver",
             nonce=str(number),
         )
+
+    def launch(number: int, query: str = "") -> Any:
+        wanted = wanted_of(number)
         url = reverse("django_examplary:launch", args=[wanted.sign()])
         return client.get(url + query), reverse("django_examplary:sync", args=[wanted.key])
 
@@ -134,10 +164,30 @@ def use_embeds(settings: Any, fake: Any) -> None:
     ExamplarySession.objects.update(asked_at=None)
     assert client.post(sync).status_code == 503
 
+    # Addresses and fields with tokens are in use when something fails.
+    wanted = replace(wanted_of(7), ticket=new_ticket())
+    token, reported = wanted.sign(), sign_report(wanted_of(1))
+    returned = sign_return(str(ExamplarySession.objects.latest("created_at").pk))
+    visitor = Client(raise_request_exception=False)
+    fake.fail("POST", "/embed-sessions", status=500)
+    link = reverse("django_examplary:window", args=[token])
+    assert visitor.get(link).status_code == 503
+    failing = mock.patch("django_examplary.views.services.verify_session", side_effect=TimeUp)
+    with failing:
+        url = reverse("django_examplary:report-sync")
+        assert visitor.post(url, {"token": reported}).status_code == 500
+    with mock.patch("django_examplary.views._find", side_effect=TimeUp):
+        url = reverse("django_examplary:return", args=[returned])
+        assert client.get(url).status_code == 500
+    with mock.patch("django_examplary.views.find_session", side_effect=TimeUp):
+        assert visitor.get(link).status_code == 500
+    # Their signatures, since some collectors encode the colons.
+    return [each.rpartition(":")[2] for each in (token, reported, returned)]
 
-def main(collector: str) -> None:
+
+def main(collector: str, *options: str) -> None:
     start = {"sentry": start_sentry, "opentelemetry": start_opentelemetry}[collector]
-    collected = start()
+    collected = start(read_scrubbers() if "scrubbed" in options else {}, *options)
 
     import django  # noqa: PLC0415  # Sentry changes it
     from django.conf import settings  # noqa: PLC0415
@@ -154,10 +204,11 @@ def main(collector: str) -> None:
         settings.EXAMPLARY_MAX_RETRIES = 0
         settings.MIDDLEWARE = [f"{__name__}.fail_on_the_way_out", *settings.MIDDLEWARE]
         settings.LOGGING_CONFIG = None
-        use_embeds(settings, server.fake)
+        tokens = use_embeds(settings, server.fake)
         sessions = server.fake.sessions.values()
         secrets = [KEY, *(text for each in sessions for text in (each.id, each.token))]
-    print(json.dumps({"collected": collected(), "secrets": secrets}))  # noqa: T201  # for the test
+    result = {"collected": collected(), "secrets": secrets, "tokens": tokens}
+    print(json.dumps(result))  # noqa: T201  # for the test
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])

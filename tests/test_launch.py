@@ -183,8 +183,8 @@ def test_key_ignores_the_order_of_presets():
     assert one.key == two.key
 
 
-def test_changes_cover_every_field_but_the_language():
-    assert {*CHANGES, "language"} == {field.name for field in fields(Launch)}
+def test_changes_cover_every_field_that_tells_sessions_apart():
+    assert {*CHANGES, "language", "ticket"} == {field.name for field in fields(Launch)}
 
 
 @pytest.mark.parametrize(("field", "value"), CHANGES.items())
@@ -196,8 +196,8 @@ def test_key_differs_by_the_presets():
     assert replace(LAUNCH, flow=TakeExam(exam_id="exam_other")).key != LAUNCH.key
 
 
-def test_key_ignores_the_language_of_the_page():
-    assert replace(LAUNCH, language="en").key == LAUNCH.key
+def test_key_ignores_the_language_of_the_page_and_the_link():
+    assert replace(LAUNCH, language="en", ticket=7).key == LAUNCH.key
 
 
 def test_key_of_a_stored_session_is_its_id():

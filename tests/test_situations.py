@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.settings import INSTALLED_APPS, MIDDLEWARE
+from tests.situations.matrix import PROOFS
 
 
 def without(*names: str, items: list[str] = INSTALLED_APPS) -> list[str]:
@@ -132,3 +135,11 @@ def test_user_finishes_embed(name, tmp_path):
     result = json.loads(child.stdout)
     assert (result["checks"], result["status"]) == (checks, "completed")
     assert set(result["admin"].values()) <= {200}, result["admin"]
+
+
+@pytest.mark.parametrize("situation", PROOFS)
+def test_situation_has_its_test(situation):
+    file, _, name = PROOFS[situation].partition("::")
+    module = ast.parse((Path(__file__).parent / file).read_text(encoding="utf-8"))
+
+    assert name in {node.name for node in module.body if isinstance(node, ast.FunctionDef)}

@@ -148,6 +148,7 @@ class Migration(migrations.Migration):
                     "open_key",
                     models.CharField(editable=False, max_length=128, null=True, unique=True),
                 ),
+                ("ticket", models.BigIntegerField(default=0, editable=False)),
                 (
                     "status",
                     models.CharField(

@@ -32,8 +32,14 @@ from django_examplary.exceptions import (
     ExamplaryServerError,
     ExamplaryUnavailableError,
 )
-from django_examplary.models import DatabaseNow, ExamplaryActor, new_token
-from django_examplary.services.database import actor_rows, commit, database_error, lease
+from django_examplary.models import DatabaseNow, ExamplaryActor
+from django_examplary.services.database import (
+    actor_rows,
+    commit,
+    database_error,
+    lease,
+    new_token,
+)
 
 logger = logging.getLogger("django_examplary")
 

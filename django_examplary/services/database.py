@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from django.db import Error, InterfaceError, OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
+from django.utils.crypto import get_random_string
 
 from django_examplary.conf import conf
 from django_examplary.exceptions import ExamplaryDatabaseError
@@ -44,6 +45,11 @@ def actor_rows() -> ExamplaryActorQuerySet:
 def session_rows() -> ExamplarySessionQuerySet:
     """Return all sessions as they are now."""
     return ExamplarySession.objects.using(database())
+
+
+def new_token() -> str:
+    """Return a random value that identifies the holder of a claim."""
+    return get_random_string(32)
 
 
 def lease() -> Any:

@@ -38,7 +38,6 @@ from django_examplary.models import (
     ExamplaryActor,
     ExamplarySession,
     ExamplarySessionQuerySet,
-    new_token,
 )
 from django_examplary.origins import embed_origin
 from django_examplary.services.access import ensure_access
@@ -56,6 +55,7 @@ from django_examplary.services.database import (
     database,
     database_error,
     lease,
+    new_token,
     session_rows,
 )
 from django_examplary.services.outcomes import is_definite

@@ -35,12 +35,13 @@ from django_examplary.exceptions import (
     ExamplaryResponseError,
     ExamplarySessionEndedError,
 )
-from django_examplary.models import ExamplaryActor, ExamplarySession, new_token
+from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services.clients import get_client
 from django_examplary.services.database import (
     commit,
     database,
     lease,
+    new_token,
     refuse_transaction,
     session_rows,
 )

@@ -34,6 +34,7 @@ from django_examplary.services.database import (
 from django_examplary.services.opening import Opening, is_launchable
 from django_examplary.services.outcomes import verify_session
 from django_examplary.services.themes import complete_theme
+from django_examplary.services.tickets import refuse_used
 
 Status = ExamplarySession.Status
 
@@ -90,10 +91,11 @@ def find_session(user: Any, launch: Launch) -> ExamplarySession | None:
     """Return the open session for a launch, if there is one.
 
     Raises ExamplarySessionEndedError if the launch is for one stored session and that is over, or
-    if the user has completed it and may launch it once. Raises ExamplaryNotProvisionedError for an
-    inactive user.
+    if the user has completed it and may launch it once, or if it is a one-time link that was used.
+    Raises ExamplaryNotProvisionedError for an inactive user.
     """
     refuse_inactive(user)
+    refuse_used(user, launch)
     if launch.once and launch.flow is not None:
         _refuse_repeat(user, launch.flow)
     # A user who moved to another workspace does not get a session of the former one.

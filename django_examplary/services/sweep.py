@@ -28,12 +28,12 @@ from django_examplary.models import (
     LIFETIME,
     ExamplarySession,
     ExamplarySessionQuerySet,
-    new_token,
 )
 from django_examplary.services.clients import get_client
 from django_examplary.services.database import (
     commit,
     lease,
+    new_token,
     refuse_transaction,
     session_rows,
 )

@@ -411,6 +411,21 @@ def test_only_what_is_saved_is_said_to_be(teacher, flow, presets, text):
     teacher.forgiven = True  # There is no such exam.
 
 
+def test_answers_are_in_the_language_of_the_page(teacher, examplary, settings):
+    settings.EXAMPLARY_MAX_RETRIES = 0
+    embed = teacher.open_embeds({})
+    expect(embed).to_have_attribute("data-state", "loaded")
+    # The browser prefers English.
+    teacher.page.evaluate("document.documentElement.lang = 'nl'")
+    examplary.fail("GET", "/embed-sessions/{id}", status=500)
+    teacher.press("complete")
+    expect(embed).to_have_attribute("data-state", "unverified")
+
+    [[_, detail]] = teacher.page.evaluate("events")
+    assert detail["title"] == "Examplary is nu niet bereikbaar"
+    teacher.forgiven = True
+
+
 def test_error_has_a_reason_and_a_reference(teacher, examplary, settings):
     settings.EXAMPLARY_MAX_RETRIES = 0
     examplary.fail("POST", "/embed-sessions", status=500)

@@ -151,6 +151,7 @@ def test_script_need_not_be_a_module(teacher, announced, options, in_body):
         {"load": "click"},
         {"display": "modal"},
         {"display": "modal", "load": "lazy"},
+        {"one_time": True},
         {"flow": "take-exam", "sandbox": True, "css_class": "wide", "title": "An exam"},
     ],
 )

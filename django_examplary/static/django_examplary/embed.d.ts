@@ -5,6 +5,8 @@ export interface EmbedData {
   flow: string;
   key: string;
   csrf_token: string;
+  /** Replaces the session cookie and the CSRF token where the link is a one-time link. */
+  token: string;
   origins: string;
   title: string;
   modal: boolean;

@@ -66,6 +66,8 @@
     #base;
     // The session of the last launch. The attribute may belong to a newer copy of the page.
     #key;
+    // What the page of a one-time link posts in place of a CSRF token.
+    #token;
     #template;
     #frame;
     #slot;
@@ -109,7 +111,7 @@
         "data-done": !data.completes,
         "data-eager": data.waits && data.load === "eager",
       };
-      const names = ["flow", "key", "csrf_token", "origins", "grace"];
+      const names = ["flow", "key", data.token ? "token" : "csrf_token", "origins", "grace"];
       for (const name of names) {
         element.setAttribute(`data-${name.replace("_", "-")}`, data[name]);
       }
@@ -294,6 +296,7 @@
       const opener = this.querySelector("a[data-examplary-opener]");
       this.#base = new URL(opener ? opener.href : this.#src, document.baseURI);
       this.#key = this.dataset.key;
+      this.#token = this.dataset.token;
     }
 
     #build(template) {
@@ -347,6 +350,10 @@
         parts.querySelectorAll(`[data-examplary-${name}]`).forEach(action);
       };
       each("name", (part) => (part.textContent = this.#frame.title));
+      if (this.#token) {
+        // A one-time link opens no other window.
+        each("window", (part) => part.remove());
+      }
       each("window", (part) => (part.href = this.#launchAddress("window")));
       each("only", (part) => part.dataset.examplaryOnly.split(" ").includes(flow) || part.remove());
       each(
@@ -630,13 +637,24 @@
       this.#take(answer);
     }
 
+    #postAddress(view) {
+      return this.#token ? this.#address("report", view) : this.#address(view, this.#key);
+    }
+
+    /** Fields: a site may name the header of the token differently, and no log holds fields. */
+    #postBody() {
+      const proof = this.#token
+        ? { token: this.#token }
+        : { csrfmiddlewaretoken: this.dataset.csrfToken };
+      return new URLSearchParams({ ...proof, language: this.closest("[lang]")?.lang ?? "" });
+    }
+
     async #post(view) {
       try {
-        const response = await fetch(this.#address(view, this.#key), {
+        const response = await fetch(this.#postAddress(view), {
           method: "POST",
           headers: { Accept: "application/json" },
-          // As a field, because a site may give the header of the token another name.
-          body: new URLSearchParams({ csrfmiddlewaretoken: this.dataset.csrfToken }),
+          body: this.#postBody(),
         });
         // Django's own refusals are pages: of a CSRF token, or of a session that is not the user's.
         const isRefused = [403, 404].includes(response.status);

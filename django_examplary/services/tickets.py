@@ -1,0 +1,42 @@
+"""One-time links: each opens the session of its launch once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django_examplary.exceptions import ExamplarySessionEndedError
+from django_examplary.launch import Launch
+from django_examplary.models import ExamplarySession, ExamplarySessionQuerySet
+from django_examplary.services.database import commit, session_rows
+
+
+def refuse_used(user: Any, launch: Launch) -> None:
+    """Raise ExamplarySessionEndedError if the link, or a newer one of the launch, was used."""
+    if launch.ticket and _uses(user, launch).exists():
+        raise _was_used()
+
+
+def use_ticket(user: Any, launch: Launch, session: ExamplarySession) -> None:
+    """Record that the link is used for the session. Of concurrent callers at most one succeeds.
+
+    Raises ExamplarySessionEndedError for the others.
+    """
+    if not launch.ticket:
+        return
+    row = session_rows().filter(pk=session.pk, ticket__lt=launch.ticket)
+    is_first = commit(lambda: row.update(ticket=launch.ticket))
+    # Read after the write: the session of another caller may have ended meanwhile, or have the
+    # whole window. Then the later of the two reads finds the row of the earlier.
+    if not is_first or _uses(user, launch).exclude(pk=session.pk).exists():
+        raise _was_used()
+
+
+def _uses(user: Any, launch: Launch) -> ExamplarySessionQuerySet:
+    rows = session_rows().for_user(user).filter(ticket__gte=launch.ticket)
+    if launch.session_id:
+        return rows.for_key(launch.key)
+    return rows.filter(fingerprint__in=launch.keys)
+
+
+def _was_used() -> ExamplarySessionEndedError:
+    return ExamplarySessionEndedError("The one-time link was used before, or a newer one was.")

@@ -1,0 +1,54 @@
+"""Situations of sites, and the test that fails where a site in one of them would."""
+
+from __future__ import annotations
+
+#: By situation: files of tests and the functions in them.
+PROOFS = {
+    "Celery without django-tasks": "test_celery.py::test_worker_starts_without_task_framework",
+    "checks refuse nothing that works": "test_situations.py::test_user_finishes_embed",
+    "cookie paths that miss the URLs": "test_checks.py::test_cookie_paths",
+    "migrations that are not applied": "test_checks.py::test_unapplied_migration_is_reported",
+    "engine without autoescape": "test_checks.py::test_templates",
+    "LOGIN_URL that does not resolve": "test_checks.py::test_login_url",
+    "origin that is no origin": "test_checks.py::test_origin_is_reported_if_its_embeds_are_refused",
+    "include with only, components": (
+        "test_templatetags.py::test_request_reaches_templates_that_get_no_context"
+    ),
+    "request without a user": "test_embeds.py::test_request_without_a_user_is_that_of_a_visitor",
+    "LOGIN_URL on another host": (
+        "test_views.py::test_sign_in_on_another_host_comes_back_to_this_site"
+    ),
+    "plain http without Sec-Fetch headers": (
+        "test_views.py::test_launch_in_a_window_of_its_own_comes_back"
+    ),
+    "language of the page": "test_views.py::test_problem_page_has_the_language_of_the_page",
+    "language of the answers": "test_views.py::test_sync_answers_in_the_language_of_the_page",
+    "language that the script posts": (
+        "browser/test_element.py::test_answers_are_in_the_language_of_the_page"
+    ),
+    "proxy that changes the origin": "test_views.py::test_page_of_another_origin_is_logged",
+    "misspelt options": "test_embeds.py::test_misspelt_keyword_is_refused",
+    "metadata that is not defined": "test_embeds.py::test_argument_that_is_no_mapping_is_named",
+    "page without Django templates": "browser/test_libraries.py::test_element_is_built_from_data",
+    "client without a session cookie": "test_one_time.py::test_link_is_used_once",
+    "app with a token": (
+        "browser/test_one_time.py::test_visitor_finishes_and_starts_again_with_another_link"
+    ),
+    "types of the element": (
+        "test_embeds.py::test_types_are_those_of_the_data_the_states_and_the_reasons"
+    ),
+    "morphing re-render": (
+        "browser/test_libraries.py::test_running_embed_survives_a_newer_copy_of_its_page"
+    ),
+    "hx-boost on an ancestor": "browser/test_libraries.py::test_nothing_of_an_embed_is_boosted",
+    "boosted navigation": "browser/test_libraries.py::test_boosted_link_to_a_page_with_an_embed",
+    "script combiner": "browser/test_libraries.py::test_script_need_not_be_a_module",
+    "preview of a page": "test_embeds.py::test_preview_shows_the_title_and_opens_no_session",
+    "impersonation": (
+        "test_impersonation.py::test_end_of_an_impersonation_leaves_the_sessions_of_the_user_open"
+    ),
+    "catch-all above the include": "test_checks.py::test_urls",
+    "Permissions-Policy that forbids a feature": "test_checks.py::test_permissions_policy",
+    "error trackers": "test_collectors.py::test_documented_scrubbers_remove_tokens",
+    "exports": "test_exports.py::test_export_of_sessions_holds_no_secret",
+}
