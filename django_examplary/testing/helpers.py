@@ -144,12 +144,14 @@ class Embed:
         return self._post("sync")
 
     def _post(self, view: str) -> Json:
-        url = urljoin(self.launch_url, f"../../{view}/{self.attributes['data-key']}/")
-        self.response = self.client.post(
-            url,
-            {"csrfmiddlewaretoken": self.attributes["data-csrf-token"]},
-            headers={"Accept": "application/json"},
-        )
+        if token := self.attributes.get("data-token"):
+            # The embed of a one-time link.
+            path, proof = f"../../report/{view}/", {"token": token}
+        else:
+            path = f"../../{view}/{self.attributes['data-key']}/"
+            proof = {"csrfmiddlewaretoken": self.attributes["data-csrf-token"]}
+        url = urljoin(self.launch_url, path)
+        self.response = self.client.post(url, proof, headers={"Accept": "application/json"})
         try:
             told: Json = self.response.json()
         except ValueError:

@@ -13,6 +13,7 @@ from django.test import Client, SimpleTestCase, TestCase
 from django.urls import reverse
 
 from django_examplary import services
+from django_examplary.embeds import render_embed
 from django_examplary.flows import GenerateExam
 from django_examplary.launch import Launch
 from django_examplary.models import ExamplarySession
@@ -134,6 +135,15 @@ def test_addresses_are_those_of_each_embed(client, fake):
     assert addresses == ["/a/launch/one/", "/b/launch/two/"]
 
 
+def test_embed_of_a_one_time_link_needs_no_cookie(client, fake, teacher, rf):
+    request = rf.get("/")
+    request.user = teacher
+    page = HttpResponse(render_embed(request, "generate-exam", one_time=True))
+    [embed] = find_embeds(Client(enforce_csrf_checks=True), fake, page)
+
+    assert embed.load().complete()["status"] == "completed"
+
+
 def test_site_that_refuses(client, fake):
     embed = open_embed(client, fake, "/embed/")
     client.logout()
@@ -141,7 +151,10 @@ def test_site_that_refuses(client, fake):
 
     ExamplarySession.objects.all().delete()
     client.force_login(User.objects.get())
-    with pytest.raises(AssertionError, match=r"/examplary/\S+ was answered 404, not in JSON\.$"):
+    assert embed.report()["reason"] == "stale"
+
+    embed.client = Client(enforce_csrf_checks=True)
+    with pytest.raises(AssertionError, match=r"/examplary/\S+ was answered 403, not in JSON\.$"):
         embed.report()
 
 
