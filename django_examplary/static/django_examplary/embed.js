@@ -33,6 +33,8 @@
   const RELAUNCHES = [1000, 2000, ...Array(14).fill(4000)];
   // The API may answer "pending" for a moment after the embed has reported an end.
   const PAUSES = [0, 500, 1000, 2000, 4000];
+  // The server asks the API about a session once a second at most.
+  const QUIET_PAUSES = [0, 2000];
 
   // listens: messages and loads of the frame count. silent: it has sent no message yet.
   // work: there may be unsaved work in it. session: there is a session to end.
@@ -86,6 +88,7 @@
     #patience;
     #observer;
     #checking = null;
+    #isAsking = false;
     // How often it has launched again by itself, and the timer of the next launch.
     #relaunches = 0;
     #relaunch;
@@ -469,10 +472,16 @@
       ) {
         return;
       }
-      if (event.data?.type === MESSAGE_TYPE && CLAIMS.includes(event.data.status)) {
+      const isDocumented = event.data?.type === MESSAGE_TYPE;
+      if (isDocumented && CLAIMS.includes(event.data.status)) {
         this.#ask("sync", PAUSES);
-      } else if (this.#state !== "ready") {
+        return;
+      }
+      if (this.#state !== "ready") {
         this.#show("ready");
+      }
+      if (isDocumented) {
+        this.#askQuietly();
       }
     }
 
@@ -617,6 +626,25 @@
     #ask(view, pauses) {
       this.#checking ??= this.#askUntilFinal(view, pauses, this.#life.signal);
       return this.#checking;
+    }
+
+    /** A status that is not documented may be an end, or not: the user works on meanwhile. */
+    async #askQuietly() {
+      if (this.#isAsking) {
+        return;
+      }
+      this.#isAsking = true;
+      const { signal } = this.#life;
+      for (const pause of QUIET_PAUSES) {
+        await sleep(pause, signal);
+        const answer = signal.aborted ? {} : await this.#post("sync");
+        const isOver = answer.status ? answer.status !== "pending" : answer.reason === "ended";
+        if (isOver && !signal.aborted && STATES[this.#state].listens) {
+          this.#take(answer);
+          break;
+        }
+      }
+      this.#isAsking = false;
     }
 
     async #askUntilFinal(view, pauses, signal) {
