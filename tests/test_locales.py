@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from django_examplary.client import ExamplaryClient
+from django_examplary.client.locales import send_with_locale
 from django_examplary.exceptions import ExamplaryActorNotFoundError, ExamplaryInvalidRequestError
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
 
@@ -137,3 +138,17 @@ def test_both_requests_share_the_deadline(launch, monkeypatch):
 
     assert len(deadlines) == 2
     assert len(set(deadlines)) == 1
+
+
+def test_locale_that_another_launch_found_refused_meanwhile_is_not_logged_again(caplog):
+    refused: set[str] = set()
+
+    def send(body, key):
+        if "theme" in body:
+            raise ExamplaryInvalidRequestError("POST /embed-sessions", status_code=400)
+        refused.add("nl")
+        return "session"
+
+    body = {"theme": {"locale": "nl"}}
+    assert send_with_locale(body, "", refused, send) == "session"
+    assert caplog.records == []
