@@ -440,7 +440,7 @@ def test_authorize_receives_the_facts_of_a_stored_session(fake, signed_in, teach
 
 
 async def deny_later(request, launch):
-    return False
+    """Deny, if anyone awaited it."""
 
 
 def deny_with_a_response(request, launch):

@@ -35,6 +35,7 @@ from django_examplary.flows import GenerateExam, TakeExam
 from django_examplary.launch import Launch
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services.database import lease
+from django_examplary.services.opening import drop_claims
 from django_examplary.services.sessions import create_session, find_session
 
 pytestmark = pytest.mark.django_db
@@ -835,6 +836,17 @@ def test_request_is_not_repeated_with_its_key_for_longer_than_half_an_hour(
     assert ExamplarySession.objects.get() == session != claim
     assert len(set(keys(fake))) == 2
     assert f"operation=open-session session={claim.pk} outcome=unknown" in caplog.text
+
+
+def test_claim_that_another_caller_has_dropped_is_not_logged_again(
+    fake, teacher, unanswered, before_query, caplog
+):
+    unanswered(status=500)
+    rows = ExamplarySession.objects.all()
+    rows.update(created_at=timezone.now() - timedelta(hours=2))
+    with before_query(rows.delete, "DELETE", "django_examplary_examplarysession"):
+        assert drop_claims(rows, older_than=timedelta(hours=1)) == 0
+    assert "outcome=unknown" not in caplog.text
 
 
 def test_claim_of_another_caller_is_not_taken_over_twice(fake, teacher, unanswered, before_query):
