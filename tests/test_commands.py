@@ -384,8 +384,8 @@ def test_ping_session_of_a_user_without_an_actor(fake, teacher):
 # Texts of a server
 
 
-HOSTILE = "\x1b[2J\x9b1m\rok\u202e\u2028\ud800"
-ESCAPED = r"\x1b[2J\x9b1m\rok\u202e\u2028\ud800"
+HOSTILE = "\x1b[2J\x9b1m\rok\u202e\u061c\u2028\ud800"
+ESCAPED = r"\x1b[2J\x9b1m\rok\u202e\u061c\u2028\ud800"
 
 
 def test_ping_escapes_texts_of_the_server(fake):
