@@ -141,7 +141,8 @@ def escaped(text: str) -> str:
     Texts of a server are printed so that they cannot move the cursor or pass for other lines.
     Line feeds are kept: the commands' own texts have them.
     """
-    unsafe = r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+    controls, directions = r"\x00-\x09\x0b-\x1f\x7f-\x9f", r"\u061c\u200e\u200f\u2028-\u202e"
+    unsafe = rf"[{controls}{directions}\u2066-\u2069\ud800-\udfff]"
     return re.sub(unsafe, lambda match: ascii(match[0])[1:-1], text)
 
 

@@ -22,7 +22,11 @@ from django.test.utils import CaptureQueriesContext
 
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
-from django_examplary.exceptions import ExamplaryInvalidRequestError, ExamplarySessionEndedError
+from django_examplary.exceptions import (
+    ExamplaryInvalidRequestError,
+    ExamplaryPermissionError,
+    ExamplarySessionEndedError,
+)
 from django_examplary.flows import GenerateExam
 from django_examplary.models import DatabaseNow, ExamplaryActor, ExamplarySession
 from django_examplary.services.database import (
@@ -233,8 +237,8 @@ def test_connection_lost_during_a_call_loses_nothing(
         with pytest.raises(ExamplaryInvalidRequestError):
             services.provision_actor(teacher)
         assert ExamplaryActor.objects.get().last_error
-        fake.fail("POST", "/embed-sessions", status=400)
-        with pytest.raises(ExamplaryInvalidRequestError):
+        fake.fail("POST", "/embed-sessions", status=403)
+        with pytest.raises(ExamplaryPermissionError):
             services.open_session(teacher, GenerateExam(), origin=ORIGIN)
         assert not ExamplarySession.objects.exists()
     session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
