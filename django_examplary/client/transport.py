@@ -143,7 +143,7 @@ class _FreshPool(HTTPConnectionPool):
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)
-        if time.monotonic() - connection.idle_since > MAX_IDLE:  # type: ignore[attr-defined]
+        if time.monotonic() - connection.idle_since > MAX_IDLE:  # type: ignore[attr-defined]  # ours
             connection.close()
         return connection
 
