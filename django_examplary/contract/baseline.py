@@ -8,10 +8,10 @@ the client is called.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from django_examplary.contract.examples import QUESTION, grants, sessions, users
+from django_examplary.contract.examples import ACTOR, QUESTION, sessions, users
 from django_examplary.data import (
     CONTENT_ROLES,
     EmbedSession,
@@ -22,17 +22,16 @@ from django_examplary.data import (
     User,
 )
 
-#: What a reader of the API's answers can be: `from_json` raises ValueError for an unusable one.
+#: A reader of the API's responses: `from_json` raises ValueError for an unusable response.
 Reader = type[User | EmbedSession | Exam | Permission | PracticeSpace | SourceMaterial]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Read:
     """One field of an answer. `types` are the JSON types that this app can use.
 
     A field that is not needed is treated as absent when its type is another one. `known` are the
-    values that this app tells apart; with `strict`, a value that is not among them changes what the
-    app does.
+    values that this app distinguishes; with `strict`, any other value changes what the app does.
     """
 
     name: str
@@ -42,23 +41,32 @@ class Read:
     strict: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
+class Resource:
+    """An object in answers. `unused` are documented fields that this app does not read."""
+
+    reads: tuple[Read, ...] = ()
+    reader: Reader | None = None
+    unused: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Call:
     """One operation that this app uses.
 
     `bodies` are valid examples. `opaque` fields hold data of the site, which are sent as they are.
-    `unused` fields and values are documented, and neither sent nor read. An operation that is not
-    `essential` is only offered by the client; no service calls it.
+    `unused` fields and values are documented, and not sent. The answer is a `resource`, or a list
+    of `many`. An operation that is not `essential` is only offered by the client; no service calls
+    it.
     """
 
     method: str
     path: str
+    resource: Resource = Resource()
+    many: bool = False
     bodies: tuple[Mapping[str, Any], ...] = ()
     query: tuple[str, ...] = ()
     opaque: frozenset[str] = frozenset()
-    reads: tuple[Read, ...] = ()
-    many: bool = False
-    reader: Reader | None = None
     unused: frozenset[str] = frozenset()
     essential: bool = True
 
@@ -66,120 +74,117 @@ class Call:
         return f"{self.method} {self.path}"
 
 
+_OBJECT = frozenset({"object"})
+
 #: The fields of a finished session's outputs, by the flows that read them (section 8).
 OUTPUTS = (
-    Read(name="outputs.examId"),
-    Read(name="outputs.question", types=frozenset({"object", "string"})),
-    Read(name="outputs.rubric", types=frozenset({"object"})),
+    Read("outputs.examId"),
+    Read("outputs.question", types=frozenset({"object", "string"})),
+    Read("outputs.rubric", types=_OBJECT),
 )
 
-_USER = (
-    Read(name="id", needed=True),
-    Read(name="email"),
-    Read(name="name"),
-    Read(name="role", known=("owner", "admin", "teacher", "student", "member")),
-)
-_SESSION = (
-    Read(name="id", needed=True),
-    Read(
-        name="status",
-        needed=True,
-        known=("pending", "completed", "cancelled", "canceled"),
-        strict=True,
+_ID = Read("id", needed=True)
+_USER = Resource(
+    (
+        _ID,
+        Read("email"),
+        Read("name"),
+        Read("role", known=("owner", "admin", "teacher", "student", "member")),
     ),
-    Read(name="flow"),
-    Read(name="actor"),
-    Read(name="createdAt"),
-    Read(name="expiresAt"),
-    Read(name="outputs", types=frozenset({"object"})),
-    *OUTPUTS,
+    User,
 )
-_SESSION_UNUSED = frozenset({"enabledResponseModes", "presets", "theme", "metadata"})
-_PERMISSION = (
-    Read(name="actor", types=frozenset({"string", "object"})),
-    Read(name="role", needed=True, known=CONTENT_ROLES),
+_STATUSES = ("pending", "completed", "cancelled", "canceled")
+_SESSION = Resource(
+    (
+        _ID,
+        Read("status", needed=True, known=_STATUSES, strict=True),
+        Read("flow"),
+        Read("actor"),
+        Read("createdAt"),
+        Read("expiresAt"),
+        Read("outputs", types=_OBJECT),
+        *OUTPUTS,
+    ),
+    EmbedSession,
+    frozenset({"enabledResponseModes", "presets", "theme", "metadata", "embedUrl"}),
 )
-_PERMISSION_UNUSED = frozenset({"createdAt", "updatedAt", "createdBy"})
-_EXAM = (Read(name="id", needed=True), Read(name="name"))
-_EXAM_UNUSED = frozenset({"questions", "metadata"})
-_MATERIAL = (
-    Read(name="id", needed=True),
-    Read(name="name"),
-    Read(name="externalId"),
-    Read(
-        name="processingStatus",
-        known=(
-            "pending",
-            "converting",
-            "summarizing",
-            "extracting_topics",
-            "extracting_facts",
-            "completed",
-            "failed",
+_NEW_SESSION = replace(_SESSION, reads=(*_SESSION.reads, Read("embedUrl", needed=True)))
+_PERMISSION = Resource(
+    (
+        Read("actor", types=frozenset({"string", "object"})),
+        Read("role", needed=True, known=CONTENT_ROLES),
+    ),
+    Permission,
+    frozenset({"createdAt", "updatedAt", "createdBy"}),
+)
+_EXAM = Resource((_ID, Read("name")), Exam, frozenset({"questions", "metadata"}))
+_MATERIAL = Resource(
+    (
+        _ID,
+        Read("name"),
+        Read("externalId"),
+        Read(
+            "processingStatus",
+            known=(
+                "pending",
+                "converting",
+                "summarizing",
+                "extracting_topics",
+                "extracting_facts",
+                "completed",
+                "failed",
+            ),
         ),
     ),
+    SourceMaterial,
+    frozenset(
+        {
+            "org",
+            "type",
+            "createdBy",
+            "createdAt",
+            "updatedAt",
+            "deletedAt",
+            "originalSource",
+            "parentSourceMaterialId",
+            "summary",
+            "factsCount",
+            "numberOfPages",
+            "chapterMarkers",
+            "convertedSourceV2",
+            "geminiSource",
+            "topics",
+            "cacheName",
+        }
+    ),
 )
-_MATERIAL_UNUSED = frozenset(
-    {
-        "org",
-        "type",
-        "createdBy",
-        "createdAt",
-        "updatedAt",
-        "deletedAt",
-        "originalSource",
-        "parentSourceMaterialId",
-        "summary",
-        "factsCount",
-        "numberOfPages",
-        "chapterMarkers",
-        "convertedSourceV2",
-        "geminiSource",
-        "topics",
-        "cacheName",
-    }
-)
+_SLICE = {"startPage": 1, "endPage": 1}
 
 
 CALLS: tuple[Call, ...] = (
     Call(
-        method="POST",
-        path="/users",
+        "POST",
+        "/users",
+        _USER,
         bodies=tuple(users()),
-        reads=_USER,
-        reader=User,
-        # A workspace's owner and admins are never created by this app, and nobody is invited.
+        # This app never creates a workspace's owner or admins, and never sends an invitation.
         unused=frozenset({"sendInvite", "owner", "admin"}),
     ),
-    Call(method="GET", path="/me", reads=_USER, reader=User),
+    Call("GET", "/me", _USER),
+    Call("PATCH", "/me", _USER, bodies=({"name": "Ann"},), essential=False),
     Call(
-        method="PATCH",
-        path="/me",
-        bodies=({"name": "Ann"},),
-        reads=_USER,
-        reader=User,
-        essential=False,
-    ),
-    Call(
-        method="POST",
-        path="/embed-sessions",
+        "POST",
+        "/embed-sessions",
+        _NEW_SESSION,
         bodies=tuple(sessions()),
         opaque=frozenset({"metadata", "rubric"}),
-        reads=(*_SESSION, Read(name="embedUrl", needed=True)),
-        reader=EmbedSession,
-        unused=_SESSION_UNUSED,
     ),
+    Call("GET", "/embed-sessions/{id}", _SESSION),
+    Call("DELETE", "/embed-sessions/{id}"),
     Call(
-        method="GET",
-        path="/embed-sessions/{id}",
-        reads=_SESSION,
-        reader=EmbedSession,
-        unused=_SESSION_UNUSED | {"embedUrl"},
-    ),
-    Call(method="DELETE", path="/embed-sessions/{id}"),
-    Call(
-        method="POST",
-        path="/exams",
+        "POST",
+        "/exams",
+        _EXAM,
         bodies=(
             {"name": "Sums"},
             *(
@@ -194,87 +199,54 @@ CALLS: tuple[Call, ...] = (
                     "sourceMaterialIds": ["mat_1"],
                     "allowedGenerationQuestionTypes": ["single-line-text"],
                     "questions": [QUESTION],
-                    "permissions": grants(role),
+                    "permissions": [{"actor": ACTOR, "role": role}],
                     "metadata": {"course": "7"},
                 }
                 for role in CONTENT_ROLES
             ),
         ),
         opaque=frozenset({"metadata", "questions"}),
-        reads=_EXAM,
-        reader=Exam,
-        unused=_EXAM_UNUSED,
         essential=False,
     ),
+    Call("GET", "/exams/{id}", _EXAM, essential=False),
+    Call("DELETE", "/exams/{id}", essential=False),
     Call(
-        method="GET",
-        path="/exams/{id}",
-        reads=_EXAM,
-        reader=Exam,
-        unused=_EXAM_UNUSED,
+        "POST",
+        "/exams/{id}/export/qti3-zip",
+        Resource((Read("url", needed=True),)),
         essential=False,
     ),
-    Call(method="DELETE", path="/exams/{id}", essential=False),
+    Call("GET", "/permissions/{resource}", _PERMISSION, many=True),
     Call(
-        method="POST",
-        path="/exams/{id}/export/qti3-zip",
-        reads=(Read(name="url", needed=True),),
-        essential=False,
+        "POST",
+        "/permissions/{resource}",
+        _PERMISSION,
+        bodies=tuple({"actor": ACTOR, "role": role} for role in CONTENT_ROLES),
+        unused=frozenset({"email", "sendInvite"}),
     ),
+    Call("GET", "/permissions/{resource}/{actor}", _PERMISSION),
     Call(
-        method="GET",
-        path="/permissions/{resource}",
-        reads=_PERMISSION,
-        many=True,
-        reader=Permission,
-        unused=_PERMISSION_UNUSED,
-    ),
-    Call(
-        method="POST",
-        path="/permissions/{resource}",
-        bodies=tuple(grants(role)[0] for role in CONTENT_ROLES),
-        reads=_PERMISSION,
-        reader=Permission,
-        unused=_PERMISSION_UNUSED | {"email", "sendInvite"},
-    ),
-    Call(
-        method="GET",
-        path="/permissions/{resource}/{actor}",
-        reads=_PERMISSION,
-        reader=Permission,
-        unused=_PERMISSION_UNUSED,
-    ),
-    Call(
-        method="POST",
-        path="/practice-spaces",
+        "POST",
+        "/practice-spaces",
+        Resource((_ID,), PracticeSpace),
         bodies=tuple(
             {
                 "name": "Practice",
                 "studentNotes": "Do your best.",
                 "sourceMaterialIds": ["mat_1"],
                 "masteryTopics": [{"id": "linear-1"}],
-                "permissions": grants(role),
+                "permissions": [{"actor": ACTOR, "role": role}],
             }
             for role in CONTENT_ROLES
         ),
         opaque=frozenset({"masteryTopics"}),
-        reads=(Read(name="id", needed=True),),
-        reader=PracticeSpace,
         essential=False,
     ),
+    Call("GET", "/source-materials", _MATERIAL, many=True, query=("externalId",), essential=False),
     Call(
-        method="GET",
-        path="/source-materials",
-        query=("externalId",),
-        reads=_MATERIAL,
-        many=True,
-        reader=SourceMaterial,
-        unused=_MATERIAL_UNUSED,
-        essential=False,
-    ),
-    Call(
-        method="POST",
-        path="/source-materials",
+        "POST",
+        "/source-materials",
+        _MATERIAL,
         bodies=(
             {"url": "https://school.example/book.pdf"},
             {
@@ -287,37 +259,22 @@ CALLS: tuple[Call, ...] = (
                 "externalId": "book-1",
             },
         ),
-        reads=_MATERIAL,
-        reader=SourceMaterial,
-        unused=_MATERIAL_UNUSED,
         essential=False,
     ),
+    Call("GET", "/source-materials/{id}", _MATERIAL, essential=False),
     Call(
-        method="GET",
-        path="/source-materials/{id}",
-        reads=_MATERIAL,
-        reader=SourceMaterial,
-        unused=_MATERIAL_UNUSED,
-        essential=False,
-    ),
-    Call(
-        method="POST",
-        path="/source-materials/{id}/slice",
-        bodies=(
-            {"startPage": 1, "endPage": 1},
-            {"startPage": 1, "endPage": 2, "name": "Start"},
-        ),
-        reads=_MATERIAL,
-        reader=SourceMaterial,
-        unused=_MATERIAL_UNUSED,
+        "POST",
+        "/source-materials/{id}/slice",
+        _MATERIAL,
+        bodies=(_SLICE, {**_SLICE, "name": "Start"}),
         essential=False,
     ),
     # Returned as they come: no field of theirs is read.
-    Call(method="GET", path="/student-levels", essential=False),
-    Call(method="GET", path="/taxonomies", essential=False),
-    Call(method="GET", path="/question-types", essential=False),
-    Call(method="GET", path="/question-types/public", essential=False),
-    Call(method="GET", path="/openapi", essential=False),
+    Call("GET", "/student-levels", essential=False),
+    Call("GET", "/taxonomies", essential=False),
+    Call("GET", "/question-types", essential=False),
+    Call("GET", "/question-types/public", essential=False),
+    Call("GET", "/openapi", essential=False),
 )
 
 #: Documented operations that this app leaves to the site (sections 1 and 3).

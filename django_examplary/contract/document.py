@@ -26,14 +26,14 @@ class DocumentError(ValueError):
     """The content is not an OpenAPI 3 document."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Operation:
     """One method of one path; `parameters` include those of the path."""
 
     method: str
     path: str
     spec: Schema
-    parameters: tuple[Schema, ...] = ()
+    parameters: tuple[Schema, ...]
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -87,21 +87,21 @@ class Document:
     @property
     def version(self) -> str:
         """The version of the API, as the document's author wrote it."""
-        info = self.content.get("info")
-        return str(info.get("version", "")) if isinstance(info, dict) else ""
+        return str(as_mapping(self.content.get("info")).get("version", ""))
+
+    @property
+    def security_schemes(self) -> Mapping[str, Any]:
+        """The ways to authenticate, by name."""
+        return as_mapping(as_mapping(self.content.get("components")).get("securitySchemes"))
 
     def _operations(self) -> Iterator[Operation]:
         for path, item in self.content["paths"].items():
             methods = self.resolve(item)
-            shared = _objects(methods.get("parameters"))
             for method in METHODS:
                 if isinstance(spec := methods.get(method), dict):
-                    own = [
-                        self.resolve(each) for each in (*shared, *_objects(spec.get("parameters")))
-                    ]
-                    yield Operation(
-                        method=method.upper(), path=path, spec=spec, parameters=tuple(own)
-                    )
+                    named = objects(methods.get("parameters")) + objects(spec.get("parameters"))
+                    parameters = tuple(map(self.resolve, named))
+                    yield Operation(method.upper(), path, spec, parameters)
 
     def find(self, method: str, path: str) -> Operation | None:
         """Return an operation, whatever the document calls the ids in its path."""
@@ -115,7 +115,7 @@ class Document:
                 return {}
             followed.add(reference)
             node = self._target(reference)
-        return node if isinstance(node, dict) else {}
+        return as_mapping(node)
 
     def _target(self, reference: str) -> Any:
         """Return the node of a JSON pointer into this document, or None."""
@@ -123,37 +123,49 @@ class Document:
             return None
         node: Any = self.content
         for key in reference[2:].split("/"):
-            key = key.replace("~1", "/").replace("~0", "~")
-            node = node.get(key) if isinstance(node, dict) else None
+            node = as_mapping(node).get(key.replace("~1", "/").replace("~0", "~"))
         return node
+
+    def broken_references(self) -> Iterator[str]:
+        """Yield the references that lead nowhere in this document, each once."""
+        seen: set[str] = set()
+        nodes: list[Any] = [self.content]
+        while nodes:
+            node = nodes.pop()
+            if isinstance(node, list):
+                nodes += node
+            elif isinstance(node, dict):
+                nodes += node.values()
+                reference = node.get("$ref")
+                if isinstance(reference, str) and reference not in seen:
+                    seen.add(reference)
+                    if self._target(reference) is None:
+                        yield reference
 
     # Requests and answers
 
     def request_body(self, operation: Operation) -> tuple[Schema | None, list[str]]:
         """Return the schema of a JSON request body, and the media types of other kinds of body."""
-        content = self.resolve(operation.spec.get("requestBody")).get("content")
-        media = content if isinstance(content, dict) else {}
+        media = as_mapping(self.resolve(operation.spec.get("requestBody")).get("content"))
         return _json_schema(media), [name for name in media if not _is_json(name)]
 
     def responses(self, operation: Operation) -> dict[str, Schema]:
         """Return the responses by status: `200`, `2XX`, `default`."""
-        responses = operation.spec.get("responses")
-        items = responses.items() if isinstance(responses, dict) else ()
-        return {status.replace("x", "X"): self.resolve(response) for status, response in items}
+        responses = as_mapping(operation.spec.get("responses")).items()
+        return {status.replace("x", "X"): self.resolve(response) for status, response in responses}
 
-    def answers(self, operation: Operation) -> dict[str, Schema]:
-        """Return the schemas of the successful JSON answers, by status."""
-        found = {}
-        for status, response in self.responses(operation).items():
-            if status.startswith("2"):
-                schema = _json_schema(response.get("content") or {})
-                if schema is not None:
-                    found[status] = schema
-        return found
+    def answers(self, operation: Operation) -> list[Schema]:
+        """Return the schemas of the successful JSON answers."""
+        return [
+            schema
+            for status, response in self.responses(operation).items()
+            if status.startswith("2")
+            and (schema := _json_schema(as_mapping(response.get("content")))) is not None
+        ]
 
     def unwrap(self, schema: Schema) -> Schema:
         """Return the schema of the object in an envelope that has a single key, and no id."""
-        fields = self.fields(self.variants(schema))
+        fields = self.fields_of(schema)
         if len(fields) == 1 and "id" not in fields:
             (field,) = fields.values()
             if field.types == {"object"}:
@@ -178,12 +190,12 @@ class Document:
             reference = node.get("$ref")
             if isinstance(reference, str):
                 if reference in followed:
-                    # A schema that refers to itself adds nothing to what it demands.
+                    # A schema that refers to itself adds no further requirements.
                     continue
                 followed |= {reference}
                 waiting.append((self._target(reference), followed))
             yield node, followed
-            waiting += [(each, followed) for each in _objects(node.get("allOf"))]
+            waiting += [(each, followed) for each in objects(node.get("allOf"))]
 
     def variants(self, schema: Any, followed: frozenset[str] = frozenset()) -> list[Variant]:
         """Return the alternatives of a schema, from its `anyOf` and `oneOf`: never none."""
@@ -192,8 +204,8 @@ class Document:
             variants = [[*variant, part] for variant in variants]
             for keyword in ("anyOf", "oneOf"):
                 inner: list[Variant] = []
-                for option in _objects(part.get(keyword)):
-                    if option.get("$ref") not in seen and len(inner) < _MAX_VARIANTS:
+                for option in objects(part.get(keyword)):
+                    if str(option.get("$ref")) not in seen and len(inner) < _MAX_VARIANTS:
                         inner += self.variants(option, seen)
                 if inner:
                     variants = [[*variant, *each] for variant in variants for each in inner]
@@ -225,14 +237,18 @@ class Document:
             found += [value for value in lists[0] if value is not None and value not in found]
         return tuple(found)
 
+    def fields_of(self, schema: Any) -> dict[str, Field]:
+        """Return the declared properties of an object, over all its alternatives."""
+        return self.fields(self.variants(schema))
+
     def fields(self, variants: Iterable[Variant]) -> dict[str, Field]:
         """Return the declared properties of an object; alternatives that are null do not count."""
         objects = [variant for variant in variants if not _is_null(variant)]
         schemas: dict[str, list[Schema]] = {}
         for variant in objects:
             for part in variant:
-                for name, schema in _mapping(part.get("properties")).items():
-                    schemas.setdefault(name, []).append(schema if isinstance(schema, dict) else {})
+                for name, schema in as_mapping(part.get("properties")).items():
+                    schemas.setdefault(name, []).append(as_mapping(schema))
         return {
             name: Field(
                 types=self.types(found),
@@ -241,7 +257,7 @@ class Document:
                 ),
                 schemas=tuple(found),
                 required=all(
-                    any(name in _list(part.get("required")) for part in variant)
+                    any(name in as_list(part.get("required")) for part in variant)
                     for variant in objects
                 ),
                 deprecated=any(
@@ -260,7 +276,7 @@ def without_names(path: str) -> str:
 def part_types(schema: Schema) -> set[str]:
     """Return the types that one schema names itself. A number may be an integer."""
     named = schema.get("type")
-    types = {each for each in (named if isinstance(named, list) else [named]) if each}
+    types = {each for each in (*as_list(named), named) if isinstance(each, str)}
     if not types and (values := part_values(schema)):
         types = {json_type(value) for value in values}
     return types | {"integer"} if "number" in types else types
@@ -275,21 +291,17 @@ def part_values(schema: Schema) -> list[Any] | None:
 
 def json_type(value: Any) -> str:
     """Return the JSON type of a parsed value."""
-    for kind, name in _TYPES:
-        if isinstance(value, kind):
-            return name
-    return "null"
+    return _TYPES.get(type(value), "null")
 
 
-# A bool is an int too.
-_TYPES: tuple[tuple[type, str], ...] = (
-    (bool, "boolean"),
-    (str, "string"),
-    (int, "integer"),
-    (float, "number"),
-    (list, "array"),
-    (dict, "object"),
-)
+_TYPES = {
+    bool: "boolean",
+    str: "string",
+    int: "integer",
+    float: "number",
+    list: "array",
+    dict: "object",
+}
 
 
 def _is_null(variant: Variant) -> bool:
@@ -300,21 +312,21 @@ def _is_json(media_type: str) -> bool:
     return "json" in media_type.lower() or media_type.startswith("*/")
 
 
-def _json_schema(content: Any) -> Schema | None:
-    for media_type, media in _mapping(content).items():
-        if _is_json(media_type):
-            schema = media.get("schema") if isinstance(media, dict) else None
-            return schema if isinstance(schema, dict) else {}
-    return None
+def _json_schema(content: Mapping[str, Any]) -> Schema | None:
+    media = next((media for media_type, media in content.items() if _is_json(media_type)), None)
+    return None if media is None else as_mapping(as_mapping(media).get("schema"))
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """Return a JSON object, and an empty one in place of any other node."""
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """Return a JSON array, and an empty one in place of any other node."""
     return value if isinstance(value, list) else []
 
 
-def _objects(value: Any) -> list[Schema]:
-    return [each for each in _list(value) if isinstance(each, dict)]
+def objects(value: Any) -> list[Schema]:
+    """Return the objects of an array."""
+    return [each for each in as_list(value) if isinstance(each, dict)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
 
 from django_examplary.data import ActorRole
 from django_examplary.flows import FLOWS, Flow
 
+ACTOR = "user_5S843D7HfNf"
 EMAILS = ("ann@school.example", "A+b_c@xn--bcher-kva.example", "o'neil-1@a.b.org", "_@x.org")
 RUBRIC = {
     "rubricType": "analytical",
@@ -32,6 +33,8 @@ QUESTION = {
     "externalId": "7",
     "metadata": {"course": "7"},
 }
+
+_ROLES: tuple[str, ...] = get_args(ActorRole)
 
 # Presets, from the annotations of the flows
 
@@ -80,7 +83,9 @@ def sessions() -> Iterator[dict[str, Any]]:
     """Return bodies for `POST /embed-sessions`: each flow with the least and the most it takes."""
     for slug, flow in FLOWS.items():
         for presets in presets_of(flow):
-            least = {"flow": slug, "actor": "user_5S843D7HfNf", **_given(presets=presets)}
+            least: dict[str, Any] = {"flow": slug, "actor": ACTOR}
+            if presets:
+                least["presets"] = presets
             yield {**least, "allowedOrigin": "https://school.example"}
             yield {
                 **least,
@@ -90,19 +95,9 @@ def sessions() -> Iterator[dict[str, Any]]:
             }
 
 
-def _given(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value}
-
-
 def users() -> Iterator[dict[str, Any]]:
     """Return bodies for `POST /users`, with names of the shortest and the longest kind."""
     for number, email in enumerate(EMAILS):
-        roles: Sequence[str] = get_args(ActorRole)
-        role = roles[number % len(roles)]
+        role = _ROLES[number % len(_ROLES)]
         yield {"email": email, "role": role}
         yield {"email": email, "role": role, "name": "A" * (100 if number else 1)}
-
-
-def grants(role: str) -> list[dict[str, str]]:
-    """Return the `permissions` of an exam or a practice space."""
-    return [{"actor": "user_5S843D7HfNf", "role": role}]

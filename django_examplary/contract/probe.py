@@ -50,7 +50,6 @@ class Probe:
         self._client = client
         self._email = email
         self._origin = origin
-        self._answer: Answer | None = None
         #: Every text that was sent or received, none of which may appear as a key.
         self._texts = {email}
         self.steps: list[Step] = []
@@ -99,37 +98,27 @@ class Probe:
     @sensitive_variables()
     def _call(self, name: str, method: str, path: str, **options: Any) -> Any:
         """Make one call, note its step, and return the parsed body of its answer."""
-        self._answer, error = None, ""
+        answers: list[Answer] = []
+        step = Step(name=name, operation=f"{method} {path}")
         try:
-            self._client.request(method, path, on_answer=self._keep, **options)
-        except ExamplaryError as raised:
-            error = type(raised).__name__
-        operation = f"{method} {path}"
-        answer: Answer | None = self._answer
-        if answer is None:
-            self.steps.append(Step(name=name, operation=operation, error=error))
-            return None
-        try:
-            body = json.loads(answer.body)
-        except (ValueError, RecursionError):
-            body = None
-            shape: Any = "empty" if not answer.body.strip() else "not JSON"
-        else:
-            self._texts |= set(_texts(body))
-            shape = self._shape(body)
-        step = Step(
-            name=name,
-            operation=operation,
-            status=answer.status,
-            content_type=_media_type(answer.headers.get("Content-Type", "")),
-            body=shape,
-            error=error,
-        )
+            self._client.request(method, path, on_answer=answers.append, **options)
+        except ExamplaryError as error:
+            step = replace(step, error=type(error).__name__)
+        body = None
+        if answers:
+            # The client repeats some calls.
+            answer = answers[-1]
+            try:
+                body = json.loads(answer.body)
+            except (ValueError, RecursionError):
+                shape: Any = "not JSON" if answer.body.strip() else "empty"
+            else:
+                self._texts |= set(_texts(body))
+                shape = self._shape(body)
+            media_type = _media_type(answer.headers.get("Content-Type", ""))
+            step = replace(step, status=answer.status, content_type=media_type, body=shape)
         self.steps.append(step)
         return body
-
-    def _keep(self, answer: Answer) -> None:
-        self._answer = answer
 
     def _note(self, **notes: str) -> None:
         self.steps.append(replace(self.steps.pop(), notes=notes))
@@ -139,7 +128,7 @@ class Probe:
         if isinstance(value, dict):
             return {self._key(key): self._shape(item) for key, item in value.items()}
         if isinstance(value, list):
-            # Items are alike: the first of each kind stands for the others.
+            # Items of a kind have the same shape: the first represents the others.
             shapes: list[Any] = []
             for item in value:
                 if (shape := self._shape(item)) not in shapes:
@@ -148,7 +137,7 @@ class Probe:
         return json_type(value)
 
     def _key(self, key: str) -> str:
-        """Return a key that is a name; one that may be a value is hidden."""
+        """Return a key if it is a name; hide a key that may be a value."""
         is_name = re.fullmatch(r"[A-Za-z_$][A-Za-z0-9_$-]{0,39}", key)
         # Ids have a prefix of the kind of object, or many digits.
         is_id = re.match(r"(user|embed_session|exam|space|org|group|examp|mat)_|(.*\d){4}", key)
@@ -164,7 +153,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _text(answer: Any, key: str) -> str:
-    """Return a text from an answer or from the one object in it, as the client would."""
+    """Return a string from a response or from its only object, as the client does."""
     if isinstance(answer, dict) and len(answer) == 1:
         (inner,) = answer.values()
         answer = inner if isinstance(inner, dict) else answer

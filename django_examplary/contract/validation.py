@@ -5,8 +5,9 @@ Covers the keywords of JSON Schema that OpenAPI documents use; others refuse not
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from django_examplary.contract.document import (
     Document,
     Schema,
     Variant,
+    as_list,
+    as_mapping,
     json_type,
     part_types,
     part_values,
@@ -38,21 +41,16 @@ class Validator:
 
     def problems(self, schema: Any, value: Any, path: tuple[str, ...] = ()) -> list[Problem]:
         """Return the reasons why the schema refuses the value, from its closest alternative."""
-        variant = self.matching(schema, value)
-        names = {name for part in variant for name in _properties(part)}
-        return [problem for part in variant for problem in self._check(part, value, path, names)]
+        return list(self._check_all(self.matching(schema, value), value, path))
 
     def matching(self, schema: Any, value: Any) -> Variant:
         """Return the alternative that fits a value best, its `if` and `then` applied."""
         variants = [self._with_conditions(each, value) for each in self._document.variants(schema)]
         if len(variants) == 1:
             return variants[0]
-        return min(variants, key=lambda variant: self._distance(variant, value))
-
-    def _distance(self, variant: Variant, value: Any) -> int:
-        names = {name for part in variant for name in _properties(part)}
-        return sum(
-            problem.weight for part in variant for problem in self._check(part, value, (), names)
+        return min(
+            variants,
+            key=lambda variant: sum(each.weight for each in self._check_all(variant, value)),
         )
 
     def _with_conditions(self, variant: Variant, value: Any) -> Variant:
@@ -63,6 +61,13 @@ class Validator:
                 if branch in part:
                     found += self.matching(part[branch], value)
         return found
+
+    def _check_all(
+        self, variant: Variant, value: Any, path: tuple[str, ...] = ()
+    ) -> Iterator[Problem]:
+        names = {name for part in variant for name in as_mapping(part.get("properties"))}
+        for part in variant:
+            yield from self._check(part, value, path, names)
 
     def _check(
         self, part: Schema, value: Any, path: tuple[str, ...], names: set[str]
@@ -79,21 +84,20 @@ class Validator:
         elif isinstance(value, dict):
             yield from self._check_object(part, value, path, names)
         elif isinstance(value, list):
-            yield from _check_size(part, len(value), path, "Items")
+            yield from _check_limits(part, len(value), path, _of_size("Items"))
             for item in value:
                 yield from self.problems(part.get("items"), item, (*path, "[]"))
         elif not isinstance(value, bool):
-            yield from _check_number(part, value, path)
+            yield from _check_limits(part, value, path, _OF_NUMBERS)
 
     def _check_object(
         self, part: Schema, value: dict[str, Any], path: tuple[str, ...], names: set[str]
     ) -> Iterator[Problem]:
-        yield from _check_size(part, len(value), path, "Properties")
-        required = part.get("required")
-        for name in required if isinstance(required, list) else ():
-            if name not in value:
-                yield Problem((*path, str(name)), "is required, and not always sent")
-        properties = _properties(part)
+        yield from _check_limits(part, len(value), path, _of_size("Properties"))
+        for name in as_list(part.get("required")):
+            if isinstance(name, str) and name not in value:
+                yield Problem((*path, name), "is required, and not always sent")
+        properties = as_mapping(part.get("properties"))
         for name, item in value.items():
             if name in properties:
                 yield from self.problems(properties[name], item, (*path, name))
@@ -107,7 +111,7 @@ class Validator:
 
 
 def _check_string(part: Schema, value: str, path: tuple[str, ...]) -> Iterator[Problem]:
-    yield from _check_size(part, len(value), path, "Length")
+    yield from _check_limits(part, len(value), path, _of_size("Length"))
     pattern = part.get("pattern")
     if isinstance(pattern, str) and not _matches(pattern, value):
         yield Problem(path, f"must match {pattern}, which {value!r} does not")
@@ -124,40 +128,31 @@ def _matches(pattern: str, value: str) -> bool:
         return True
 
 
-def _check_number(part: Schema, value: float, path: tuple[str, ...]) -> Iterator[Problem]:
-    minimum, maximum = _number(part, "minimum"), _number(part, "maximum")
-    # OpenAPI 3.0 has a boolean here, which makes the limit beside it exclusive; 3.1 has a number.
-    above = minimum if part.get("exclusiveMinimum") is True else _number(part, "exclusiveMinimum")
-    below = maximum if part.get("exclusiveMaximum") is True else _number(part, "exclusiveMaximum")
-    if minimum is not None and value < minimum:
-        yield Problem(path, f"must be at least {minimum}, and may be {value}")
-    if maximum is not None and value > maximum:
-        yield Problem(path, f"must be at most {maximum}, and may be {value}")
-    if above is not None and value <= above:
-        yield Problem(path, f"must be more than {above}, and may be {value}")
-    if below is not None and value >= below:
-        yield Problem(path, f"must be less than {below}, and may be {value}")
-    step = _number(part, "multipleOf")
-    if step and value % step:
-        yield Problem(path, f"must be a multiple of {step}, and may be {value}")
+# The limit of a keyword is the second operand of the comparison that refuses a value.
+_Limits = dict[str, Callable[[Any, Any], Any]]
+_OF_NUMBERS: _Limits = {
+    "minimum": operator.lt,
+    "maximum": operator.gt,
+    "exclusiveMinimum": operator.le,
+    "exclusiveMaximum": operator.ge,
+    "multipleOf": lambda value, step: step and value % step,
+}
 
 
-def _check_size(part: Schema, size: int, path: tuple[str, ...], what: str) -> Iterator[Problem]:
-    least, most = _number(part, f"min{what}"), _number(part, f"max{what}")
-    if least is not None and size < least:
-        yield Problem(path, f"must have min{what} {least}, and may have {size}")
-    if most is not None and size > most:
-        yield Problem(path, f"must have max{what} {most}, and may have {size}")
+def _of_size(what: str) -> _Limits:
+    return {f"min{what}": operator.lt, f"max{what}": operator.gt}
 
 
-def _number(part: Schema, keyword: str) -> float | None:
-    value = part.get(keyword)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _properties(part: Schema) -> dict[str, Any]:
-    properties = part.get("properties")
-    return properties if isinstance(properties, dict) else {}
+def _check_limits(
+    part: Schema, value: float, path: tuple[str, ...], limits: _Limits
+) -> Iterator[Problem]:
+    for keyword, refuses in limits.items():
+        limit = part.get(keyword)
+        if limit is True:
+            # OpenAPI 3.0: the limit beside it is exclusive.
+            limit = part.get(keyword.removeprefix("exclusive").lower())
+        if json_type(limit) in ("integer", "number") and refuses(value, limit):
+            yield Problem(path, f"{keyword} is {limit}, and {value} may be sent")
 
 
 def _either(values: Any) -> str:

@@ -8,10 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from django_examplary.testing.fake import FakeExamplary
 from django_examplary.testing.rules import ORIGIN
 from django_examplary.testing.server import FakeServer, run
-from django_examplary.testing.store import StoreError, StoringExamplary, load, save
+from django_examplary.testing.store import StoreError, open_fake
 from django_examplary.testing.workspace import DEFAULT_API_KEY
 
 _WELCOME = """\
@@ -63,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         parser.error(f"--tls-cert or --tls-key can't be read: {error}")
     try:
-        fake = _fake(options)
+        fake = open_fake(options.seed, options.store, api_key=options.api_key, staging=True)
     except (OSError, StoreError) as error:
         parser.error(f"--seed or --store can't be used: {error}")
     try:
@@ -85,22 +84,6 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(options.tls_cert, options.tls_key)
     return context
-
-
-def _fake(options: argparse.Namespace) -> FakeExamplary:
-    """Return the fake with its content: the store's if it exists, otherwise the seed's."""
-    if options.store is None:
-        fake = FakeExamplary(api_key=options.api_key, staging=True)
-    else:
-        fake = StoringExamplary(api_key=options.api_key, staging=True, path=options.store)
-    if options.store is not None and options.store.exists():
-        load(fake, options.store)
-    elif options.seed is not None:
-        load(fake, options.seed)
-    if options.store is not None:
-        # A path that can't be written is reported now, not at the first request.
-        save(fake, options.store)
-    return fake
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from django_examplary.testing.errors import ErrorShape
 from django_examplary.testing.messages import JSON_TYPE, Response
 
 Edit = Callable[[Any], Any]
@@ -21,7 +22,6 @@ Edit = Callable[[Any], Any]
 class Answers:
     """One way in which the real service may answer."""
 
-    about: str
     #: Attributes of the fake that the profile sets.
     switches: Mapping[str, object] = field(default_factory=dict)
     #: Changes to the JSON of successes, by operation: ``"GET /me"``.
@@ -58,10 +58,6 @@ _KINDS: Final = {
 _ABSENT: Final = object()
 
 
-def _everywhere(operations: Iterable[str], edit: Edit) -> dict[str, Edit]:
-    return dict.fromkeys(operations, edit)
-
-
 def _fields(operations: Iterable[str], **changes: object) -> dict[str, Edit]:
     """Change fields of an object: to a value, with a function of the old value, or to absence."""
 
@@ -76,7 +72,7 @@ def _fields(operations: Iterable[str], **changes: object) -> dict[str, Edit]:
                 body[name] = change
         return body
 
-    return _everywhere(operations, edit)
+    return dict.fromkeys(operations, edit)
 
 
 def _if_completed(change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Edit]:
@@ -105,189 +101,90 @@ def _mask(email: str) -> str:
 
 #: The profiles by name. Each leaves all else as documented.
 PROFILES: Mapping[str, Answers] = {
-    "documented": Answers(about="As the contract documents it."),
+    "documented": Answers(),
     # Statuses and media types (section 14, 2; section 18).
-    "success-200": Answers(about="Every success is a 200.", switches={"success_status": 200}),
-    "success-201": Answers(about="Every success is a 201.", switches={"success_status": 201}),
-    "no-content-type": Answers(about="JSON without a media type.", media_type=None),
-    "text-plain": Answers(about="JSON as plain text.", media_type="text/plain; charset=utf-8"),
-    "text-html": Answers(about="JSON as HTML.", media_type="text/html"),
-    "octet-stream": Answers(about="JSON as bytes.", media_type="application/octet-stream"),
-    "upper-case-type": Answers(
-        about="The media type in capitals.", media_type="APPLICATION/JSON; CHARSET=UTF-8"
-    ),
-    "vendor-type": Answers(
-        about="A media type of the vendor's own.", media_type="application/vnd.examplary+json"
-    ),
-    # Envelopes.
-    "envelope-data": Answers(
-        about='Every object and list is in {"data": …}.',
-        edits=_everywhere(_KINDS, _wrap("data")),
-    ),
-    "envelope-named": Answers(
-        about='Every object and list is in an envelope of its kind, such as {"user": {…}}.',
-        edits={operation: _wrap(kind) for operation, kind in _KINDS.items()},
-    ),
-    "lists-in-pages": Answers(
-        about="Lists come in pages of one, with nextCursor for ?cursor=.",
-        switches={"page_size": 1},
-    ),
+    "success-200": Answers(switches={"success_status": 200}),
+    "success-201": Answers(switches={"success_status": 201}),
+    "no-content-type": Answers(media_type=None),
+    "text-plain": Answers(media_type="text/plain; charset=utf-8"),
+    "text-html": Answers(media_type="text/html"),
+    "octet-stream": Answers(media_type="application/octet-stream"),
+    "upper-case-type": Answers(media_type="APPLICATION/JSON; CHARSET=UTF-8"),
+    "vendor-type": Answers(media_type="application/vnd.examplary+json"),
+    # Envelopes: {"data": …}, or one named after its content, such as {"user": {…}}.
+    "envelope-data": Answers(edits=dict.fromkeys(_KINDS, _wrap("data"))),
+    "envelope-named": Answers(edits={each: _wrap(kind) for each, kind in _KINDS.items()}),
+    # Pages of one, with nextCursor for ?cursor=.
+    "lists-in-pages": Answers(switches={"page_size": 1}),
     # Users.
-    "user-id-only": Answers(about="A user has an id only.", edits=_everywhere(_USER, _only("id"))),
-    "user-role-list": Answers(
-        about="A user has a list of roles.", edits=_fields(_USER, role=lambda role: [role])
-    ),
-    "user-name-object": Answers(
-        about="A user's name is an object.", edits=_fields(_USER, name=lambda name: {"full": name})
-    ),
-    "user-email-masked": Answers(
-        about="A user's address is masked.", edits=_fields(_USER, email=_mask)
-    ),
-    "user-email-absent": Answers(
-        about="A user has no address.", edits=_fields(_USER, email=_ABSENT)
-    ),
-    "duplicate-returned": Answers(
-        about="A known address is answered with its user.", switches={"duplicates": "return"}
-    ),
+    "user-id-only": Answers(edits=dict.fromkeys(_USER, _only("id"))),
+    "user-role-list": Answers(edits=_fields(_USER, role=lambda role: [role])),
+    "user-name-object": Answers(edits=_fields(_USER, name=lambda name: {"full": name})),
+    "user-email-masked": Answers(edits=_fields(_USER, email=_mask)),
+    "user-email-absent": Answers(edits=_fields(_USER, email=_ABSENT)),
+    "duplicate-returned": Answers(switches={"duplicates": "return"}),
     **{
         f"duplicate-{status}": Answers(
-            about=f"A known address is answered {status}.",
-            switches={"duplicates": "refuse", "duplicate_status": status},
+            switches={"duplicates": "refuse", "duplicate_status": status}
         )
         for status in (400, 403, 409, 422, 500)
     },
     # Embed sessions.
     "session-minimal": Answers(
-        about="A session has an id, a status, a URL and outputs only.",
-        edits=_everywhere(_SESSION, _only("id", "status", "embedUrl", "outputs")),
+        edits=dict.fromkeys(_SESSION, _only("id", "status", "embedUrl", "outputs"))
     ),
     "session-actor-object": Answers(
-        about="A session's actor is an object.",
-        edits=_fields(_SESSION, actor=lambda actor: {"id": actor, "type": "user"}),
+        edits=_fields(_SESSION, actor=lambda actor: {"id": actor, "type": "user"})
     ),
-    "session-actor-absent": Answers(
-        about="A session has no actor.", edits=_fields(_SESSION, actor=_ABSENT)
-    ),
-    "session-flow-absent": Answers(
-        about="A session has no flow.", edits=_fields(_SESSION, flow=_ABSENT)
-    ),
-    "expires-null": Answers(
-        about="expiresAt is null.", edits=_fields(_SESSION, expiresAt=lambda _: None)
-    ),
-    "expires-absent": Answers(
-        about="There is no expiresAt.", edits=_fields(_SESSION, expiresAt=_ABSENT)
-    ),
-    "expires-seconds": Answers(
-        about="expiresAt is a Unix time.", edits=_fields(_SESSION, expiresAt=_seconds)
-    ),
+    "session-actor-absent": Answers(edits=_fields(_SESSION, actor=_ABSENT)),
+    "session-flow-absent": Answers(edits=_fields(_SESSION, flow=_ABSENT)),
+    "expires-null": Answers(edits=_fields(_SESSION, expiresAt=lambda _: None)),
+    "expires-absent": Answers(edits=_fields(_SESSION, expiresAt=_ABSENT)),
+    "expires-seconds": Answers(edits=_fields(_SESSION, expiresAt=_seconds)),
     "expires-milliseconds": Answers(
-        about="expiresAt is a Unix time in milliseconds.",
-        edits=_fields(_SESSION, expiresAt=lambda moment: int(_seconds(moment) * 1000)),
+        edits=_fields(_SESSION, expiresAt=lambda moment: int(_seconds(moment) * 1000))
     ),
-    "expires-local": Answers(
-        about="expiresAt has no time zone.",
-        edits=_fields(_SESSION, expiresAt=lambda moment: moment.rstrip("Z")),
-    ),
-    "expires-past": Answers(
-        about="expiresAt is long over.", edits=_fields(_SESSION, expiresAt="2020-01-01T00:00:00Z")
-    ),
-    "status-upper-case": Answers(
-        about="Statuses are in capitals.", edits=_fields(_SESSION, status=str.upper)
-    ),
-    "status-canceled": Answers(
-        about="cancelled is spelled canceled.",
-        edits=_fields(_SESSION, status=_replace("cancelled", "canceled")),
-    ),
+    "expires-local": Answers(edits=_fields(_SESSION, expiresAt=lambda text: text.rstrip("Z"))),
+    "expires-past": Answers(edits=_fields(_SESSION, expiresAt="2020-01-01T00:00:00Z")),
+    "status-upper-case": Answers(edits=_fields(_SESSION, status=str.upper)),
+    "status-canceled": Answers(edits=_fields(_SESSION, status=_replace("cancelled", "canceled"))),
     **{
-        f"status-{word}": Answers(
-            about=f"An unfinished session reads {word}.",
-            edits=_fields(
-                [_READ], status=lambda status, word=word: word if status == "pending" else status
-            ),
-        )
+        f"status-{word}": Answers(edits=_fields([_READ], status=_replace("pending", word)))
         for word in ("expired", "failed", "error", "deleted", "archived")
     },
+    # DELETE of a session that has ended, and GET of one that is gone.
     **{
-        f"ended-{status}": Answers(
-            about=f"DELETE of an ended session, and GET of one that is gone, are a {status}.",
-            switches={"gone_status": status, "delete_ended_status": status},
-        )
+        f"ended-{status}": Answers(switches={"gone_status": status, "delete_ended_status": status})
         for status in (400, 403, 405, 409, 410)
     },
     # Outputs of a completed session.
-    "outputs-null": Answers(
-        about="outputs is null.", edits=_if_completed(lambda body: body | {"outputs": None})
-    ),
-    "outputs-object": Answers(
-        about="outputs stays empty.", edits=_if_completed(lambda body: body | {"outputs": {}})
-    ),
-    "outputs-list": Answers(
-        about="outputs is an empty list.", edits=_if_completed(lambda body: body | {"outputs": []})
-    ),
-    "outputs-late": Answers(
-        about="The first two reads of a completed session have no outputs.",
-        switches={"reads_before_outputs": 2},
-    ),
+    "outputs-null": Answers(edits=_if_completed(lambda body: body | {"outputs": None})),
+    "outputs-object": Answers(edits=_if_completed(lambda body: body | {"outputs": {}})),
+    "outputs-list": Answers(edits=_if_completed(lambda body: body | {"outputs": []})),
+    "outputs-late": Answers(switches={"reads_before_outputs": 2}),
     "outputs-beside": Answers(
-        about="The results are beside an empty outputs.",
-        edits=_if_completed(lambda body: body | body["outputs"] | {"outputs": {}}),
+        edits=_if_completed(lambda body: body | body["outputs"] | {"outputs": {}})
     ),
     # Errors (section 13).
     **{
-        f"error-{shape}": Answers(
-            about=f"An error has the shape {shape!r}.", switches={"error_shape": shape}
-        )
-        for shape in (
-            "error",
-            "error-object",
-            "errors",
-            "errors-strings",
-            "errors-fields",
-            "detail",
-            "issues",
-            "details",
-            "error_description",
-            "nested",
-            "list",
-            "empty",
-            "html",
-        )
+        f"error-{shape}": Answers(switches={"error_shape": shape})
+        for shape in get_args(ErrorShape)
+        if shape != "message"
     },
     **{
-        f"unapproved-{status}": Answers(
-            about=f"The workspace isn't approved, which is answered {status}.",
-            switches={"approved": False, "unapproved_status": status},
-        )
+        f"unapproved-{status}": Answers(switches={"approved": False, "unapproved_status": status})
         for status in (402, 403, 405, 415, 451)
     },
-    "locale-refused": Answers(about="theme.locale is refused.", switches={"refuse_locale": True}),
-    # Permissions (section 6).
-    "permission-actor-id": Answers(
-        about="A permission's actor is an id.", switches={"permission_actor": "id"}
-    ),
-    "permission-actor-absent": Answers(
-        about="A permission has no actor.", edits=_fields(_PERMISSION, actor=_ABSENT)
-    ),
-    "permission-role-list": Answers(
-        about="A permission has a list of roles.",
-        edits=_fields(_PERMISSION, role=lambda role: [role]),
-    ),
-    "access-through-group": Answers(
-        about="Users have their access through a group, so a user's own permission is a 404.",
-        switches={"access_through": "group"},
-    ),
-    "access-through-organisation": Answers(
-        about="Users have their access through the organisation, as with a group.",
-        switches={"access_through": "org"},
-    ),
+    "locale-refused": Answers(switches={"refuse_locale": True}),
+    # Permissions (section 6). A user with access through others has none of their own: a 404.
+    "permission-actor-id": Answers(switches={"permission_actor": "id"}),
+    "permission-actor-absent": Answers(edits=_fields(_PERMISSION, actor=_ABSENT)),
+    "permission-role-list": Answers(edits=_fields(_PERMISSION, role=lambda role: [role])),
+    "access-through-group": Answers(switches={"access_through": "group"}),
+    "access-through-organisation": Answers(switches={"access_through": "org"}),
     # Idempotency keys (section 4).
-    "idempotency-honoured": Answers(
-        about="A repeated Idempotency-Key is answered with the first response.",
-        switches={"honour_idempotency_keys": True},
-    ),
-    "idempotency-ignored": Answers(
-        about="Idempotency-Key is ignored.", switches={"honour_idempotency_keys": False}
-    ),
+    "idempotency-honoured": Answers(switches={"honour_idempotency_keys": True}),
+    "idempotency-ignored": Answers(switches={"honour_idempotency_keys": False}),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -42,8 +41,3 @@ _BODIES: Mapping[str, Callable[[str], object]] = {
 def error_body(shape: ErrorShape, text: str) -> object:
     """Return the JSON of an error; ``"empty"`` and ``"html"`` have none."""
     return _BODIES[shape](text)
-
-
-def status_text(status: int) -> str:
-    """Return the standard words for a status code."""
-    return http.client.responses.get(status, "Error")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import http.client
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 from django_examplary.testing import api, embeds, pages
 from django_examplary.testing.answers import profile
-from django_examplary.testing.errors import error_body, status_text
+from django_examplary.testing.errors import error_body
 from django_examplary.testing.messages import Request, Response, html_response, json_response
 from django_examplary.testing.routes import Route, Routes
 from django_examplary.testing.rules import Refusal
@@ -77,7 +78,12 @@ class FakeExamplary(Workspace):
         if fault is not None:
             time.sleep(fault.delay)
         if fault is not None and fault.prevents:
-            response = self._failure(fault.status or 200)
+            status = fault.status or 200
+            if status < 400:
+                response = json_response(status, {})
+            else:
+                text = http.client.responses.get(status, "Error")
+                response = self._error(self, status, text)
         elif any(limits):
             response = self._error(self, 429, "Too many requests.", {"Retry-After": "1"})
         else:
@@ -123,11 +129,6 @@ class FakeExamplary(Workspace):
             return self._error(workspace, refusal.status, refusal.message)
         operation = f"{route.method} {route.template}"
         return profile(workspace.answers).shape(operation, response) if route.is_api else response
-
-    def _failure(self, status: int) -> Response:
-        if status < 400:
-            return json_response(status, {})
-        return self._error(self, status, status_text(status))
 
     def _error(
         self,

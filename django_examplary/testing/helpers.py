@@ -124,7 +124,7 @@ class Embed:
         return self.report()
 
     def expire(self) -> Json:
-        """Let Examplary forget the session, as it does after seven days; see `report`.
+        """Let the session expire at Examplary, as it does after seven days; see `report`.
 
         By the site's clock there are days left, so its row stays open until they are over.
         """
@@ -136,10 +136,10 @@ class Embed:
         return self._post("close")
 
     def report(self) -> Json:
-        """Tell the site that something happened, as the page's script does.
+        """Post an event to the site, as the page's script does.
 
-        Returns what the script is told: `status`, `outputs` and `redirect`; or, when the site
-        could not find out, `reason`, `title`, `text` and `reference`.
+        Returns the response to the script: `status`, `outputs` and `redirect`; or, if the site
+        could not verify the session, `reason`, `title`, `text` and `reference`.
         """
         return self._post("sync")
 
@@ -288,7 +288,7 @@ class _Reader(HTMLParser):
         elif tag == "iframe" and "slot" in attributes and "src" in attributes:
             self.launch_urls[-1] = attributes["src"]
         elif "data-examplary-opener" in attributes and "href" in attributes:
-            # Without a frame that loads by itself, the script opens what the link would.
+            # Without a frame that loads by itself, the script opens the address of the link.
             window = attributes["href"]
             token = window.rstrip("/").rpartition("/")[2]
             self.launch_urls[-1] = urljoin(window, f"../../launch/{token}/")

@@ -56,6 +56,8 @@ def embed(session: Session, *, actor: Json, content: Json) -> str:
     flow, presets = session.flow, session.presets
     known = session.locale.lower().startswith(language)
     subject = presets.get("subject") or content.get("name")
+    # How this flow completes is unknown (section 9.4), so the site's Done button ends it.
+    offers_done = session.shows_done and flow != "mark-answer"
     questions = content.get("questions", [])
     if flow not in ("edit-exam", "take-exam"):
         questions = questions or samples.questions(subject, language)
@@ -70,9 +72,9 @@ def embed(session: Session, *, actor: Json, content: Json) -> str:
             "real": names[f"{flow} real"],
             "title": names[f"{flow} heading"],
             "lead": names[f"{flow} lead"],
-            "complete": names[f"{flow} complete"] if session.shows_done else "",
+            "complete": names[f"{flow} complete"] if offers_done else "",
             "cancels": FLOWS[flow].cancels,
-            "saves": flow in ("edit-exam", "take-exam", "practice-space-student"),
+            "saves": flow in ("edit-exam", "take-exam", "practice-space-student", "mark-answer"),
             "actor": actor.get("name") or actor["email"],
             "flow": flow,
             "presets": presets,
@@ -81,11 +83,11 @@ def embed(session: Session, *, actor: Json, content: Json) -> str:
             "levels": _options(samples.STUDENT_LEVELS, presets.get("studentLevel", ""), language),
             "question_types": _options(samples.QUESTION_TYPES, "", language),
             "questions": [
-                _question(question, session.answers.get(question.get("id"), ""))
+                _question(question, session.answers.get(question.get("id"), ""), session.answers)
                 for question in questions
             ],
             "rubric": presets.get("rubric") or samples.rubric(language),
-            # Of a topic only its id is documented (section 9.7), so the progress is invented.
+            # Only the id of a topic is documented (section 9.7), so the progress is invented.
             "topics": [
                 {"id": topic.get("id", ""), "done": 80 // number}
                 for number, topic in enumerate(content.get("masteryTopics", []), start=1)
@@ -119,15 +121,15 @@ _LISTED = {
 
 
 def _facts(flow: str, presets: Json) -> list[tuple[str, str]]:
-    # Which presets mark-answer takes is unknown, so its page lists all of them.
-    listed = presets if flow == "mark-answer" else _LISTED.get(flow, ())
-    return [(name, _readable(presets[name])) for name in listed if name in presets]
+    # The presets of mark-answer are unknown, so its page lists all but the exam that it shows.
+    listed = presets.keys() - {"examId"} if flow == "mark-answer" else _LISTED.get(flow, ())
+    return [(name, _readable(presets[name])) for name in presets if name in listed]
 
 
 def _readable(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_readable, value))
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _options(objects: list[Json], chosen: str, language: str) -> list[tuple[str, str]]:
@@ -140,17 +142,25 @@ def _options(objects: list[Json], chosen: str, language: str) -> list[tuple[str,
     return list(options.items())
 
 
-def _question(question: Json, answer: str) -> dict[str, Any]:
-    """Return a question with its points as text, in total and for each level."""
+def _question(question: Json, answer: str, marks: Json) -> dict[str, Any]:
+    """Return a question with its points as text, in total and for each level.
+
+    ``marks`` are the levels that the teacher chose: ``{"c0": "2"}`` is the second level of the
+    first criterion.
+    """
     criteria = [
         {
             **criterion,
             "levels": [
-                {**level, "points": f"{level.get('points', 0):g}"}
-                for level in criterion.get("levels", [])
+                {
+                    **level,
+                    "points": f"{level.get('points', 0):g}",
+                    "chosen": marks.get(f"c{c}") == str(number),
+                }
+                for number, level in enumerate(criterion.get("levels", []), start=1)
             ],
         }
-        for criterion in question.get("scoring", {}).get("criteria", [])
+        for c, criterion in enumerate(question.get("scoring", {}).get("criteria", []))
     ]
     total = sum(
         max((float(level["points"]) for level in criterion["levels"]), default=0)

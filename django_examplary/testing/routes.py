@@ -17,33 +17,28 @@ class Route:
     method: str
     template: str
     handler: Handler
-    needs_key: bool = True
+    needs_key: bool
     # Embed pages and downloads are for browsers: no key, no latency, no rate limit.
-    is_api: bool = True
+    is_api: bool
 
 
 class Routes(list[Route]):
     """A table of routes that is filled by decorating functions."""
 
     def api(
-        self, method: str, template: str, *, needs_key: bool = True
+        self, method: str, template: str, *, needs_key: bool = True, is_api: bool = True
     ) -> Callable[[Handler], Handler]:
         """Register an endpoint of the API."""
 
         def register(handler: Handler) -> Handler:
-            self.append(Route(method, template, handler, needs_key))
+            self.append(Route(method, template, handler, needs_key, is_api))
             return handler
 
         return register
 
     def page(self, method: str, template: str) -> Callable[[Handler], Handler]:
         """Register a page or a download for browsers."""
-
-        def register(handler: Handler) -> Handler:
-            self.append(Route(method, template, handler, needs_key=False, is_api=False))
-            return handler
-
-        return register
+        return self.api(method, template, needs_key=False, is_api=False)
 
     def find(self, request: Request) -> tuple[Route | None, tuple[str, ...]]:
         """Return the route of a request, and the variable parts of its path."""

@@ -77,9 +77,8 @@ def _has(value: object, fields: Mapping[str, Callable[[Any], bool]]) -> bool:
 
 
 def _is_level(value: object) -> bool:
-    return _has(value, dict.fromkeys(("id", "title", "description"), _is_text)) and _has(
-        value, {"points": _is_number}
-    )
+    texts = dict.fromkeys(("id", "title", "description"), _is_text)
+    return _has(value, {**texts, "points": _is_number})
 
 
 def _is_criterion(value: object) -> bool:
@@ -131,11 +130,11 @@ def _or_null(rule: Rule) -> Rule:
     return Rule(lambda value: value is None or rule.accepts(value), f"{rule.expected} or null")
 
 
-STRING = Rule(lambda value: isinstance(value, str), "a string")
+STRING = Rule(_is_text, "a string")
 BOOLEAN = Rule(lambda value: isinstance(value, bool), "a boolean")
-OBJECT = Rule(lambda value: isinstance(value, dict), "an object")
-STRINGS = _list_of(STRING.accepts, "an array of strings")
-OBJECTS = _list_of(OBJECT.accepts, "an array of objects")
+OBJECT = Rule(_is_object, "an object")
+STRINGS = _list_of(_is_text, "an array of strings")
+OBJECTS = _list_of(_is_object, "an array of objects")
 URL = Rule(_is_absolute_url, "an absolute URL")
 ORIGIN = Rule(_is_origin, "an origin, without a path")
 ACTOR = _text(r"(user|group|org)_.+", "the id of a user, a group or an organisation")

@@ -128,7 +128,7 @@ class FakeHandler(BaseHTTPRequestHandler):
             response.transport.send(self, response)
 
     def __getattr__(self, name: str) -> Any:
-        # Whatever the method is called: it is for the fake to refuse it.
+        # Every method is accepted here: the fake itself refuses unknown ones.
         if name.startswith("do_"):
             return self.answer
         raise AttributeError(name)

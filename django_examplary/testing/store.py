@@ -134,3 +134,23 @@ class StoringExamplary(FakeExamplary):
             with self.lock:
                 save(self, self.path)
         return response
+
+
+def open_fake(seed: Path | None, store: Path | None, **options: Any) -> FakeExamplary:
+    """Return a fake with its content: the store's if that file exists, otherwise the seed's.
+
+    ``options`` are those of FakeExamplary. With a store the fake keeps its content there. Raise
+    StoreError for a file with another shape, and OSError for a store that can't be written.
+    """
+    if store is None:
+        fake = FakeExamplary(**options)
+    else:
+        fake = StoringExamplary(path=store, **options)
+    if store is not None and store.exists():
+        load(fake, store)
+    elif seed is not None:
+        load(fake, seed)
+    if store is not None:
+        # A path that can't be written is reported now, not at the first request.
+        save(fake, store)
+    return fake

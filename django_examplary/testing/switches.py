@@ -48,7 +48,7 @@ class Switches:
 
     # Whether an embed page refuses an actor without the role it needs (section 14, 31).
     check_permissions: bool = True
-    # Who receives a role that is granted to a user (section 18).
+    # The recipient of a role that is granted to a user (section 18).
     access_through: Literal["user", "group", "org"] = "user"
     # The workspace role of a user that the e-mail form of POST /permissions creates (section 6).
     permission_user_role: str = "member"

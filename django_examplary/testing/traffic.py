@@ -26,7 +26,7 @@ class Traffic:
         self._recent: deque[datetime] = deque()
 
     def calls(self, method: str | None = None, path: str | None = None) -> list[Request]:
-        """Return the requests so far; ``path`` may be a template: ``/embed-sessions/{id}``."""
+        """Return the recorded requests; ``path`` may be a template: ``/embed-sessions/{id}``."""
         with self._guard:
             return [request for request in self.requests if request.matches(method, path)]
 
@@ -46,13 +46,11 @@ class Traffic:
     ) -> Fault:
         """Let the next ``times`` matching requests fail; None lasts until ``heal``.
 
-        ``status``, ``body`` and ``headers`` replace those of the response. ``edit`` changes its
-        JSON. ``delay`` holds it up, in seconds. ``transport`` loses it: ``"close"`` closes the
-        connection, ``"reset"`` resets it.
-
-        A fault with a status, a body or a lost response strikes before the request is processed.
-        With ``before=False`` the request is processed, and only the response is lost. Faults are
-        used up in the order of these calls.
+        ``status``, ``body`` and ``headers`` replace those of the response. ``edit`` is a function
+        that changes its JSON. ``delay`` delays it, in seconds. ``transport`` loses it: ``"close"``
+        closes the connection, ``"reset"`` resets it. With a status, a body or a lost response, the
+        request is not processed. With ``before=False`` the request is processed, and only the
+        response is lost. Faults are used in the order of these calls.
         """
         fault = Fault(
             method=method,

@@ -268,7 +268,7 @@ class Workspace(Switches, Traffic):
         return token in self.exports or self.session_by_token(token) is not None
 
     def is_open(self, session: Session) -> bool:
-        """Whether the session was neither deleted nor has expired."""
+        """Whether the session still exists: it was not deleted and has not expired."""
         return not session.revoked and self.clock() < session.expires_at
 
     def succeed(self, content: object, *, status: int = 200) -> Response:
