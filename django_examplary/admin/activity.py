@@ -1,29 +1,33 @@
-"""The page "Examplary activity": what happened in the last weeks, in five queries."""
+"""The page "Examplary activity": the sessions and failures of the last weeks, in five queries."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
 from django.db import connections
-from django.db.models import Count, F, QuerySet
+from django.db.models import Count, F, Func, IntegerField, QuerySet, Value
 from django.db.models.functions import TruncDate
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.timesince import timesince
 from django.utils.translation import gettext
 
 from django_examplary.admin.advice import explain
-from django_examplary.admin.base import RowPagesMixin
-from django_examplary.admin.chart import Chart, draw_chart
-from django_examplary.admin.names import flow_name
+from django_examplary.admin.base import RowAdmin
+from django_examplary.admin.chart import draw_chart
+from django_examplary.admin.names import TOPICS, user_name
 from django_examplary.admin.progress import BROKEN
-from django_examplary.admin.sites import only_visible
+from django_examplary.admin.sites import list_url, object_link, only_visible
+from django_examplary.counters import RESULTS, read_api_calls
+from django_examplary.flows import flow_name
 from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.signals import api_call_finished
 
 Status = ExamplarySession.Status
 
@@ -32,11 +36,12 @@ PERIODS = (7, 30, 90)
 _TEACHERS = 20
 # Error messages that differ, of which there may be one for each user.
 _MESSAGES = 1000
+_ALMOST_A_MINUTE = dt.timedelta(seconds=59)
 
 
 @dataclass(kw_only=True)
 class Activity:
-    """What the page shows. `days` are the days of the period, the oldest first."""
+    """The content of the page. `days` are the days of the period, the oldest first."""
 
     days: list[dt.date]
     #: Sessions by day and flow.
@@ -53,16 +58,14 @@ class Activity:
     @property
     def flows(self) -> list[str]:
         """The flows of the period, the most used first."""
-        total: Counter[str] = Counter()
-        for counts in self.per_day.values():
-            total += counts
+        total = sum(self.per_day.values(), Counter[str]())
         return sorted(total, key=lambda flow: (-total[flow], flow))
 
 
 def measure_activity(
     sessions: QuerySet[ExamplarySession], actors: QuerySet[ExamplaryActor], days: int
 ) -> Activity:
-    """Count what happened on the last days, today included."""
+    """Count the sessions of the last days, today included."""
     zone = _day_zone(sessions)
     now = timezone.now()
     today = (now.astimezone(zone) if zone else now).date()
@@ -72,13 +75,12 @@ def measure_activity(
     recent = sessions.order_by().filter(created_at__gte=since)
     completed = recent.filter(status=Status.COMPLETED)
 
+    day, read_day = _day_expression(sessions, activity.days, zone)
     groups = (
-        recent.annotate(day=TruncDate("created_at", tzinfo=zone))
-        .values_list("day", "flow", "status")
-        .annotate(count=Count("*"))
+        recent.annotate(day=day).values_list("day", "flow", "status").annotate(count=Count("*"))
     )
-    for day, flow, status, count in groups:
-        activity.per_day.setdefault(day, Counter())[flow] += count
+    for value, flow, status, count in groups:
+        activity.per_day.setdefault(read_day(value), Counter())[flow] += count
         activity.outcomes[status] += count
 
     makers = (
@@ -118,33 +120,57 @@ def _day_zone(rows: QuerySet[Any]) -> dt.tzinfo | None:
     return timezone.get_current_timezone() if known else dt.UTC
 
 
-class ActivityPageMixin(RowPagesMixin):
+def _day_expression(
+    rows: QuerySet[Any], days: list[dt.date], zone: dt.tzinfo | None
+) -> tuple[Any, Callable[[Any], dt.date]]:
+    """Return an expression for the day of a row, and what converts its value to the day."""
+    if connections[rows.db].vendor == "postgresql":  # pragma: no cover  # Needs a server.
+        # It needs half as long to look a time up among the starts of the days as to convert it to
+        # a time zone.
+        starts = [dt.datetime.combine(day, dt.time.min, tzinfo=zone) for day in days]
+        number = Func(
+            "created_at", Value(starts), function="width_bucket", output_field=IntegerField()
+        )
+        return number, lambda number: days[number - 1]
+    return TruncDate("created_at", tzinfo=zone), lambda day: day
+
+
+class ActivityPageMixin(RowAdmin):
     """The page "Examplary activity", beside the list of sessions."""
 
     def activity_view(self, request: HttpRequest) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
         chosen = request.GET.get("days", "")
         days = int(chosen) if chosen in map(str, PERIODS) else PERIODS[0]
         actors = only_visible(ExamplaryActor.objects.all(), "user", self.admin_site, request)
         activity = measure_activity(self.get_queryset(request), actors, days)
         total = activity.outcomes.total()
         flows = {flow: flow_name(flow) for flow in activity.flows}
-        rows = [activity.per_day.get(day, Counter()) for day in activity.days]
         context = {
             "title": gettext("Examplary activity"),
             "activity": activity,
+            "teachers": [
+                (object_link(self.admin_site, actor, user_name(actor.user)), count)
+                for actor, count in activity.teachers
+            ],
+            "actors_url": list_url(self.admin_site, request, ExamplaryActor),
             "days": days,
             "periods": PERIODS,
             "zone": _day_zone(self.get_queryset(request)),
             "total": total,
-            "median": _duration(activity.median),
-            "chart": _draw(activity, flows),
+            "median": _in_words(activity.median),
+            "calls": _read_calls(activity.days),
+            "chart": draw_chart(
+                [date_format(day, "SHORT_DATE_FORMAT") for day in activity.days],
+                {
+                    name: [activity.per_day.get(day, Counter())[flow] for day in activity.days]
+                    for flow, name in flows.items()
+                },
+            ),
             "flows": flows.values(),
             "rows": [
-                (day, [counts[flow] for flow in flows])
-                for day, counts in zip(activity.days, rows, strict=True)
-                if counts
+                (day, [activity.per_day[day][flow] for flow in flows])
+                for day in activity.days
+                if day in activity.per_day
             ],
             "outcomes": [
                 (label, activity.outcomes[status], activity.outcomes[status] / total * 100)
@@ -155,18 +181,21 @@ class ActivityPageMixin(RowPagesMixin):
         return self.render_page(request, "activity", context)
 
 
-def _duration(value: dt.timedelta | None) -> str:
-    if value is None:
+def _in_words(duration: dt.timedelta | None) -> str:
+    """Return a duration such as "1 hour, 5 minutes", rounded up to minutes."""
+    if duration is None:
         return ""
-    minutes, seconds = divmod(round(value.total_seconds()), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
+    now = timezone.now()
+    return timesince(now - max(duration + _ALMOST_A_MINUTE, dt.timedelta(minutes=1)), now)
 
 
-def _draw(activity: Activity, flows: dict[str, str]) -> Chart:
-    labels = [date_format(day, "SHORT_DATE_FORMAT") for day in activity.days]
-    series = {
-        name: [activity.per_day.get(day, Counter())[flow] for day in activity.days]
-        for flow, name in flows.items()
-    }
-    return draw_chart(labels, series)
+def _read_calls(days: list[dt.date]) -> list[tuple[Any, list[int]]]:
+    """Return the calls to Examplary by subject, if this site counts them."""
+    if not api_call_finished.has_listeners():
+        return []
+    calls = read_api_calls(days)
+    return [
+        (TOPICS[topic], [calls[topic][result] for result in RESULTS])
+        for topic in TOPICS
+        if topic in calls
+    ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
@@ -14,42 +14,30 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_examplary import services
-from django_examplary.admin.advice import advise
+from django_examplary.admin.advice import advise, advise_each, explain
 from django_examplary.admin.base import Button
 from django_examplary.admin.calls import provision_and_report, revoke_and_report
-from django_examplary.admin.exporting import ExportMixin
 from django_examplary.admin.linking import LinkFilePageMixin
-from django_examplary.admin.names import role_name
+from django_examplary.admin.names import role_name, user_name
 from django_examplary.admin.progress import BROKEN
 from django_examplary.admin.provisioning import ProvisionPageMixin
-from django_examplary.admin.searching import (
-    RoleFilter,
-    user_group_filter,
-    user_search_fields,
-    with_id,
-)
-from django_examplary.admin.sites import admin_url, object_link, only_visible, visible_users
+from django_examplary.admin.searching import RoleFilter, user_search_fields, with_id
+from django_examplary.admin.sites import admin_url, user_link, visible_users
 from django_examplary.models import ExamplaryActor, ExamplarySession
-from django_examplary.services.database import non_atomic
-
-if TYPE_CHECKING:
-    ActorModelAdmin = admin.ModelAdmin[ExamplaryActor]
-else:
-    ActorModelAdmin = admin.ModelAdmin
 
 State = ExamplaryActor.State
 
 
 @admin.register(ExamplaryActor)
-class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin, ExportMixin, ActorModelAdmin):
+class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
     """Actors to read, with actions and pages that provision, link, revoke and erase."""
 
-    list_display = ["user", "state", "reason", "role_name", "email", "created_at"]
+    list_display = ["named_user", "state", "reason", "role_name", "created_at"]
     list_filter = ["state", RoleFilter, "provisioned_at"]
     list_select_related = ["user"]
     date_hierarchy = "created_at"
     ordering = ["-created_at", "-pk"]
-    search_help_text = _("Name, e-mail address, Examplary id or local id")
+    search_help_text = _("Name, e-mail address, or an id")
     raw_id_fields = ["user"]
     readonly_fields = [
         "user_link",
@@ -79,16 +67,16 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin, ExportMixin, Ac
         "admin/django_examplary/delete_selected_confirmation.html"
     )
 
-    class Media:
-        css = {"all": ["django_examplary/admin.css"]}
+    user_path = "user"
+    state_field = "state"
+    introduction = _(
+        "An actor is the Examplary account of one of this site’s users. To provision "
+        "users is to create their accounts."
+    )
+    # A user who was never provisioned has no actor.
+    other_search = (get_user_model(), _("No actor matches: search all users"))
 
     # Rows and columns
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[ExamplaryActor]:
-        return only_visible(super().get_queryset(request), "user", self.admin_site, request)
-
-    def get_list_filter(self, request: HttpRequest) -> Any:
-        return [*super().get_list_filter(request), *user_group_filter("user__")]
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
         return ["email", "name", "examplary_id", *user_search_fields("user__")]
@@ -107,7 +95,11 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin, ExportMixin, Ac
 
     @admin.display(description=_("user"), ordering="user")
     def user_link(self, actor: ExamplaryActor) -> str:
-        return object_link(self.admin_site, actor.user)
+        return user_link(self.admin_site, actor.user)
+
+    @admin.display(description=_("user"), ordering="user")
+    def named_user(self, actor: ExamplaryActor) -> str:
+        return user_name(actor.user)
 
     # Not None for an empty value, which a row's page would show as "None".
     @admin.display(description=_("role"), ordering="role")
@@ -117,12 +109,6 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin, ExportMixin, Ac
     @admin.display(description=_("reason"), ordering="last_error", empty_value="-")
     def reason(self, actor: ExamplaryActor) -> str | None:
         return str(advise(actor).name) or None
-
-    def has_change_permission(
-        self, request: HttpRequest, obj: ExamplaryActor | None = None
-    ) -> bool:
-        # Saving the form would write back a row that another process has claimed meanwhile.
-        return False
 
     def get_export_columns(self, request: HttpRequest) -> dict[str, Any]:
         return {
@@ -140,38 +126,26 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin, ExportMixin, Ac
 
     def get_urls(self) -> list[URLPattern]:
         return [
-            self.page_path("provision/", self.provision_view, "provision"),
-            self.page_path("link/", self.link_file_view, "link_file"),
-            self.page_path("<path:object_id>/link/", self.link_view, "link"),
+            self.page_path("provision/", self.provision_view, "provision", "provision"),
+            self.page_path("link/", self.link_file_view, "link_file", "link"),
+            self.page_path("<path:object_id>/link/", self.link_view, "link", "link"),
             *super().get_urls(),
         ]
 
-    @non_atomic
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        context = {
-            # A callable, so that an action counts nothing.
-            "summary": lambda: self._summarise(request),
-            "introduction": _(
-                "An actor is the Examplary account of one of this site’s users. The user works "
-                "with it in every embed."
-            ),
-            "has_provision_permission": self.has_provision_permission(request),
-            "has_link_permission": self.has_link_permission(request),
-            "has_csv_permission": self.has_csv_permission(request),
-            **(extra_context or {}),
-        }
-        return super().changelist_view(request, context)
+    def get_list_buttons(self, request: HttpRequest) -> Iterator[Button]:
+        if self.has_provision_permission(request):
+            url = self.page_url("provision")
+            yield Button(label=_("Provision users"), url=url, style="primary")
+        if self.has_link_permission(request):
+            yield Button(label=_("Link users from a file"), url=self.page_url("link_file"))
+        yield from super().get_list_buttons(request)
 
-    def _summarise(self, request: HttpRequest) -> list[dict[str, Any]]:
-        rows = self.get_queryset(request).order_by()
-        counts = dict(rows.values_list("state").annotate(Count("pk")))
-        url = self.page_url("changelist")
-        states = [
-            {"label": label, "count": counts.get(state, 0), "url": f"{url}?state__exact={state}"}
-            for state, label in State.choices
-        ]
+    def get_summary(self, request: HttpRequest) -> list[dict[str, Any]]:
+        states = super().get_summary(request)
+        for each in states:
+            # These two names need an explanation.
+            if each["count"] and each["state"] in (State.PENDING, State.UNCERTAIN):
+                each["help"] = explain(each["state"], "").text
         users = services.unprovisioned(visible_users(self.admin_site, request))
         user_model = get_user_model()
         without = {
@@ -185,7 +159,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin, ExportMixin, Ac
             without["url"] = admin_url(self.admin_site, user_model, "changelist", query=query)
         return [*states, without]
 
-    def describe_row(self, row: ExamplaryActor) -> dict[str, Any]:
+    def describe_row(self, request: HttpRequest, row: ExamplaryActor) -> dict[str, Any]:
         sessions = row.sessions.aggregate(
             all=Count("pk"), open=Count("pk", filter=Q(status=ExamplarySession.Status.PENDING))
         )
@@ -197,7 +171,14 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin, ExportMixin, Ac
             query["status__exact"] = ExamplarySession.Status.PENDING
             url = admin_url(self.admin_site, ExamplarySession, "changelist", query=query)
             links.append({"label": gettext("Open sessions"), "count": sessions["open"], "url": url})
-        return {"advice": advise(row).text, "links": links}
+        [(advice, other)] = advise_each([row])
+        if other and visible_users(self.admin_site, request).filter(pk=other.pk).exists():
+            url = ""
+            if self.admin_site.is_registered(get_user_model()):
+                url = admin_url(self.admin_site, get_user_model(), "change", other.pk)
+            label = gettext("Other user with this address")
+            links.append({"label": label, "count": user_name(other), "url": url})
+        return {"advice": advice.text, "links": links}
 
     def get_buttons(self, request: HttpRequest, row: ExamplaryActor) -> Iterable[Button]:
         actions = self.get_actions(request)
@@ -209,8 +190,9 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin, ExportMixin, Ac
                     yield self.action_button(row, name, label, "primary")
                     break
         if self.may_link(request, row):
-            yield Button(label=_("Link an existing id"), url=self.page_url("link", row.pk))
-        if "revoke_open_sessions" in actions:
+            yield Button(label=_("Link an existing account"), url=self.page_url("link", row.pk))
+        is_open = ExamplarySession.objects.open().filter(actor=row).exists()
+        if is_open and "revoke_open_sessions" in actions:
             yield self.action_button(row, "revoke_open_sessions", _("Revoke open sessions"))
         if "erase_actors" in actions:
             yield self.action_button(row, "erase_actors", _("Erase data…"))
@@ -230,7 +212,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin, ExportMixin, Ac
             keys = list(broken.values_list("pk", flat=True))
             self.provision_actors(request, ExamplaryActor.objects.filter(pk__in=keys))
         else:
-            text = gettext("Provisioning failed for none of these.")
+            text = gettext("None of these actors has failed.")
             self.message_user(request, text, messages.WARNING)
 
     @admin.action(description=_("Revoke their open sessions"), permissions=["revoke"])

@@ -1,4 +1,4 @@
-"""What is wrong with an actor and what to do about it, in words for school administrators.
+"""Explanations of an actor's error, with advice, in words for school administrators.
 
 `ExamplaryActor.last_error` is for developers. The tests provision with every kind of failure, so
 that a changed error message cannot end up without its advice.
@@ -7,13 +7,19 @@ that a changed error message cannot end up without its advice.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.contrib.auth import get_user_model
+from django.db.models import Q
+from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from django_examplary.admin.searching import is_searchable
+from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryError
 from django_examplary.models import ExamplaryActor
+from django_examplary.services.profiles import get_profile
 
 State = ExamplaryActor.State
 
@@ -58,7 +64,7 @@ _TAKEN = Advice(
         "The e-mail address is used by another Examplary account. Ask an admin of your Examplary "
         "workspace for the id of that account and link it, or give the user another address."
     ),
-    r"\bexists\b|\btaken\b|\bin use\b|\b409\b",
+    r"\bexists\b|\btaken\b|\bin use\b|\b409\b|\baddress already\b",
 )
 _KEY = Advice(
     _("API key rejected"),
@@ -120,10 +126,50 @@ _BY_STATE = {
 
 
 def advise(actor: ExamplaryActor) -> Advice:
-    """Return what staff should know about an actor. Its user is loaded already."""
+    """Return the facts about an actor that staff need. Its user is loaded already."""
     if not getattr(actor.user, "is_active", True):
         return _INACTIVE
     return explain(actor.state, actor.last_error)
+
+
+def advise_each(actors: Iterable[ExamplaryActor]) -> Iterator[tuple[Advice, Any]]:
+    """Yield the advice for each actor, and the other user here who has its address, or None.
+
+    Examplary refuses the address of every account it has, that of another user of this site too.
+    One query finds those users, and none is made if no address was refused.
+    """
+    rows = [(actor, advise(actor)) for actor in actors]
+    addresses = {actor.pk: _address(actor) for actor, advice in rows if advice in (_SHARED, _TAKEN)}
+    found = _users_with(set(addresses.values()) - {""})
+    for actor, advice in rows:
+        others = found.get(addresses.get(actor.pk, ""), [])
+        other = next((user for user in others if user.pk != actor.user_id), None)
+        yield (advice if other is None else _SHARED), other
+
+
+def _address(actor: ExamplaryActor) -> str:
+    try:
+        return get_profile(actor).email.lower()
+    except (ExamplaryError, ExamplaryConfigurationError):
+        return ""
+
+
+def _users_with(addresses: set[str]) -> dict[str, list[Any]]:
+    """Return the users who have each address, here or at Examplary."""
+    if not addresses:
+        return {}
+    model = get_user_model()
+    field = model.get_email_field_name()
+    users: Any = model._default_manager.annotate(sent=Lower("examplary_actor__email"))
+    condition = Q(sent__in=addresses)
+    if is_searchable(model, field):
+        users = users.annotate(current=Lower(field))
+        condition |= Q(current__in=addresses)
+    found: dict[str, list[Any]] = {}
+    for user in users.filter(condition).order_by("pk"):
+        for address in {user.sent, getattr(user, "current", None)} & addresses:
+            found.setdefault(address, []).append(user)
+    return found
 
 
 def explain(state: str, last_error: str) -> Advice:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import connections
+from django.db.models import Count, Model, QuerySet
 from django.http import (
     Http404,
     HttpRequest,
@@ -19,21 +22,33 @@ from django.http import (
     HttpResponseNotAllowed,
     HttpResponseRedirect,
 )
+from django.template import Context
+from django.template.loader import get_template
+from django.template.loader_tags import ExtendsNode
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils.translation import gettext_lazy as _
 
 from django_examplary import services
-from django_examplary.admin.sites import admin_url
+from django_examplary.admin.exporting import csv_response
+from django_examplary.admin.searching import user_group_filter
+from django_examplary.admin.sites import admin_url, list_url, only_visible
 from django_examplary.conf import conf
+from django_examplary.models import ExamplarySession
 from django_examplary.services.database import non_atomic
 
 if TYPE_CHECKING:
     from django_examplary.client import ExamplaryClient
 
+    ModelAdmin = admin.ModelAdmin[Any]
     # A mixin for any ModelAdmin, which only type checkers need to know.
-    ModelAdminBase = admin.ModelAdmin[Any]
+    ModelAdminBase = ModelAdmin
 else:
+    ModelAdmin = admin.ModelAdmin
     ModelAdminBase = object
+
+
+_CHANGE_FORM = "admin/django_examplary/change_form.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +82,18 @@ class Limits:
         )
 
 
+def _permission(codename: str) -> Callable[[Any, HttpRequest], bool]:
+    def has_permission(self: Any, request: HttpRequest) -> bool:
+        return request.user.has_perm(f"django_examplary.{codename}")
+
+    return has_permission
+
+
 class ExamplaryAdminMixin(ModelAdminBase):
-    """What every admin class here has: limits, and a change list that is never atomic."""
+    """Base of every admin class here: limits, and a change list that is never atomic."""
 
     examplary_limits = Limits()
+    has_provision_permission = _permission("provision_examplaryactor")
 
     # Actions commit before they call the API, which is impossible inside ATOMIC_REQUESTS.
     @non_atomic
@@ -78,9 +101,6 @@ class ExamplaryAdminMixin(ModelAdminBase):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         return super().changelist_view(request, extra_context)
-
-    def has_provision_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_examplary.provision_examplaryactor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +114,42 @@ class Button:
     style: str = ""
 
 
-class RowPagesMixin(ExamplaryAdminMixin):
-    """What the admin classes of our own models have: buttons, permissions, pages of their own."""
+class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
+    """Base of the admin classes of this app's models: rows to read, buttons and pages."""
 
     # Explicit, so that a mixin such as ImportExportMixin extends them in place of Django's.
     change_list_template = "admin/django_examplary/change_list.html"
-    change_form_template = "admin/django_examplary/change_form.html"
+    change_form_template = _CHANGE_FORM
+
+    #: The lookup that leads from a row to its user.
+    user_path: str
+    #: The column with the state of a row, by which the summary above the list counts.
+    state_field: str
+    #: The text above the list.
+    introduction: Any
+    #: Where a search that finds no row can continue, and the text of the link.
+    other_search: tuple[type[Model], Any]
+
+    class Media:
+        css = {"all": ["django_examplary/admin.css"]}
+
+    has_retry_permission = _permission("retry_examplaryactor")
+    has_link_permission = _permission("link_examplaryactor")
+    has_erase_permission = _permission("erase_examplaryactor")
+    has_revoke_permission = _permission("revoke_examplarysession")
+    has_verify_permission = _permission("verify_examplarysession")
+
+    # Not `has_export_permission` and `export/`: django-import-export has those.
+    def has_csv_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(f"django_examplary.export_{self.opts.model_name}")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Saving the form would write back a row that another process has changed meanwhile.
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request)
+        return only_visible(rows, self.user_path, self.admin_site, request)
 
     def has_workspaces(self) -> bool:
         """Return whether lists have a column and a filter for the workspace."""
@@ -110,8 +160,9 @@ class RowPagesMixin(ExamplaryAdminMixin):
         return [*columns, "workspace"] if self.has_workspaces() else columns
 
     def get_list_filter(self, request: HttpRequest) -> Any:
-        filters = super().get_list_filter(request)
-        return [*filters, "workspace"] if self.has_workspaces() else filters
+        workspace = ["workspace"] if self.has_workspaces() else []
+        groups = user_group_filter(f"{self.user_path}__")
+        return [*super().get_list_filter(request), *workspace, *groups]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
@@ -119,31 +170,30 @@ class RowPagesMixin(ExamplaryAdminMixin):
             [*fieldsets, (None, {"fields": ["workspace"]})] if self.has_workspaces() else fieldsets
         )
 
-    def has_retry_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_examplary.retry_examplaryactor")
-
-    def has_link_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_examplary.link_examplaryactor")
-
-    def has_erase_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_examplary.erase_examplaryactor")
-
-    def has_revoke_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_examplary.revoke_examplarysession")
-
-    def has_verify_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_examplary.verify_examplarysession")
-
     def get_urls(self) -> list[URLPattern]:
         return [
+            self.page_path("csv/", self.csv_view, "csv", "csv"),
             self.page_path("<path:object_id>/do/<slug:name>/", self.row_action_view, "do"),
             *super().get_urls(),
         ]
 
-    def page_path(self, route: str, view: Any, name: str) -> URLPattern:
-        """Return the URL pattern of a page of ours; `name` follows the model's in its name."""
+    def page_path(self, route: str, view: Any, name: str, permission: str = "view") -> URLPattern:
+        """Return the URL pattern of a page of ours, for staff who may see the list.
+
+        They need another permission too, as in `permissions` of an action. `name` follows the
+        model's in the name of the pattern.
+        """
+
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            has_permission = getattr(self, f"has_{permission}_permission")
+            if not (self.has_view_permission(request) and has_permission(request)):
+                raise PermissionDenied
+            response: HttpResponseBase = view(request, *args, **kwargs)
+            return response
+
         name = f"{self.opts.app_label}_{self.opts.model_name}_{name}"
-        pattern: URLPattern = path(route, self.admin_site.admin_view(view), name=name)
+        pattern: URLPattern = path(route, self.admin_site.admin_view(guarded), name=name)
         return pattern
 
     def page_url(self, page: str, *args: Any) -> str:
@@ -156,12 +206,62 @@ class RowPagesMixin(ExamplaryAdminMixin):
             changelist.date_hierarchy = None
         return changelist
 
+    @non_atomic
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        other, text = self.other_search
+        context = {
+            "introduction": self.introduction,
+            # A callable, so that an action counts nothing.
+            "summary": lambda: self.get_summary(request),
+            "other_search": text,
+            "other_search_url": list_url(self.admin_site, request, other),
+            "buttons": list(self.get_list_buttons(request)),
+            "has_csv_permission": self.has_csv_permission(request),
+            **(extra_context or {}),
+        }
+        return super().changelist_view(request, context)
+
+    def get_list_buttons(self, request: HttpRequest) -> Iterator[Button]:
+        """Yield the links above the list that this staff member may use."""
+        if url := list_url(self.admin_site, request, ExamplarySession, "activity"):
+            yield Button(label=_("Examplary activity"), url=url)
+
+    def get_summary(self, request: HttpRequest) -> list[dict[str, Any]]:
+        """Return the number of rows in each state, with a link to their list."""
+        field: Any = self.opts.get_field(self.state_field)
+        rows = self.get_queryset(request).order_by()
+        counts = dict(rows.values_list(self.state_field).annotate(Count("pk")))
+        url = f"{self.page_url('changelist')}?{self.state_field}__exact="
+        return [
+            {"state": state, "label": label, "count": counts.get(state, 0), "url": f"{url}{state}"}
+            for state, label in field.choices
+        ]
+
+    @abstractmethod
+    def get_export_columns(self, request: HttpRequest) -> dict[str, Callable[[Any], Any]]:
+        """Return the columns of the CSV: their titles, each with a function of the row."""
+
+    def csv_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Return the rows that the list shows for the same query string, on all its pages."""
+        try:
+            rows = self.get_changelist_instance(request).queryset
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(self.page_url("changelist"))
+        columns = self.get_export_columns(request)
+        return csv_response(str(self.opts.model_name), columns, rows.iterator(chunk_size=2000))
+
     def get_row(self, request: HttpRequest, object_id: str) -> Any:
         """Return the row, or raise Http404."""
         row = self.get_object(request, unquote(object_id))
         if row is None:
             raise Http404
         return row
+
+    @abstractmethod
+    def describe_row(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Return the context of the part above a row's form."""
 
     @abstractmethod
     def get_buttons(self, request: HttpRequest, row: Any) -> Iterable[Button]:
@@ -182,13 +282,22 @@ class RowPagesMixin(ExamplaryAdminMixin):
         row = self.get_object(request, unquote(object_id))
         context: dict[str, Any] = {}
         if row is not None and self.has_view_permission(request, row):
-            context = {"buttons": list(self.get_buttons(request, row)), **self.describe_row(row)}
+            buttons = list(self.get_buttons(request, row))
+            context = {"buttons": buttons, **self.describe_row(request, row)}
         context |= extra_context or {}
         return super().change_view(request, object_id, form_url, context)
 
-    def describe_row(self, row: Any) -> dict[str, Any]:
-        """Return what the template shows above the form."""
-        return {}
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        template = self.change_form_template
+        is_ours = _is_based_on(template, _CHANGE_FORM)
+        # Mixins such as GuardedModelAdmin have a template that would hide our buttons.
+        context["mixin_template"] = "admin/change_form.html" if is_ours else template
+        response = super().render_change_form(request, context, *args, **kwargs)
+        if not is_ours and isinstance(response, TemplateResponse):
+            response.template_name = _CHANGE_FORM
+        return response
 
     @non_atomic
     def row_action_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponseBase:
@@ -197,10 +306,9 @@ class RowPagesMixin(ExamplaryAdminMixin):
             return HttpResponseNotAllowed(["POST"])
         row = self.get_row(request, object_id)
         action = getattr(self, name, None)
-        if not self.has_view_permission(request, row):
-            raise PermissionDenied
         # Django offers only the actions that this staff member may run.
-        if action is None or name not in self.get_actions(request):
+        offered = name in self.get_actions(request) and self.has_view_permission(request, row)
+        if action is None or not offered:
             raise PermissionDenied
         response = action(request, self.get_queryset(request).filter(pk=row.pk))
         return response or HttpResponseRedirect(self.page_url("change", row.pk))
@@ -215,9 +323,21 @@ class RowPagesMixin(ExamplaryAdminMixin):
             f"admin/django_examplary/{template}.html",
             {
                 **self.admin_site.each_context(request),
-                "has_view_permission": self.has_view_permission(request),
                 "opts": self.opts,
                 **context,
             },
             status=status,
         )
+
+
+def _is_based_on(name: str, ancestor: str) -> bool:
+    """Return whether a template extends another. True if only its context could tell."""
+    seen: set[str] = set()
+    while name not in (*seen, ancestor, None):
+        seen.add(name)
+        template: Any = get_template(name)
+        parents = template.template.nodelist.get_nodes_by_type(ExtendsNode)
+        if not parents:
+            return False
+        name = parents[0].parent_name.resolve(Context(), ignore_failures=True)
+    return name not in seen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext_lazy
 
-from django_examplary import services
-from django_examplary.admin.advice import advise
+from django_examplary import clock, services
+from django_examplary.admin.advice import advise_each
 from django_examplary.admin.base import ExamplaryAdminMixin, Limits
 from django_examplary.admin.history import NO_ACTOR, actor_facts, describe, log, session_facts
 from django_examplary.admin.progress import BROKEN, Progress
@@ -44,6 +43,62 @@ class Batch:
     pause: float
 
 
+_ACTIVE = ngettext_lazy(
+    "%(count)d user has an active Examplary actor.",
+    "%(count)d users have active Examplary actors.",
+    "count",
+)
+_INACTIVE = ngettext_lazy(
+    "%(count)d inactive user is not given an Examplary actor.",
+    "%(count)d inactive users are not given Examplary actors.",
+    "count",
+)
+_WAITING = ngettext_lazy(
+    "%(count)d user is still waiting. Choose the action again, or provision users from "
+    "the list of actors.",
+    "%(count)d users are still waiting. Choose the action again, or provision users from "
+    "the list of actors.",
+    "count",
+)
+_CHECKED = ngettext_lazy(
+    "%(count)d open session checked, %(ended)d has ended.",
+    "%(count)d open sessions checked, %(ended)d have ended.",
+    "count",
+)
+_REVOKED = ngettext_lazy("%(count)d session revoked.", "%(count)d sessions revoked.", "count")
+_ENDED_BEFORE = ngettext_lazy(
+    "%(count)d session had ended before.", "%(count)d sessions had ended before.", "count"
+)
+UNCONFIRMED = ngettext_lazy(
+    "Examplary did not confirm %(count)d revocation: this site tries again later.",
+    "Examplary did not confirm %(count)d revocations: this site tries again later.",
+    "count",
+)
+_FAILED_CALLS = ngettext_lazy(
+    "The call for %(count)d session failed: %(problem)s",
+    "The calls for %(count)d sessions failed, the last with: %(problem)s",
+    "count",
+)
+_NO_TIME = ngettext_lazy(
+    "There was no time for %(count)d session: choose the action again.",
+    "There was no time for %(count)d sessions: choose the action again.",
+    "count",
+)
+
+
+def report_count(
+    model_admin: ExamplaryAdminMixin,
+    request: HttpRequest,
+    level: int,
+    count: int,
+    text: Any,
+    **values: object,
+) -> None:
+    """Show one of the texts above with the number of rows that it is about, if there are any."""
+    if count:
+        model_admin.message_user(request, text % {"count": count, **values}, level)
+
+
 def provision_batch(
     request: HttpRequest,
     users: QuerySet[Any],
@@ -52,21 +107,33 @@ def provision_batch(
     role: ActorRole | None,
     limits: Limits,
 ) -> Batch:
-    """Provision some of the users for some seconds, and log what became of their actors."""
+    """Provision some of the users for some seconds, and log the outcome of each actor."""
     started = timezone.now()
+    until = clock.monotonic() + seconds
     keys = list(users.order_by("pk").values_list("pk", flat=True)[: limits.rows])
     chosen = get_user_model()._default_manager.filter(pk__in=keys)
     actors = ExamplaryActor.objects.filter(user__in=keys)
     before = {actor.pk: actor_facts(actor) for actor in actors}
-    result = _provision(chosen, seconds, role=role, limits=limits)
+    try:
+        result = services.provision_actors(
+            chosen,
+            role=role,
+            concurrency=limits.concurrency,
+            rate=0,
+            # An outage must not make more users uncertain than there are calls at a time.
+            max_failures=limits.concurrency,
+            should_stop=lambda: clock.monotonic() > until,
+            deadline=limits.deadline,
+        )
+    except ImproperlyConfigured as error:
+        result = services.Provisioning(stopped=str(error))
+    entries = []
     tried = actors.filter(state__in=[State.ACTIVE, *BROKEN], updated_at__gte=started)
-    log(
-        request,
-        (
-            (actor, describe(_done(actor), before.get(actor.pk, NO_ACTOR), actor_facts(actor)))
-            for actor in tried.select_related("user")
-        ),
-    )
+    for actor in tried.select_related("user"):
+        text = gettext("Provisioned") if actor.is_active else gettext("Provisioning failed")
+        facts = before.get(actor.pk, NO_ACTOR), actor_facts(actor)
+        entries.append((actor, describe(text, *facts)))
+    log(request, entries)
     # A refused key matters more than the time that is over.
     interrupted = result.interrupted and not result.stopped
     return Batch(
@@ -76,31 +143,6 @@ def provision_batch(
         skipped=result.skipped,
         pause=result.pause,
     )
-
-
-def _done(actor: ExamplaryActor) -> str:
-    if actor.is_active:
-        return gettext("Provisioned")
-    return gettext("Provisioning failed")
-
-
-def _provision(
-    users: QuerySet[Any], seconds: float, *, role: ActorRole | None, limits: Limits
-) -> services.Provisioning:
-    until = time.monotonic() + seconds
-    try:
-        return services.provision_actors(
-            users,
-            role=role,
-            concurrency=limits.concurrency,
-            rate=0,
-            # An outage must not make more users uncertain than there are calls at a time.
-            max_failures=limits.concurrency,
-            should_stop=lambda: time.monotonic() > until,
-            deadline=limits.deadline,
-        )
-    except ImproperlyConfigured as error:
-        return services.Provisioning(stopped=str(error))
 
 
 def provision_and_report(
@@ -119,40 +161,20 @@ def provision_and_report(
     inactive = users.count() - active - left
     batch = provision_batch(request, waiting, limits.duration, role=role, limits=limits)
     run = Progress(batch.users, started)
-    active += run.provisioned
-    left -= run.done
-    if active:
-        text = ngettext(
-            "%(count)d user has an active Examplary actor.",
-            "%(count)d users have active Examplary actors.",
-            active,
-        )
-        model_admin.message_user(request, text % {"count": active}, messages.SUCCESS)
-    for actor in run.failures[: limits.messages]:
+    report_count(model_admin, request, messages.SUCCESS, active + run.provisioned, _ACTIVE)
+    failures = list(run.failures[: limits.messages])
+    for actor, (advice, _) in zip(failures, advise_each(failures), strict=True):
         text = gettext("Provisioning failed for %(user)s. %(advice)s")
-        failure = {"user": actor, "advice": advise(actor).text}
+        failure = {"user": actor, "advice": advice.text}
         model_admin.message_user(request, text % failure, messages.ERROR)
     if run.failed > limits.messages:
         text = gettext("Provisioning failed for %(count)d users in all: see the list of actors.")
         model_admin.message_user(request, text % {"count": run.failed}, messages.ERROR)
-    if inactive:
-        text = ngettext(
-            "%(count)d inactive user is not given an Examplary actor.",
-            "%(count)d inactive users are not given Examplary actors.",
-            inactive,
-        )
-        model_admin.message_user(request, text % {"count": inactive}, messages.WARNING)
+    report_count(model_admin, request, messages.WARNING, inactive, _INACTIVE)
     if batch.stopped:
         model_admin.message_user(request, batch.stopped, messages.ERROR)
-    elif left:
-        text = ngettext(
-            "%(count)d user is still waiting. Choose the action again, or provision users from "
-            "the list of actors.",
-            "%(count)d users are still waiting. Choose the action again, or provision users from "
-            "the list of actors.",
-            left,
-        )
-        model_admin.message_user(request, text % {"count": left}, messages.WARNING)
+    else:
+        report_count(model_admin, request, messages.WARNING, left - run.done, _WAITING)
 
 
 def check_and_report(
@@ -163,14 +185,7 @@ def check_and_report(
         model_admin, request, sessions, services.verify_session, gettext("Checked")
     )
     ended = sum(not session.is_open for session in checked)
-    if checked:
-        text = ngettext(
-            "%(count)d open session checked, %(ended)d has ended.",
-            "%(count)d open sessions checked, %(ended)d have ended.",
-            len(checked),
-        )
-        counts = {"count": len(checked), "ended": ended}
-        model_admin.message_user(request, text % counts, messages.SUCCESS)
+    report_count(model_admin, request, messages.SUCCESS, len(checked), _CHECKED, ended=ended)
 
 
 def revoke_and_report(
@@ -180,24 +195,11 @@ def revoke_and_report(
     ended = _call_for_each(
         model_admin, request, sessions, services.revoke_session, gettext("Revoked")
     )
-    revoked = [each for each in ended if each.status == ExamplarySession.Status.REVOKED]
-    if revoked:
-        text = ngettext("%(count)d session revoked.", "%(count)d sessions revoked.", len(revoked))
-        model_admin.message_user(request, text % {"count": len(revoked)}, messages.SUCCESS)
-    if late := len(ended) - len(revoked):
-        text = ngettext(
-            "%(count)d session had ended before.",
-            "%(count)d sessions had ended before.",
-            late,
-        )
-        model_admin.message_user(request, text % {"count": late}, messages.WARNING)
-    if pending := sum(session.revoke_pending for session in ended):
-        text = ngettext(
-            "Examplary did not confirm %(count)d revocation: the next sweep tries again.",
-            "Examplary did not confirm %(count)d revocations: the next sweep tries again.",
-            pending,
-        )
-        model_admin.message_user(request, text % {"count": pending}, messages.WARNING)
+    revoked = sum(session.status == ExamplarySession.Status.REVOKED for session in ended)
+    pending = sum(session.revoke_pending for session in ended)
+    report_count(model_admin, request, messages.SUCCESS, revoked, _REVOKED)
+    report_count(model_admin, request, messages.WARNING, len(ended) - revoked, _ENDED_BEFORE)
+    report_count(model_admin, request, messages.WARNING, pending, UNCONFIRMED)
 
 
 def _call_for_each(
@@ -209,15 +211,18 @@ def _call_for_each(
 ) -> list[ExamplarySession]:
     """Call the service for as many open sessions as there is time for, and return those."""
     limits = model_admin.examplary_limits
-    until = time.monotonic() + limits.duration
+    until = clock.monotonic() + limits.duration
     total = sessions.count()
     if not total:
         text = gettext("None of these sessions is open.")
         model_admin.message_user(request, text, messages.WARNING)
-    done, failed, entries, problem, stopped = [], 0, [], "", ""
+    done, failed, entries, problem = [], 0, [], ""
+    stopped: dict[str, str] = {}
     for session in sessions.select_related("actor__user")[: limits.rows]:
-        if time.monotonic() > until:
+        if clock.monotonic() > until:
             break
+        if session.workspace in stopped:
+            continue
         before = session_facts(session)
         try:
             after = service(session, client=limits.client(session.workspace))
@@ -227,28 +232,16 @@ def _call_for_each(
             text = gettext("%(action)s without success")
             entries.append((session, describe(text % {"action": action}, before, before)))
         except ImproperlyConfigured as error:
-            stopped = str(error)
-            break
+            # The sessions of other workspaces can be called about.
+            stopped[session.workspace] = str(error)
         else:
             done.append(after)
             entries.append((after, describe(action, before, session_facts(after))))
     log(request, entries)
-    if failed:
-        text = ngettext(
-            "The call for %(count)d session failed: %(problem)s",
-            "The calls for %(count)d sessions failed, the last with: %(problem)s",
-            failed,
-        )
-        counts = {"count": failed, "problem": problem}
-        model_admin.message_user(request, text % counts, messages.ERROR)
-    left = total - len(done) - failed
-    if stopped:
-        model_admin.message_user(request, stopped, messages.ERROR)
-    elif left:
-        text = ngettext(
-            "There was no time for %(count)d session: choose the action again.",
-            "There was no time for %(count)d sessions: choose the action again.",
-            left,
-        )
-        model_admin.message_user(request, text % {"count": left}, messages.WARNING)
+    report_count(model_admin, request, messages.ERROR, failed, _FAILED_CALLS, problem=problem)
+    for text in stopped.values():
+        model_admin.message_user(request, text, messages.ERROR)
+    if not stopped:
+        left = total - len(done) - failed
+        report_count(model_admin, request, messages.WARNING, left, _NO_TIME)
     return done

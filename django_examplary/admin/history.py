@@ -20,12 +20,12 @@ from django_examplary.models import ExamplaryActor, ExamplarySession
 
 Facts = Mapping[str, str]
 
-#: What a row had before it existed.
+#: The facts of a row that did not exist yet.
 NO_ACTOR: Facts = {}
 
 
 def actor_facts(actor: ExamplaryActor) -> Facts:
-    """Return what a log entry tells about an actor, by translated names."""
+    """Return the facts about an actor for a log entry, by translated names."""
     return {
         gettext("state"): actor.get_state_display(),
         gettext("Examplary id"): actor.examplary_id or "",
@@ -34,7 +34,7 @@ def actor_facts(actor: ExamplaryActor) -> Facts:
 
 
 def session_facts(session: ExamplarySession) -> Facts:
-    """Return what a log entry tells about a session, by translated names."""
+    """Return the facts about a session for a log entry, by translated names."""
     return {gettext("status"): session.get_status_display()}
 
 
@@ -45,7 +45,7 @@ def describe(action: str, before: Facts, after: Facts) -> str:
         for name, value in after.items()
         if before.get(name, "") != value
     ]
-    # The state is worth a word even if the action left it as it was.
+    # The entry names the state even if the action did not change it.
     unchanged = [f"{name} {value}" for name, value in list(after.items())[:1]]
     return f"{action}: {'; '.join(changes or unchanged)}"
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-import time
 from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext, gettext_noop, ngettext
+from django.utils.translation import gettext, gettext_noop, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
+from django_examplary import clock
+from django_examplary.admin.calls import report_count
 from django_examplary.admin.history import NO_ACTOR, actor_facts, describe, log
 from django_examplary.admin.pages import ActorPagesMixin
 from django_examplary.admin.sites import visible_users
@@ -21,6 +22,7 @@ from django_examplary.models import ExamplaryActor
 from django_examplary.services.database import non_atomic
 from django_examplary.services.link_file import LinkLine, find_users, link_lines, read_lines
 
+_LINKED = ngettext_lazy("%(count)d user is linked.", "%(count)d users are linked.", "count")
 _OWN = gettext_noop("You can’t link your own account.")
 # A file of the longest lines that one page accepts is shorter, in bytes.
 _MAX_SIZE = 1024 * 1024
@@ -29,7 +31,9 @@ _MAX_SIZE = 1024 * 1024
 class LinkFileForm(forms.Form):
     file = forms.FileField(label=_("CSV file"), required=False)
     text = forms.CharField(
-        label=_("or its text"), required=False, widget=forms.Textarea(attrs={"rows": 6})
+        label=_("or its text"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 6, "placeholder": "ann@school.example,user_1a2b3c4d"}),
     )
     replace = forms.BooleanField(
         label=_("Also link users who have another id"),
@@ -44,7 +48,9 @@ class LinkFileForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned = self.cleaned_data
+        is_cut = False
         if file := cleaned.get("file"):
+            is_cut = file.size > _MAX_SIZE
             try:
                 cleaned["text"] = file.read(_MAX_SIZE).decode("utf-8-sig")
             except UnicodeDecodeError:
@@ -55,7 +61,7 @@ class LinkFileForm(forms.Form):
             raise forms.ValidationError(gettext("This is not CSV.")) from None
         if not self.lines and not self.errors:
             raise forms.ValidationError(gettext("Choose a file with lines, or enter its text."))
-        if len(self.lines) > self._max_lines:
+        if is_cut or len(self.lines) > self._max_lines:
             text = gettext(
                 "These are more than %(count)d lines. Use smaller files, or the command "
                 "examplary_link."
@@ -71,8 +77,6 @@ class LinkFilePageMixin(ActorPagesMixin):
 
         The page has the text of the file, and the rows hold the progress, so it can be sent again.
         """
-        if not self.has_link_permission(request):
-            raise PermissionDenied
         data = (request.POST, request.FILES) if request.method == "POST" else ()
         form = LinkFileForm(*data, max_lines=self.examplary_limits.rows)
         context = {"title": gettext("Link users from a file"), "form": form}
@@ -84,7 +88,8 @@ class LinkFilePageMixin(ActorPagesMixin):
                 if line.is_ready and not self.may_link(request, ExamplaryActor(user=line.user)):
                     line.problem = _OWN
             if "apply" in request.POST:
-                self._link_lines(request, [line for line in lines if line.is_ready])
+                ready = [line for line in lines if line.is_ready]
+                self._link_lines(request, ready, replace=form.cleaned_data["replace"])
             context |= {
                 "results": [(line, _result(line)) for line in lines],
                 "linked": sum(line.is_linked for line in lines),
@@ -93,16 +98,16 @@ class LinkFilePageMixin(ActorPagesMixin):
             }
         return self.render_page(request, "link_file", context)
 
-    def _link_lines(self, request: HttpRequest, lines: list[LinkLine]) -> None:
+    def _link_lines(self, request: HttpRequest, lines: list[LinkLine], *, replace: bool) -> None:
         limits = self.examplary_limits
-        until = time.monotonic() + limits.duration
+        until = clock.monotonic() + limits.duration
         before = {
             line.number: actor_facts(line.actor) if line.actor else NO_ACTOR for line in lines
         }
-        linking = link_lines(lines, client_for=limits.client)
+        linking = link_lines(lines, client_for=limits.client, replace=replace)
         count = 0
         try:
-            while time.monotonic() < until and (line := next(linking, None)):
+            while clock.monotonic() < until and (line := next(linking, None)):
                 if line.is_linked and line.actor is not None:
                     count += 1
                     facts = actor_facts(line.actor)
@@ -112,9 +117,7 @@ class LinkFilePageMixin(ActorPagesMixin):
         except (ExamplaryError, ImproperlyConfigured) as error:
             text = gettext("The call to Examplary failed: %(problem)s")
             self.message_user(request, text % {"problem": error}, messages.ERROR)
-        if count:
-            text = ngettext("%(count)d user is linked.", "%(count)d users are linked.", count)
-            self.message_user(request, text % {"count": count}, messages.SUCCESS)
+        report_count(self, request, messages.SUCCESS, count, _LINKED)
 
 
 def _result(line: LinkLine) -> str:

@@ -1,20 +1,31 @@
-"""Translated names of the roles and flows that rows store as codes."""
+"""Names of users, and translated names of the codes that rows store."""
 
 from __future__ import annotations
 
-from django.utils.translation import gettext_lazy as _
+from typing import Any
 
-from django_examplary.embeds import TITLES
+from django.utils.translation import gettext_lazy as _
 
 #: The names of the roles that a user of this site can have at Examplary.
 ROLES = {"teacher": _("teacher"), "student": _("student"), "member": _("member")}
 
 
+#: The subjects of the calls to Examplary that `counters` counts.
+TOPICS = {
+    "users": _("Accounts"),
+    "embed-sessions": _("Sessions"),
+    "permissions": _("Access to exams"),
+    "other": _("Others"),
+}
+
+
+def user_name(user: Any) -> str:
+    """Return the user as the project writes it, with the full name if that is not part of it."""
+    text = str(user)
+    full_name = user.get_full_name() if hasattr(user, "get_full_name") else ""
+    return f"{text} ({full_name})" if full_name and full_name not in text else text
+
+
 def role_name(role: str) -> str:
     """Return the translated name of a role. An unknown role is its own name."""
     return str(ROLES.get(role, role))
-
-
-def flow_name(slug: str) -> str:
-    """Return the translated name of a flow. An unknown flow is its own name."""
-    return str(TITLES.get(slug, slug))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from django import forms
@@ -11,16 +10,34 @@ from django.contrib.admin import helpers
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
-from django_examplary import services
-from django_examplary.admin.base import RowPagesMixin
+from django_examplary import clock, services
+from django_examplary.admin.base import RowAdmin
+from django_examplary.admin.calls import UNCONFIRMED, report_count
 from django_examplary.admin.history import actor_facts, describe, log
+from django_examplary.admin.names import user_name
 from django_examplary.exceptions import ExamplaryError, ExamplaryValidationError
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services.clients import workspace_of
 from django_examplary.services.database import non_atomic
+
+_ERASED_SESSIONS = ngettext_lazy(
+    "Examplary data erased with %(count)d session",
+    "Examplary data erased with %(count)d sessions",
+    "count",
+)
+_ERASED = ngettext_lazy(
+    "The Examplary data of %(count)d user are erased. Delete the account at Examplary too.",
+    "The Examplary data of %(count)d users are erased. Delete the accounts at Examplary too.",
+    "count",
+)
+_NO_TIME = ngettext_lazy(
+    "There was no time for %(count)d user: choose the action again.",
+    "There was no time for %(count)d users: choose the action again.",
+    "count",
+)
 
 
 class LinkForm(forms.Form):
@@ -32,17 +49,15 @@ class LinkForm(forms.Form):
     )
 
 
-class ActorPagesMixin(RowPagesMixin):
+class ActorPagesMixin(RowAdmin):
     def may_link(self, request: HttpRequest, actor: ExamplaryActor) -> bool:
-        """Return whether a staff member may link an actor. Nobody gives themselves an account."""
+        """Return whether a staff member may link an actor. Users cannot link themselves."""
         own = actor.user_id == request.user.pk
         return self.has_link_permission(request) and (not own or request.user.is_superuser)
 
     @non_atomic
     def link_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Link an actor to a user who already exists at Examplary."""
-        if not self.has_link_permission(request):
-            raise PermissionDenied
         actor = self.get_row(request, object_id)
         if not self.may_link(request, actor):
             raise PermissionDenied
@@ -68,7 +83,7 @@ class ActorPagesMixin(RowPagesMixin):
                 log(request, [(actor, describe(gettext("Linked"), before, actor_facts(linked)))])
                 self.message_user(request, gettext("The actor is linked."), messages.SUCCESS)
                 return HttpResponseRedirect(self.page_url("change", actor.pk))
-        title = gettext("Link an existing Examplary id")
+        title = gettext("Link an existing Examplary account")
         return self.render_page(request, "link", {"title": title, "form": form, "actor": actor})
 
     def confirm_erasure(
@@ -82,7 +97,10 @@ class ActorPagesMixin(RowPagesMixin):
         names = self.examplary_limits.names
         context = {
             "title": gettext("Erase Examplary data"),
-            "actors": actors.select_related("user")[:names],
+            "actors": [
+                (user_name(actor.user), actor.examplary_id)
+                for actor in actors.select_related("user")[:names]
+            ],
             "more": max(0, count - names),
             "count": count,
             "sessions": ExamplarySession.objects.filter(actor__in=actors).count(),
@@ -95,44 +113,21 @@ class ActorPagesMixin(RowPagesMixin):
 
     def _erase(self, request: HttpRequest, actors: QuerySet[ExamplaryActor]) -> None:
         limits = self.examplary_limits
-        until = time.monotonic() + limits.duration
+        until = clock.monotonic() + limits.duration
         total, erased, pending = actors.count(), 0, 0
         entries = []
         for actor in list(actors.select_related("user")[: limits.rows]):
-            if time.monotonic() > until:
+            if clock.monotonic() > until:
                 break
             before = actor_facts(actor)
             user: Any = actor.user
             erasure = services.erase_user(user, deadline=limits.deadline)
             erased += 1
             pending += erasure.still_to_revoke
-            text = ngettext(
-                "Examplary data erased with %(count)d session",
-                "Examplary data erased with %(count)d sessions",
-                erasure.sessions,
-            )
+            text = _ERASED_SESSIONS % {"count": erasure.sessions}
             # The actor has no history any more, but its user has.
-            after = dict.fromkeys(before, "")
-            entries.append((user, describe(text % {"count": erasure.sessions}, before, after)))
+            entries.append((user, describe(text, before, dict.fromkeys(before, ""))))
         log(request, entries)
-        text = ngettext(
-            "The Examplary data of %(count)d user are erased. Delete the account at Examplary too.",
-            "The Examplary data of %(count)d users are erased. Delete the accounts at Examplary "
-            "too.",
-            erased,
-        )
-        self.message_user(request, text % {"count": erased}, messages.SUCCESS)
-        if pending:
-            text = ngettext(
-                "Examplary did not confirm %(count)d revocation: the next sweep tries again.",
-                "Examplary did not confirm %(count)d revocations: the next sweep tries again.",
-                pending,
-            )
-            self.message_user(request, text % {"count": pending}, messages.WARNING)
-        if left := total - erased:
-            text = ngettext(
-                "There was no time for %(count)d user: choose the action again.",
-                "There was no time for %(count)d users: choose the action again.",
-                left,
-            )
-            self.message_user(request, text % {"count": left}, messages.WARNING)
+        report_count(self, request, messages.SUCCESS, erased, _ERASED)
+        report_count(self, request, messages.WARNING, pending, UNCONFIRMED)
+        report_count(self, request, messages.WARNING, total - erased, _NO_TIME)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +11,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext
 
 from django_examplary import services
-from django_examplary.admin.advice import Advice, advise
+from django_examplary.admin.advice import Advice, advise_each
 from django_examplary.models import ExamplaryActor
 
 State = ExamplaryActor.State
@@ -46,18 +45,11 @@ class Progress:
         }
 
 
-@dataclass
-class Reason:
-    """A reason why provisioning failed, and the actors that it failed for."""
-
-    advice: Advice
-    actors: list[ExamplaryActor] = field(default_factory=list)
-
-
-def group_by_reason(actors: Iterable[ExamplaryActor]) -> list[Reason]:
+def group_by_reason(
+    actors: Sequence[ExamplaryActor],
+) -> list[tuple[Advice, list[ExamplaryActor]]]:
     """Group failures by their reason, the most frequent reason first."""
-    reasons: dict[Advice, Reason] = {}
-    for actor in actors:
-        advice = advise(actor)
-        reasons.setdefault(advice, Reason(advice)).actors.append(actor)
-    return sorted(reasons.values(), key=lambda reason: -len(reason.actors))
+    reasons: dict[Advice, list[ExamplaryActor]] = {}
+    for actor, (advice, _) in zip(actors, advise_each(actors), strict=True):
+        reasons.setdefault(advice, []).append(actor)
+    return sorted(reasons.items(), key=lambda reason: -len(reason[1]))

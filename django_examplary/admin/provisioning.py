@@ -10,7 +10,6 @@ from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import get_user_model
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.utils import timezone
@@ -19,14 +18,14 @@ from django.utils.translation import gettext_lazy as _
 
 from django_examplary import services
 from django_examplary.admin.advice import explain
-from django_examplary.admin.base import RowPagesMixin
+from django_examplary.admin.base import RowAdmin
 from django_examplary.admin.calls import provision_batch
-from django_examplary.admin.names import ROLES, flow_name, role_name
+from django_examplary.admin.names import ROLES, role_name
 from django_examplary.admin.progress import Progress, group_by_reason
-from django_examplary.admin.searching import search_users
+from django_examplary.admin.searching import search_rows, user_search_fields
 from django_examplary.admin.sites import visible_users
 from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryError
-from django_examplary.flows import FLOWS
+from django_examplary.flows import FLOWS, flow_name
 from django_examplary.models import ExamplaryActor
 from django_examplary.services.database import non_atomic
 from django_examplary.services.profiles import get_profile
@@ -91,22 +90,20 @@ class SelectionForm(forms.Form):
             groups=[group.name for group in chosen.get("groups", [])], staff=chosen.get("staff")
         )
         if chosen["search"]:
-            selected = search_users(selected, chosen["search"])
+            selected = search_rows(selected, user_search_fields(), chosen["search"])
         return users.filter(pk__in=selected.order_by().values("pk"))
 
 
-class ProvisionPageMixin(RowPagesMixin):
+class ProvisionPageMixin(RowAdmin):
     @non_atomic
     def provision_view(self, request: HttpRequest) -> HttpResponse:
         """Show the selected users and the progress; a POST provisions some of them.
 
         The rows hold all state, so staff who come back later see how far it got.
         """
-        if not self.has_provision_permission(request):
-            raise PermissionDenied
         title = gettext("Provision users")
         form = SelectionForm(request.GET or None, initial=self._remembered(request))
-        # Nobody is selected at first; the selection that is sent is in the query string.
+        # No user is selected at first; the submitted selection is in the query string.
         if not form.is_valid():
             status = 400 if form.is_bound else 200
             return self.render_page(
@@ -119,7 +116,7 @@ class ProvisionPageMixin(RowPagesMixin):
         started = form.cleaned_data["started"]
         run = Progress(users, started or timezone.now())
         limits = self.examplary_limits
-        failures = run.failures[: limits.listed] if started else []
+        failures = list(run.failures[: limits.listed]) if started else []
         context = {
             "title": title,
             "form": form,
@@ -141,7 +138,8 @@ class ProvisionPageMixin(RowPagesMixin):
         """Yield the first users with the role they will get, or why provisioning will fail."""
         first = run.remaining.order_by("pk").select_related("examplary_actor")
         for user in first[: self.examplary_limits.names]:
-            actor = ExamplaryActor(user=user, role=role)
+            actor = ExamplaryActor(role=role)
+            actor.set_user(user)
             try:
                 yield user, role_name(get_profile(actor).role or ""), ""
             except (ExamplaryError, ExamplaryConfigurationError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -12,7 +12,8 @@ from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from django_examplary.admin.names import flow_name, role_name
+from django_examplary.admin.names import role_name
+from django_examplary.flows import flow_name
 from django_examplary.models import ExamplaryActor
 
 
@@ -24,13 +25,17 @@ def user_search_fields(path: str = "") -> list[str]:
     """
     model = get_user_model()
     names = [model.USERNAME_FIELD, "first_name", "last_name", model.get_email_field_name()]
-    return [f"{path}{name}" for name in dict.fromkeys(names) if _is_searchable(model, name)]
+    return [f"{path}{name}" for name in dict.fromkeys(names) if is_searchable(model, name)]
 
 
-def search_users(users: QuerySet[Any], text: str) -> QuerySet[Any]:
-    """Return the users with a text in their name or e-mail address."""
-    matches = [(f"{name}__icontains", text) for name in user_search_fields()]
-    return users.filter(Q(*matches, _connector=Q.OR)) if matches else users.none()
+def search_rows(rows: QuerySet[Any], fields: Sequence[str], text: str) -> QuerySet[Any]:
+    """Return the rows that have each word of a text in one of the fields, as Django's lists do."""
+    if not fields:
+        return rows.none()
+    searching: Any = admin.ModelAdmin(rows.model, admin.site)
+    searching.search_fields = fields
+    found: QuerySet[Any] = searching.get_search_results(HttpRequest(), rows, text)[0]
+    return found
 
 
 def with_id(model: type[Model], path: str, text: str) -> Q:
@@ -52,7 +57,8 @@ def user_group_filter(path: str = "") -> list[str]:
     return [f"{path}groups"]
 
 
-def _is_searchable(model: type[Model], name: str) -> bool:
+def is_searchable(model: type[Model], name: str) -> bool:
+    """Return whether `icontains` works on a field: not on a foreign key or an encrypted one."""
     try:
         model._default_manager.filter(**{f"{name}__icontains": ""})
     except FieldError:

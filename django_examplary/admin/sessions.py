@@ -3,52 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth import get_user_model
-from django.db.models import Count, F, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.db.models import F, Q, QuerySet
+from django.http import HttpRequest
 from django.urls import URLPattern
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_examplary.admin.activity import ActivityPageMixin
+from django_examplary.admin.advice import advise_each
 from django_examplary.admin.base import Button
 from django_examplary.admin.calls import check_and_report, revoke_and_report
-from django_examplary.admin.exporting import ExportMixin
-from django_examplary.admin.names import flow_name
+from django_examplary.admin.names import user_name
 from django_examplary.admin.searching import (
     FlowFilter,
-    user_group_filter,
+    search_rows,
     user_search_fields,
     with_id,
 )
-from django_examplary.admin.sites import object_link, only_visible
-from django_examplary.models import ExamplarySession
-from django_examplary.services.database import non_atomic
-
-if TYPE_CHECKING:
-    SessionModelAdmin = admin.ModelAdmin[ExamplarySession]
-else:
-    SessionModelAdmin = admin.ModelAdmin
+from django_examplary.admin.sites import object_link, user_link
+from django_examplary.flows import flow_name
+from django_examplary.models import ExamplaryActor, ExamplarySession
 
 Status = ExamplarySession.Status
 
-# Secrets, and what takes a permission to see.
+# Secrets, and fields that require a permission.
 _HIDDEN = ("embed_url", "examplary_id", "fingerprint", "claim_token", "open_key", "outputs")
 
 
 @admin.register(ExamplarySession)
-class ExamplarySessionAdmin(ActivityPageMixin, ExportMixin, SessionModelAdmin):
-    """Sessions to read, without what would open one: its URL and its id at Examplary."""
+class ExamplarySessionAdmin(ActivityPageMixin):
+    """Read-only sessions, without the secrets that open them: the URL and the id at Examplary."""
 
-    list_display = ["flow_name", "user", "status", "created_at", "ended_at", "expires_at"]
+    list_display = ["flow_name", "user", "status", "created_at", "ended_at"]
     list_filter = ["status", FlowFilter, "revoke_pending", "created_at"]
     list_select_related = ["actor__user"]
     date_hierarchy = "created_at"
     ordering = ["-created_at", "-pk"]
-    search_help_text = _("Name, e-mail address, exam id or local id")
+    search_help_text = _("Name, e-mail address, or the id of an exam, a session or a user")
     fieldsets = [
         (
             None,
@@ -85,17 +80,16 @@ class ExamplarySessionAdmin(ActivityPageMixin, ExportMixin, SessionModelAdmin):
     readonly_fields = ["flow_name", "user_link", "actor_link"]
     actions = ["check_now", "revoke"]
 
-    class Media:
-        css = {"all": ["django_examplary/admin.css"]}
+    user_path = "actor__user"
+    state_field = "status"
+    introduction = _(
+        "A session is one visit of a user to a page of Examplary inside this site. To "
+        "revoke a session is to end it at once."
+    )
+    # A user whose actor does not work has no session.
+    other_search = (ExamplaryActor, _("No session matches: search the actors"))
 
     # Rows and columns
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[ExamplarySession]:
-        rows = super().get_queryset(request)
-        return only_visible(rows, "actor__user", self.admin_site, request)
-
-    def get_list_filter(self, request: HttpRequest) -> Any:
-        return [*super().get_list_filter(request), *user_group_filter("actor__user__")]
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
         return ["actor__email", "actor__name", *user_search_fields("actor__user__")]
@@ -103,16 +97,24 @@ class ExamplarySessionAdmin(ActivityPageMixin, ExportMixin, SessionModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ExamplarySession], search_term: str
     ) -> tuple[QuerySet[ExamplarySession], bool]:
-        found, duplicates = super().get_search_results(request, queryset, search_term)
-        if search_term:
-            ids = with_id(ExamplarySession, "pk", search_term)
-            ids |= with_id(get_user_model(), "actor__user", search_term)
-            if search_term.startswith(("exam_", "space_")):
-                ids |= Q(presets__examId=search_term) | Q(presets__practiceSpaceId=search_term)
-                if self.may_see_outputs(request):
-                    ids |= Q(outputs__examId=search_term)
-            found |= queryset.filter(ids)
-        return found, duplicates
+        if not search_term:
+            return queryset, False
+        # Each actor is compared once, not with each of its sessions.
+        fields = self.get_search_fields(request)
+        of_actors = [name.removeprefix("actor__") for name in fields if name.startswith("actor__")]
+        own = [name for name in fields if not name.startswith("actor__")]
+        actors = search_rows(ExamplaryActor.objects.all(), of_actors, search_term)
+        found = Q(actor__in=actors.values("pk")) | with_id(ExamplarySession, "pk", search_term)
+        found |= with_id(get_user_model(), "actor__user", search_term)
+        if own:
+            sessions = search_rows(ExamplarySession.objects.all(), own, search_term)
+            found |= Q(pk__in=sessions.values("pk"))
+        # No database has an index for these, so other texts are not compared with them.
+        if search_term.startswith(("exam_", "space_")):
+            found |= Q(presets__examId=search_term) | Q(presets__practiceSpaceId=search_term)
+            if self.may_see_outputs(request):
+                found |= Q(outputs__examId=search_term)
+        return queryset.filter(found), False
 
     def may_see_outputs(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_examplary.view_outputs")
@@ -130,12 +132,12 @@ class ExamplarySessionAdmin(ActivityPageMixin, ExportMixin, SessionModelAdmin):
 
     @admin.display(description=_("user"), ordering="actor__user", empty_value="-")
     def user(self, session: ExamplarySession) -> str | None:
-        return str(session.actor.user) if session.actor else None
+        return user_name(session.actor.user) if session.actor else None
 
     # Not None for an empty value, which a row's page would show as "None".
     @admin.display(description=_("user"))
     def user_link(self, session: ExamplarySession) -> str:
-        return object_link(self.admin_site, session.actor.user) if session.actor else "-"
+        return user_link(self.admin_site, session.actor.user) if session.actor else "-"
 
     @admin.display(description=_("actor"))
     def actor_link(self, session: ExamplarySession) -> str:
@@ -148,7 +150,7 @@ class ExamplarySessionAdmin(ActivityPageMixin, ExportMixin, SessionModelAdmin):
         columns: dict[str, Any] = {
             gettext("id"): lambda session: session.pk,
             gettext("flow"): self.flow_name,
-            gettext("user"): self.user,
+            gettext("user"): lambda session: session.actor.user if session.actor else None,
             gettext("status"): lambda session: session.get_status_display(),
             gettext("created at"): lambda session: session.created_at,
             gettext("ended at"): lambda session: session.ended_at,
@@ -171,11 +173,6 @@ class ExamplarySessionAdmin(ActivityPageMixin, ExportMixin, SessionModelAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    def has_change_permission(
-        self, request: HttpRequest, obj: ExamplarySession | None = None
-    ) -> bool:
-        return False
-
     # Pages
 
     def get_urls(self) -> list[URLPattern]:
@@ -184,28 +181,12 @@ class ExamplarySessionAdmin(ActivityPageMixin, ExportMixin, SessionModelAdmin):
             *super().get_urls(),
         ]
 
-    @non_atomic
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        context = {
-            # A callable, so that an action counts nothing.
-            "summary": lambda: self._summarise(request),
-            "introduction": _("A session is one visit of a user to an embed."),
-            "has_activity": True,
-            "has_csv_permission": self.has_csv_permission(request),
-            **(extra_context or {}),
-        }
-        return super().changelist_view(request, context)
-
-    def _summarise(self, request: HttpRequest) -> list[dict[str, Any]]:
-        rows = self.get_queryset(request).order_by()
-        counts = dict(rows.values_list("status").annotate(Count("pk")))
-        url = self.page_url("changelist")
-        return [
-            {"label": label, "count": counts.get(status, 0), "url": f"{url}?status__exact={status}"}
-            for status, label in Status.choices
-        ]
+    def describe_row(self, request: HttpRequest, row: ExamplarySession) -> dict[str, Any]:
+        # The usual reason why a user cannot open a session is the actor.
+        if row.actor is None or row.actor.is_active:
+            return {}
+        [(advice, _)] = advise_each([row.actor])
+        return {"advice": advice.text}
 
     def get_buttons(self, request: HttpRequest, row: ExamplarySession) -> Iterable[Button]:
         actions = self.get_actions(request) if row.is_open else {}

@@ -8,9 +8,11 @@ from django.contrib.admin import AdminSite
 from django.contrib.auth import get_user_model
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
+
+from django_examplary.admin.names import user_name
 
 
 def admin_url(
@@ -23,13 +25,37 @@ def admin_url(
     return f"{url}?{urlencode(query)}" if query else url
 
 
+def list_url(
+    site: AdminSite, request: HttpRequest, model: type[Model], page: str = "changelist"
+) -> str:
+    """Return the URL of a page of a model, or "" if the site lacks it or it is not permitted."""
+    if not site.is_registered(model):
+        return ""
+    if not site.get_model_admin(model).has_view_permission(request):
+        return ""
+    try:
+        return admin_url(site, model, page)
+    except NoReverseMatch:
+        # The project registered an admin class of its own.
+        return ""
+
+
 def object_link(site: AdminSite, row: Model, text: str = "") -> str:
     """Return a link to a row's page, or just the text on a site that lacks its model."""
     text = text or str(row)
     model = row._meta.model
     if not site.is_registered(model):
         return text
-    return format_html('<a href="{}">{}</a>', admin_url(site, model, "change", row.pk), text)
+    url = admin_url(site, model, "change", row.pk)
+    return format_html('<a class="examplary-link" href="{}">{}</a>', url, text)
+
+
+def user_link(site: AdminSite, user: Any) -> str:
+    """Return a link to a user's page with the full name, and the current e-mail address."""
+    name = user_name(user)
+    link = object_link(site, user, name)
+    email = str(getattr(user, user.get_email_field_name(), None) or "")
+    return format_html("{}, {}", link, email) if email and email not in name else link
 
 
 def visible_users(site: AdminSite, request: HttpRequest) -> QuerySet[Any]:

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from django_examplary.admin.advice import advise
+from django_examplary.admin.advice import advise_each, explain
 from django_examplary.admin.base import ExamplaryAdminMixin
 from django_examplary.admin.calls import provision_and_report
 from django_examplary.admin.names import role_name
@@ -58,7 +58,8 @@ class ProvisionActorsMixin(ExamplaryAdminMixin):
         actor = getattr(user, "examplary_actor", None)
         if actor is None:
             return None
-        return object_link(self.admin_site, actor, str(actor.get_state_display()))
+        parts = [actor.get_state_display(), explain(actor.state, actor.last_error).name]
+        return object_link(self.admin_site, actor, ": ".join(str(part) for part in parts if part))
 
     @admin.action(
         description=_("Provision Examplary actors as teachers"), permissions=["provision"]
@@ -82,9 +83,10 @@ class ExamplaryActorInline(ActorInline):
     can_delete = False
     show_change_link = True
 
-    @admin.display(description=_("What to do"))
+    @admin.display(description=_("Advice"))
     def advice(self, actor: ExamplaryActor) -> str:
-        return str(advise(actor).text)
+        [(advice, _)] = advise_each([actor])
+        return str(advice.text)
 
     @admin.display(description=_("role"))
     def role_name(self, actor: ExamplaryActor) -> str:
