@@ -1,6 +1,6 @@
 /** Types of `embed.js`, which defines `<examplary-embed>` and exports nothing. */
 
-/** What `django_examplary.embeds.embed_context()` returns, and `render_panels()` as `panels`. */
+/** The value of `django_examplary.embeds.embed_context()`, with `render_panels()` as `panels`. */
 export interface EmbedData {
   flow: string;
   key: string;
@@ -8,6 +8,9 @@ export interface EmbedData {
   /** Replaces the session cookie and the CSRF token where the link is a one-time link. */
   token: string;
   origins: string;
+  /** The origin that the embed reports to, or empty if the session was opened before. */
+  site_origin: string;
+  debug: boolean;
   title: string;
   modal: boolean;
   load: "lazy" | "eager" | "click";
@@ -25,7 +28,7 @@ export interface EmbedData {
   panels?: string;
 }
 
-/** What it returns for visitors who aren't signed in; `create()` throws for it. */
+/** Its value for visitors who aren't signed in; `create()` throws for it. */
 export interface SignInData {
   login_url: string;
 }

@@ -17,24 +17,29 @@
  * once it has an address, because that would reload it.
  *
  * This file runs as a module and as a classic script, in the head or at the end of the page.
- * Supported are the browsers of Baseline "widely available". From Safari 15.4, Chrome 108 and
- * Firefox 115 on everything works, in light colours; older ones get what is there without
- * JavaScript. A feature that any of these lacks is used behind a check.
+ * Supported are the browsers of Baseline "widely available". From Safari and iPadOS 15.4, Chrome and
+ * Edge 108, and Firefox 115 on everything works, in light colours; older ones show the same as
+ * without JavaScript. A feature that any of these lacks is used behind a check, which
+ * tests/browser/test_old_browsers.py proves.
  */
 (() => {
   "use strict";
 
   const MESSAGE_TYPE = "examplary:embed-status-update";
   const CLAIMS = ["completed", "cancelled"];
-  // What another launch does not mend, but another copy of the page does.
+  // Reasons that a reload of the page resolves, and another launch does not.
   const STALE = ["stale", "signed-out", "other-account", "ended"];
-  // These pass soon, so the element launches again by itself: after these pauses, for a minute.
+  // These pass soon, so the element asks again by itself, after these pauses, for a minute. They
+  // grow and vary, so that the users of a busy site do not all return at the same moment.
   const PASSING = ["preparing", "busy"];
-  const RELAUNCHES = [1000, 2000, ...Array(14).fill(4000)];
+  const PATIENT_PAUSES = [1000, 2000, 4000, ...Array(7).fill(8000)];
   // The API may answer "pending" for a moment after the embed has reported an end.
   const PAUSES = [0, 500, 1000, 2000, 4000];
-  // The server asks the API about a session once a second at most.
+  // The server requests a session from the API once a second at most.
   const QUIET_PAUSES = [0, 2000];
+
+  // For a server, or a proxy before it, that never responds.
+  const POST_LIMIT = 60_000;
 
   // listens: messages and loads of the frame count. silent: it has sent no message yet.
   // work: there may be unsaved work in it. session: there is a session to end.
@@ -68,7 +73,7 @@
     #base;
     // The session of the last launch. The attribute may belong to a newer copy of the page.
     #key;
-    // What the page of a one-time link posts in place of a CSRF token.
+    // The page of a one-time link posts this in place of a CSRF token.
     #token;
     #template;
     #frame;
@@ -88,7 +93,8 @@
     #patience;
     #observer;
     #checking = null;
-    #isAsking = false;
+    // The pauses before the next quiet requests; null if there is none on its way.
+    #quietPauses = null;
     // How often it has launched again by itself, and the timer of the next launch.
     #relaunches = 0;
     #relaunch;
@@ -113,8 +119,10 @@
         "data-confirm-close": data.confirm_close,
         "data-done": !data.completes,
         "data-eager": data.waits && data.load === "eager",
+        "data-debug": data.debug,
       };
-      const names = ["flow", "key", data.token ? "token" : "csrf_token", "origins", "grace"];
+      const credentials = data.token ? "token" : "csrf_token";
+      const names = ["flow", "key", credentials, "origins", "site_origin", "grace"];
       for (const name of names) {
         element.setAttribute(`data-${name.replace("_", "-")}`, data[name]);
       }
@@ -178,6 +186,9 @@
 
     /** Open the dialog if there is one, and launch unless that was done before. */
     open() {
+      if (!this.#isRunning()) {
+        return;
+      }
       if (this.#dialog && !this.#dialog.hasAttribute("open")) {
         present(() => this.#openDialog());
       }
@@ -188,6 +199,9 @@
 
     /** Launch again in the same frame. */
     reload() {
+      if (!this.#isRunning()) {
+        return;
+      }
       this.#retry = () => this.reload();
       if (!navigator.onLine) {
         this.#goOffline();
@@ -204,12 +218,17 @@
     async close() {
       // A result that is being checked comes first.
       await this.#checking;
-      if (STATES[this.#state].session) {
+      if (this.#isRunning() && STATES[this.#state].session) {
         await this.#ask("close", [0]);
       }
     }
 
     // Setting up
+
+    /** Return whether the element is in a page and has started there. */
+    #isRunning() {
+      return this.isConnected && Boolean(this.#state);
+    }
 
     #start() {
       const frame = this.querySelector("iframe");
@@ -244,6 +263,8 @@
 
     #begin() {
       const state = this.getAttribute("data-state");
+      // A prerendered page launches nothing before it is shown.
+      this.#listen(document, "prerenderingchange", () => this.#resume(this.#state));
       if (STATES[state]?.final) {
         // Put back as it was taken away.
         this.#show(state);
@@ -254,8 +275,6 @@
         }
       } else {
         this.#show("loading");
-        // A prerendered page launches nothing before it is shown.
-        this.#listen(document, "prerenderingchange", () => this.reload());
         if (isRestoring) {
           // A launch has to wait: the browser would put the restored page over it.
           this.#isRestored = true;
@@ -330,7 +349,26 @@
         this.#dialog = null;
       }
       this.attachShadow({ mode: "open" }).append(parts);
+      if (this.#isElsewhere() && "debug" in this.dataset) {
+        this.#explainOrigin();
+      }
       present(() => this.#awaitStyle());
+    }
+
+    /** Return whether the embed reports to another origin than this page's, and so in vain. */
+    #isElsewhere() {
+      const { siteOrigin } = this.dataset;
+      return Boolean(siteOrigin) && siteOrigin !== window.location.origin;
+    }
+
+    #explainOrigin() {
+      const hint = document.createElement("p");
+      hint.className = "examplary-embed__hint";
+      hint.textContent =
+        `This page is at ${window.location.origin}, and its embeds report to ` +
+        `${this.dataset.siteOrigin}: the browser withholds their messages. ` +
+        "Correct EXAMPLARY_SITE_ORIGIN, or the headers of the proxy. (DEBUG is on.)";
+      this.shadowRoot.append(hint);
     }
 
     /** Hide the parts until their stylesheet has loaded, or has failed to. */
@@ -346,7 +384,7 @@
       sheet.addEventListener("error", () => setVisibility(""));
     }
 
-    /** Fill in the name and the address of this embed, and remove what other flows have. */
+    /** Fill in the name and the address of this embed, and remove the parts of other flows. */
     #complete(parts) {
       const { flow } = this.dataset;
       const each = (name, action) => {
@@ -394,7 +432,7 @@
         this.#removeSource();
       }
       if (this.#state === "idle" && !this.#isBlank()) {
-        // The browser has restored what was here before.
+        // The browser has restored the former page of the frame.
         this.#navigate("about:blank");
       }
       if (!state.listens || document.prerendering) {
@@ -486,7 +524,7 @@
     }
 
     /**
-     * Go on with a page from the browser's page cache. Another user may be signed in by now, so
+     * Continue a page from the browser's page cache. Another user may be signed in by now, so
      * the frame stays covered until the server has found the session among those of this user.
      */
     async #resume(state) {
@@ -503,8 +541,7 @@
       if (signal.aborted || this.#state !== "loading") {
         return;
       }
-      const isRefused = STALE.includes(answer.reason) || answer.reason === "offline";
-      if (answer.status === "pending" || (answer.reason && !isRefused)) {
+      if (answer.status === "pending") {
         this.#show(state);
       } else {
         this.#take(answer);
@@ -512,7 +549,7 @@
       }
     }
 
-    // What the user does
+    // The user's actions
 
     #onClick(event) {
       switch (event.target.closest("[data-examplary-do]")?.dataset.examplaryDo) {
@@ -556,6 +593,10 @@
 
     #onFocus() {
       this.#isTyping = false;
+      // The user comes back from the frame, which cannot say that it has finished.
+      if (this.#isElsewhere() && STATES[this.#state].work) {
+        this.#askQuietly();
+      }
     }
 
     #onEscape(event) {
@@ -628,15 +669,17 @@
       return this.#checking;
     }
 
-    /** A status that is not documented may be an end, or not: the user works on meanwhile. */
+    /** A status that is not documented may be an end, or not: the user continues meanwhile. */
     async #askQuietly() {
-      if (this.#isAsking) {
+      if (this.#quietPauses) {
+        // The answer that is on its way may be older than this message.
+        this.#quietPauses = QUIET_PAUSES.slice(1);
         return;
       }
-      this.#isAsking = true;
+      this.#quietPauses = [...QUIET_PAUSES];
       const { signal } = this.#life;
-      for (const pause of QUIET_PAUSES) {
-        await sleep(pause, signal);
+      while (this.#quietPauses.length) {
+        await sleep(this.#quietPauses.shift(), signal);
         const answer = signal.aborted ? {} : await this.#post("sync");
         const isOver = answer.status ? answer.status !== "pending" : answer.reason === "ended";
         if (isOver && !signal.aborted && STATES[this.#state].listens) {
@@ -644,20 +687,27 @@
           break;
         }
       }
-      this.#isAsking = false;
+      this.#quietPauses = null;
     }
 
     async #askUntilFinal(view, pauses, signal) {
       this.#retry = () => this.#ask(view, pauses);
       this.#show("verifying");
+      const pending = pauses.values();
+      const passing = PATIENT_PAUSES.map(vary).values();
       let answer;
-      for (const pause of pauses) {
-        await sleep(pause, signal);
+      let next = pending.next();
+      while (!next.done) {
+        await sleep(next.value, signal);
         answer = signal.aborted ? null : await this.#post(view);
         if (signal.aborted) {
           return;
         }
-        if (answer.status !== "pending") {
+        if (answer.status === "pending") {
+          next = pending.next();
+        } else if (PASSING.includes(answer.reason)) {
+          next = passing.next();
+        } else {
           break;
         }
       }
@@ -683,6 +733,8 @@
           method: "POST",
           headers: { Accept: "application/json" },
           body: this.#postBody(),
+          // Safari 15 lacks this, and waits as long as it always does.
+          signal: AbortSignal.timeout?.(POST_LIMIT),
         });
         // Django's own refusals are pages: of a CSRF token, or of a session that is not the user's.
         const isRefused = [403, 404].includes(response.status);
@@ -701,7 +753,7 @@
         this.#show("ended");
         this.#dispatch("error", { reason: "ended" });
       } else if (answer.status) {
-        // Examplary has not confirmed what the frame reported, and the frame will not repeat it.
+        // Examplary has not confirmed the frame's message, and the frame will not repeat it.
         this.#take({ reason: "pending" });
       } else if (answer.reason === "offline") {
         this.#goOffline();
@@ -738,7 +790,7 @@
         detail: text("detail"),
         reference: find("reference")?.dataset.examplaryReference ?? "",
       };
-      if (PASSING.includes(facts.reason) && this.#relaunches < RELAUNCHES.length) {
+      if (PASSING.includes(facts.reason) && this.#relaunches < PATIENT_PAUSES.length) {
         this.#launchLater();
         return;
       }
@@ -757,7 +809,7 @@
         } else {
           this.#goOffline();
         }
-      }, RELAUNCHES[this.#relaunches++]);
+      }, vary(PATIENT_PAUSES[this.#relaunches++]));
     }
 
     #goOffline() {
@@ -771,7 +823,7 @@
       );
     }
 
-    // What is seen
+    // The view
 
     #show(state, facts = {}) {
       clearTimeout(this.#relaunch);
@@ -788,12 +840,12 @@
       this.#offerHelp(false);
       this.#awaitSign();
       if (focused && isGone(focused)) {
-        // What had the focus has gone from view, so what came instead gets it.
+        // The element with the focus is hidden now, so its replacement gets the focus.
         (panel ?? this.#stage).focus();
       }
     }
 
-    /** What has the focus in this element; null if it is elsewhere. */
+    /** Return the element with the focus in here; null if the focus is elsewhere. */
     #focused() {
       if (this.#isTyping || document.activeElement === this.#frame) {
         return this.#frame;
@@ -812,7 +864,7 @@
         this.#panel.tabIndex = -1;
         this.#stage.append(this.#panel);
       }
-      // Beneath a panel the frame can be reached neither by eye nor by key.
+      // A frame beneath a panel is hidden, and can't get the focus.
       this.#slot.style.visibility = this.#panel ? "hidden" : "";
       return this.#panel;
     }
@@ -903,7 +955,7 @@
     }
   }
 
-  /** Do what can be seen; an error there is reported, and never stops asking for a result. */
+  /** Update the view; an error there is reported, and never stops the requests for a result. */
   function present(action) {
     try {
       action();
@@ -930,12 +982,18 @@
 
   function sleep(milliseconds, signal) {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
-      signal.addEventListener("abort", () => {
+      const end = () => {
         clearTimeout(timer);
+        signal.removeEventListener("abort", end);
         resolve();
-      });
+      };
+      const timer = setTimeout(end, milliseconds);
+      signal.addEventListener("abort", end);
     });
+  }
+
+  function vary(pause) {
+    return pause * (0.75 + Math.random() / 2);
   }
 
   function isGone(element) {
