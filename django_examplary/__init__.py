@@ -7,9 +7,9 @@ Put the app in ``INSTALLED_APPS``, include its URLs, set ``EXAMPLARY_API_KEY``, 
     {% examplary_embed "generate-exam" subject="Mathematics" next="/exams/" %}
     {% examplary_script %}
 
-The page is rendered without a single call to Examplary: the frame signs its user up, opens or
-resumes the session and, when the user has finished, the server asks Examplary what came of it
-and sends ``django_examplary.signals.session_completed``.
+Rendering the page makes no call to Examplary. When the browser loads the iframe, the site
+provisions the user and opens or resumes a session. When the user has finished, the site requests
+the outcome from Examplary and sends ``django_examplary.signals.session_completed``.
 """
 
 from __future__ import annotations

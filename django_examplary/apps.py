@@ -14,7 +14,7 @@ class DjangoExamplaryConfig(AppConfig):
 
     def ready(self) -> None:
         # Not at the top: models can be imported only now.
-        from django_examplary import checks, receivers  # noqa: PLC0415
+        from django_examplary import checks, receivers  # noqa: PLC0415  # need models
 
         register(checks.check_settings, self.name, Tags.security)
         register(checks.check_deployment, self.name, Tags.security, deploy=True)

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 #: The origin of the embeds of Examplary's production API.
 PRODUCTION_ORIGINS = ("https://app.examplary.ai",)
+#: The limit of the columns that store an alias.
+ALIAS_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Settings:
 
     @property
     def EXAMPLARY_CONCURRENT_LAUNCHES(self) -> int:
-        """How many launches of one process may wait for the API at a time."""
+        """How many embeds of one process may wait for the API at a time."""
         return _read("EXAMPLARY_CONCURRENT_LAUNCHES", 4, int)
 
     @property
@@ -172,7 +174,7 @@ class Settings:
     def get_workspace(self, alias: str) -> Workspace:
         """Return a workspace's settings.
 
-        The alias `default` is what the flat settings describe. Raises ExamplaryConfigurationError
+        The flat settings describe the alias `default`. Raises ExamplaryConfigurationError
         naming the alias if it is not configured.
         """
         if alias == "default":
@@ -184,21 +186,25 @@ class Settings:
             found = workspaces(alias) if callable(workspaces) else workspaces[alias]
         except LookupError:
             found = None
-        if not isinstance(found, Mapping):
+        except Exception as error:
+            # Its message may hold a secret, and this one is shown to more people.
+            raise ExamplaryConfigurationError(
+                f"EXAMPLARY_WORKSPACES raised {type(error).__name__} for {alias!r}."
+            ) from error
+        if found is None:
             raise ExamplaryConfigurationError(
                 f"There is no workspace {alias!r}. Add it to EXAMPLARY_WORKSPACES, or change what "
                 "EXAMPLARY_WORKSPACE returns."
             )
+        if problem := _workspace_problem(found):
+            del found  # As in `_read`.
+            raise ExamplaryConfigurationError(f"EXAMPLARY_WORKSPACES[{alias!r}]{problem}")
         values = {
             "API_KEY": "",
             "API_URL": self.EXAMPLARY_API_URL,
             "EMBED_ORIGINS": self.EXAMPLARY_EMBED_ORIGINS,
             **found,
         }
-        problem = _workspace_problem(values)
-        if problem:
-            del found, values  # As in `_read`.
-            raise ExamplaryConfigurationError(f"EXAMPLARY_WORKSPACES[{alias!r}]{problem}")
         return Workspace(
             alias,
             values["API_KEY"].strip(),
@@ -210,16 +216,39 @@ class Settings:
         """Return the aliases that the settings list.
 
         `default` is one of them unless only EXAMPLARY_WORKSPACES has API keys. The aliases that a
-        callable accepts cannot be listed.
+        callable accepts cannot be listed. Keys that cannot be aliases are reported by E001.
         """
         workspaces = self.EXAMPLARY_WORKSPACES
-        others = [] if callable(workspaces) else sorted({*workspaces} - {"default"})
+        found = set() if callable(workspaces) else set(filter(is_alias, workspaces))
+        others = sorted(found - {"default"})
         return others if workspaces and not self.EXAMPLARY_API_KEY else ["default", *others]
 
+    def usable_workspaces(self) -> list[Workspace]:
+        """Return the listed workspaces, without those whose own settings are reported by E001.
 
-def _workspace_problem(values: Mapping[str, Any]) -> str:
-    """Return what is wrong with the settings of a workspace; empty: nothing."""
+        Raises ExamplaryConfigurationError if a flat setting is wrong.
+        """
+        usable = []
+        for alias in self.list_workspaces():
+            try:
+                usable.append(self.get_workspace(alias))
+            except ExamplaryConfigurationError:
+                # The pages of the other workspaces must work.
+                if alias == "default":
+                    raise
+        return usable
+
+
+def is_alias(value: object) -> bool:
+    """Return whether a value can be the alias of a workspace, and be stored in a row."""
+    return isinstance(value, str) and 0 < len(value) <= ALIAS_LENGTH and value.isprintable()
+
+
+def _workspace_problem(values: object) -> str:
+    """Return a description of the mistake in the settings of a workspace, or an empty string."""
     kinds = {"API_KEY": str, "API_URL": str, "EMBED_ORIGINS": list}
+    if not isinstance(values, Mapping):
+        return " must be a mapping with the key 'API_KEY'."
     for name, value in values.items():
         if name not in kinds:
             return f" has the unknown key {name!r}. Known keys: {', '.join(kinds)}."
@@ -282,14 +311,12 @@ def _parse(raw: str, kind: type) -> Any:
     """
     if kind in (str, int, float):
         return kind(raw)
-    if kind is bool and raw.lower() not in (*Env.BOOLEAN_TRUE_STRINGS, *_FALSE):
+    falsehoods = ("0", "false", "off", "no", "n")
+    if kind is bool and raw.lower() not in (*Env.BOOLEAN_TRUE_STRINGS, *falsehoods):
         raise ValueError
     if kind is list:
         return [item.strip() for item in Env.parse_value(raw, list)]
     return Env.parse_value(raw, kind)
-
-
-_FALSE = ("0", "false", "off", "no", "n")
 
 
 def _read_callable(name: str, *others: type) -> Any:

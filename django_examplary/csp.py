@@ -1,4 +1,4 @@
-"""What a Content-Security-Policy must allow for the embeds, and the nonce of a response."""
+"""The sources that a Content-Security-Policy must allow, and the nonce of a response."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def list_embed_origins() -> list[str]:
 
     With a callable as EXAMPLARY_WORKSPACES these are EXAMPLARY_EMBED_ORIGINS.
     """
-    found = (conf.get_workspace(alias).embed_origins for alias in conf.list_workspaces())
+    found = (workspace.embed_origins for workspace in conf.usable_workspaces())
     return list(dict.fromkeys(origin for origins in found for origin in origins))
 
 
 def csp_directives() -> dict[str, list[str]]:
-    """Return what a Content-Security-Policy must allow for the embeds, by directive.
+    """Return the sources that a Content-Security-Policy must allow for the embeds, by directive.
 
     The iframe starts at this site, is redirected to an embed of one of the workspaces, and shows a
     page of this site when that fails. The script posts to this site for the result.

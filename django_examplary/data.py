@@ -8,7 +8,9 @@ that a field added tomorrow can be read today.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import logging
 import re
 import warnings
@@ -19,7 +21,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from django.utils.dateparse import parse_datetime
 
-from django_examplary.encoding import to_camel, to_snake
+from django_examplary.encoding import is_id, to_camel, to_snake
 from django_examplary.exceptions import ExamplaryValidationError, ExamplaryWarning
 
 logger = logging.getLogger("django_examplary")
@@ -170,10 +172,11 @@ class EmbedSession:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        flow = _label(data, "flow").lower().replace("_", "-")
+        flow = re.sub(r"[\s_]+", "-", to_snake(_label(data, "flow")))
         status = _label(data, "status")
         if not status.strip():
-            raise ValueError("status is missing")
+            known = isinstance(data.get("status"), str | None)
+            raise ValueError(f"status is {'missing' if known else 'not a string'}")
         return cls(
             id=_identifier(data, "embed_session_"),
             status=_normal_status(status),
@@ -207,6 +210,11 @@ class EmbedSession:
         """
         return self.status in _OVER
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the session has ended in any of these ways."""
+        return self.is_completed or self.is_cancelled or self.is_over
+
 
 @dataclass(frozen=True, kw_only=True)
 class Exam:
@@ -230,14 +238,17 @@ class Permission:
     key: ClassVar[str] = "role"
 
     actor: str
+    #: The most powerful one of several roles.
     role: str
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        role = _label(data, "role")
-        if not role:
+        label = _label(data, "role")
+        if not label:
             raise ValueError("role is missing")
+        named = label.lower().split(",")
+        role = next((role for role in CONTENT_ROLES if role in named), label)
         # Older material shows a plain id where newer material has an object.
         return cls(actor=_label(data, "actor", names=("id",)), role=role, raw=data)
 
@@ -309,7 +320,10 @@ def _text(data: Mapping[str, Any], key: str) -> str:
 
 
 def _label(
-    data: Mapping[str, Any], key: str, *, names: Sequence[str] = ("id", "slug", "name")
+    data: Mapping[str, Any],
+    key: str,
+    *,
+    names: Sequence[str] = ("id", "slug", "code", "state", "status", "value", "name"),
 ) -> str:
     """Return a field that names something: a string, a list of strings, or an object with an id."""
     value = data.get(key)
@@ -324,7 +338,7 @@ def _identifier(data: Mapping[str, Any], prefix: str = "") -> str:
     value = data.get("id")
     if not isinstance(value, str) or not value:
         raise ValueError("id is missing" if value in (None, "") else "id is not a string")
-    if not re.fullmatch(rf"{prefix}[A-Za-z0-9_-]{{1,{255 - len(prefix)}}}", value):
+    if not is_id(value, prefix):
         raise ValueError(f"id is not an identifier{f' that starts with {prefix}' * bool(prefix)}")
     return value
 
@@ -341,10 +355,13 @@ def _outputs(data: Mapping[str, Any]) -> Mapping[str, Any]:
     found = {key: data[key] for key in OUTPUT_KEYS if isinstance(data.get(key), str | dict)}
     for key in ("results", "result", "output", "outputs"):
         value = data.get(key)
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError, RecursionError):
+                value = json.loads(value)
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         if isinstance(value, dict):
-            found |= value
+            found |= {k: v for k, v in value.items() if v is not None or k not in found}
         elif value not in (None, []):
             _report_shape(key, type(value).__name__)
     return found
@@ -353,11 +370,20 @@ def _outputs(data: Mapping[str, Any]) -> Mapping[str, Any]:
 def _timestamp(data: Mapping[str, Any], key: str) -> datetime | None:
     """Return an ISO 8601 time, or one in seconds or milliseconds since 1970."""
     value = data.get(key)
+    moment: datetime | None = None
     try:
+        if isinstance(value, str) and re.fullmatch(r"\d{9,13}(\.\d+)?", value):
+            value = float(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
             # As seconds, this many are the year 5138.
-            return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
-        moment = parse_datetime(_text(data, key))
+            moment = datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
+        else:
+            moment = parse_datetime(_text(data, key))
     except (ValueError, OverflowError, OSError):
+        pass
+    # Earlier times are durations, or stand for none.
+    if moment is None or moment.year < 2000:
+        if value not in (None, ""):
+            _report_shape(key, "not a time")
         return None
-    return moment and moment.replace(tzinfo=moment.tzinfo or UTC)
+    return moment.replace(tzinfo=moment.tzinfo or UTC)

@@ -9,10 +9,10 @@ import difflib
 import functools
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
@@ -26,30 +26,19 @@ from django.utils.crypto import get_random_string
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import get_language, gettext_lazy
+from django.utils.translation import get_language
 
 from django_examplary.addresses import reverse_view
 from django_examplary.conf import conf
 from django_examplary.data import Theme
 from django_examplary.encoding import to_snake
 from django_examplary.exceptions import ExamplaryValidationError
-from django_examplary.flows import FLOWS, Flow, get_flow
-from django_examplary.launch import Launch, new_ticket, sign_report
+from django_examplary.flows import FLOWS, Flow, flow_name, get_flow
+from django_examplary.launch import Launch, one_time_options, sign_report
 from django_examplary.models import ExamplarySession
 from django_examplary.origins import origin_of
 from django_examplary.services.clients import workspace_of
 from django_examplary.services.themes import complete_theme
-
-#: The accessible name of the iframe, by flow.
-TITLES = {
-    "generate-exam": gettext_lazy("Generate an exam"),
-    "edit-rubric": gettext_lazy("Edit a rubric"),
-    "generate-question": gettext_lazy("Generate a question"),
-    "mark-answer": gettext_lazy("Mark an answer"),
-    "edit-exam": gettext_lazy("Edit an exam"),
-    "take-exam": gettext_lazy("Take an exam"),
-    "practice-space-student": gettext_lazy("Practise"),
-}
 
 DISPLAYS = ("inline", "modal")
 LOADING = ("lazy", "eager", "click")
@@ -91,25 +80,28 @@ def embed_context(
     `render_embed` fills a template with it, and `create()` in `embed.js` builds the element from
     it. For visitors who aren't signed in it is `{"login_url": ...}`.
 
-    `flow` is a flow's name, with its presets as keywords in snake_case or as a mapping; or a flow
-    instance; or an open session. `theme` is laid over EXAMPLARY_THEME. `next` is the path that the
-    page continues to when the user has finished. With `grant_access` the user is given the role
-    that the flow needs on its exam or space. With `once` a user who has completed the same
-    flow with the same presets cannot launch it again. With `reuse=False` the embed does not share
-    its session with other pages, nor with a reload of its own page. With `one_time` the embed works
-    without a session cookie: its address is a link for one launch within five minutes.
+    `flow` is the name of a flow, with its presets as keywords in snake_case or as a mapping. It may
+    also be a flow instance, or an open session. `theme` is laid over EXAMPLARY_THEME. `next` is the
+    path that the page continues to when the user has finished. With `grant_access` the user is
+    given the role that the flow needs on its exam or space. With `once` a user cannot launch the
+    flow with the same presets again after completing it. With `reuse=False` the embed does not
+    share its session with other pages, nor with a reload of its own page. With `one_time` the embed
+    works without a session cookie: its address is a link for one launch within five minutes.
 
-    `display="modal"` renders a button that opens a dialog, which asks before it closes on
-    unfinished work unless `confirm_close` is false. `load` is "lazy" (when in view), "eager", or
-    "click" (no request before the user asks for it). An iframe that has sent no message `grace`
-    seconds after it came into view gets a line of help beside it. `sandbox` puts the iframe into a
+    `display="modal"` renders a button that opens a dialog. The dialog asks before it closes on
+    unfinished work, unless `confirm_close` is false. `load` is "lazy" (when in view), "eager", or
+    "click" (when the user presses the button). If an iframe has sent no message `grace` seconds
+    after it came into view, a line of help appears beside it. `sandbox` puts the iframe into a
     sandbox with the permissions of `SANDBOX`.
 
     Raises ExamplaryValidationError naming the argument.
     """
-    _refuse_unknown("display", display, DISPLAYS)
-    _refuse_unknown("load", load, LOADING)
-    _refuse_no_time("grace", grace)
+    if display not in DISPLAYS:
+        raise ExamplaryValidationError("display", f"must be one of {DISPLAYS}, not {display!r}")
+    if load not in LOADING:
+        raise ExamplaryValidationError("load", f"must be one of {LOADING}, not {load!r}")
+    if type(grace) not in (int, float) or not 0 < grace < math.inf:
+        raise ExamplaryValidationError("grace", f"must be a number of seconds, not {grace!r}")
     _refuse_no_mapping(presets=presets, theme=theme, metadata=metadata)
     session, flow = _resolve(flow, presets, more_presets)
     if session is not None:
@@ -118,25 +110,17 @@ def embed_context(
         )
     if not is_signed_in(request):
         return {"login_url": login_url(request)}
-    if session is not None:
-        launch = Launch(
-            user_id=str(request.user.pk),
-            session_id=str(session.pk),
-            language=get_language() or "",
-            ticket=new_ticket() if one_time else 0,
-        )
-    else:
-        launch = _launch(
-            request,
-            flow,
-            theme,
-            metadata,
-            next,
-            grant_access=grant_access,
-            once=once,
-            nonce=_session_nonce(reuse),
-            ticket=new_ticket() if one_time else 0,
-        )
+    launch = _launch(
+        request,
+        session or flow,
+        theme=theme,
+        metadata=metadata,
+        next_=next,
+        reuse=reuse,
+        one_time=one_time,
+        grant_access=grant_access,
+        once=once,
+    )
     token = launch.sign()
     origins = conf.get_workspace(workspace_of(request.user)).embed_origins
     # The iframe waits for its opener, a link that works without the script too.
@@ -151,13 +135,18 @@ def embed_context(
     if one_time:
         # The page that it is for may be of another site, or of an app.
         url = request.build_absolute_uri(url)
+    if allow is None:
+        # The flow's permissions, for the embed's own origins only.
+        allow = "; ".join(" ".join([feature, *origins]) for feature in flow.permissions_policy)
     return {
         "flow": flow.slug,
         "key": launch.key,
         "csrf_token": "" if one_time else get_token(request),
         "token": sign_report(launch) if one_time else "",
         "origins": " ".join(origins),
-        "title": str(title or TITLES.get(flow.slug, flow.slug)),
+        "site_origin": launch.origin,
+        "debug": bool(settings.DEBUG),
+        "title": str(title or flow_name(flow.slug)),
         "modal": display == "modal",
         "load": load,
         "waits": waits,
@@ -166,11 +155,11 @@ def embed_context(
         "confirm_close": bool(confirm_close),
         "completes": flow.completes,
         "url": url,
-        "finish_url": finish_key and urljoin(url, f"../../finish/{finish_key}/"),
+        "finish_url": finish_key and f"{url.rsplit('/', 3)[0]}/finish/{finish_key}/",
         # Browsers that go back restore a frame's last address by its name. This name belongs to
-        # one launch, so nobody is shown the frame of an earlier user of the browser.
+        # one launch, so no user sees the frame of an earlier user of the browser.
         "frame_name": hashlib.sha256(token.encode()).hexdigest()[:16],
-        "allow": _allow(flow, origins) if allow is None else str(allow),
+        "allow": str(allow),
         "sandbox": SANDBOX if sandbox else "",
         "css_class": str(css_class),
     }
@@ -182,7 +171,7 @@ def render_embed(
     """Return the HTML of an embed: an iframe that opens the session when the browser loads it.
 
     The options are those of `embed_context`. Visitors who aren't signed in get a link to sign in
-    instead, and previews of a page (`request.is_preview`, as Wagtail sets it) its title alone.
+    instead. A preview of a page (`request.is_preview`, as Wagtail sets it) shows the title alone.
     """
     data = embed_context(request, flow, **options)
     template = "sign_in" if "login_url" in data else "embed"
@@ -201,7 +190,7 @@ def render_script(nonce: str = "") -> SafeString:
         '<script type="module" src="{}"{}></script>',
         sheet,
         sheet,
-        _render_panels(_panels_template(), get_language()),
+        _panels(),
         script,
         _nonce_attribute(nonce),
     )
@@ -212,18 +201,17 @@ def render_panels(nonce: str = "") -> SafeString:
 
     `render_script` includes it. A page without templates passes it to the script's `create()`.
     """
-    return _render_stylesheet(nonce) + _render_panels(_panels_template(), get_language())
+    return _render_stylesheet(nonce) + _panels()
 
 
-def _panels_template() -> Template:
+def _panels() -> SafeString:
     backend: Any = get_template("django_examplary/panels.html")
-    template: Template = backend.template
-    return template
+    return _render_panels(backend.template, get_language())
 
 
 @functools.lru_cache(maxsize=64)
 def _render_panels(template: Template, language: str | None) -> SafeString:
-    """Render what all pages in a language share. A template that is loaded again is a new key."""
+    """Render the parts that pages in a language share. A template loaded again is a new key."""
     return template.render(Context())
 
 
@@ -253,8 +241,8 @@ def launch_url(
 ) -> str:
     """Return a URL that opens the flow in the whole window and comes back to `next`.
 
-    The arguments are those of `embed_context`. Visitors who aren't signed in get a URL to sign in
-    that comes back to this page.
+    The arguments are those of `embed_context`. For visitors who aren't signed in, return a URL to
+    sign in that comes back to this page.
     """
     _refuse_no_mapping(presets=presets, theme=theme, metadata=metadata)
     _, flow = _resolve(flow, presets, more_presets)
@@ -263,13 +251,13 @@ def launch_url(
     launch = _launch(
         request,
         flow,
-        theme,
-        metadata,
-        next,
+        theme=theme,
+        metadata=metadata,
+        next_=next,
+        reuse=reuse,
+        one_time=one_time,
         grant_access=grant_access,
         once=once,
-        nonce=_session_nonce(reuse),
-        ticket=new_ticket() if one_time else 0,
         mode="window",
     )
     url = reverse_view("window", launch.sign())
@@ -313,7 +301,7 @@ def _resolve(
         _refuse_misspelt(flow, more_presets)
         return None, get_flow(flow, presets)
     if not isinstance(flow, (Flow, ExamplarySession)):
-        # In a template, a name that stands for nothing.
+        # In a template, an undefined name.
         raise ExamplaryValidationError("flow", f"must be a flow or a session, not {flow!r}")
     if presets:
         raise ExamplaryValidationError(
@@ -326,21 +314,31 @@ def _resolve(
 
 def _launch(
     request: HttpRequest,
-    flow: Flow,
+    flow: Flow | ExamplarySession,
+    *,
     theme: Mapping[str, Any] | Theme | None,
     metadata: Mapping[str, str] | None,
     next_: Any,
+    reuse: bool,
+    one_time: bool,
     **options: Any,
 ) -> Launch:
+    visitor: dict[str, Any] = {
+        "user_id": str(request.user.pk),
+        "language": get_language() or "",
+        **(one_time_options(request.user) if one_time else {}),
+    }
+    if isinstance(flow, ExamplarySession):
+        return Launch(**visitor, session_id=str(flow.pk))
     return Launch(
-        user_id=str(request.user.pk),
+        **visitor,
         flow=flow,
         theme=complete_theme(theme, request),
         metadata=metadata or {},
         # `reverse_lazy()` gives a lazy text, and a parameter that is not there None.
         next_url=str(next_ or ""),
         origin=site_origin(request),
-        language=get_language() or "",
+        nonce="" if reuse else get_random_string(12),
         **options,
     )
 
@@ -374,26 +372,7 @@ def _refuse_no_mapping(**options: Any) -> None:
             )
 
 
-def _refuse_unknown(name: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ExamplaryValidationError(name, f"must be one of {known}, not {value!r}")
-
-
-def _refuse_no_time(name: str, value: Any) -> None:
-    if type(value) not in (int, float) or not 0 < value < math.inf:
-        raise ExamplaryValidationError(name, f"must be a number of seconds, not {value!r}")
-
-
 def _refuse_decided(**options: Any) -> None:
     for name, value in options.items():
         if value:
             raise ExamplaryValidationError(name, "was decided when the session was opened")
-
-
-def _session_nonce(reuse: bool) -> str:
-    return "" if reuse else get_random_string(12)
-
-
-def _allow(flow: Flow, origins: Sequence[str]) -> str:
-    """The frame's `allow`: what the flow needs, and only for the embed's own origins."""
-    return "; ".join(" ".join([feature, *origins]) for feature in flow.permissions_policy)

@@ -10,10 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 #: The problem with a value for which `is_storable` returns False.
-UNSTORABLE = "holds U+0000, a lone surrogate, an infinite number or more than 30 nested levels"
+UNSTORABLE = (
+    "holds U+0000, a lone surrogate, an infinite number, more than 30 nested levels, or a value "
+    "that JSON has no type for"
+)
 
 # MariaDB stores 32 levels of JSON.
 _MAX_LEVELS = 30
+_UNSTORABLE_CHARACTERS = re.compile(r"[\x00\ud800-\udfff]")
 
 
 @functools.lru_cache(maxsize=512)
@@ -29,6 +33,14 @@ def to_snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
 
 
+def is_id(value: Any, prefix: str = "") -> bool:
+    """Return whether a value can be an id of Examplary; some are put into a path."""
+    return (
+        isinstance(value, str)
+        and re.fullmatch(rf"{prefix}[A-Za-z0-9_-]{{1,{255 - len(prefix)}}}", value) is not None
+    )
+
+
 def storable(value: Any, *, levels: int = _MAX_LEVELS) -> Any:
     """Return a copy of a JSON value that every supported database can store.
 
@@ -37,19 +49,24 @@ def storable(value: Any, *, levels: int = _MAX_LEVELS) -> Any:
     deeper than `levels`.
     """
     if isinstance(value, str):
-        return re.sub(r"[\x00\ud800-\udfff]", "\ufffd", value)
+        return _UNSTORABLE_CHARACTERS.sub("\ufffd", value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if not isinstance(value, Mapping | list | tuple):
+    if value is None or isinstance(value, int):
         return value
+    if not isinstance(value, Mapping | list | tuple):
+        raise TypeError(f"JSON has no {type(value).__name__}")
     if not levels:
         return json.dumps(value, default=str)
     if isinstance(value, Mapping):
-        return {storable(k): storable(v, levels=levels - 1) for k, v in value.items()}
+        return {storable(k, levels=0): storable(v, levels=levels - 1) for k, v in value.items()}
     items = [storable(item, levels=levels - 1) for item in value]
     return tuple(items) if isinstance(value, tuple) else items
 
 
 def is_storable(value: Any) -> bool:
-    """Return whether every supported database stores the value unchanged."""
-    return bool(storable(value) == value)
+    """Return whether JSON and every supported database keep the value unchanged."""
+    try:
+        return bool(storable(value) == value)
+    except TypeError:
+        return False

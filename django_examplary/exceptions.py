@@ -80,12 +80,15 @@ class ExamplaryResponseError(ExamplaryError):
     """A successful response that cannot be read or trusted; the call may have taken effect.
 
     `examplary_id` is the id of the created user, exam, space or material if the response shows one;
-    an operator can link that user. It is never the id of an embed session.
+    an operator can link that user. It is never the id of an embed session. `is_json` is whether the
+    response is JSON, so that it comes from the API and not from a proxy, but is not what the call
+    expects.
     """
 
-    def __init__(self, message: str, *, examplary_id: str = "") -> None:
+    def __init__(self, message: str, *, examplary_id: str = "", is_json: bool = False) -> None:
         super().__init__(message)
         self.examplary_id = examplary_id
+        self.is_json = is_json
 
 
 class ExamplaryEmbedURLError(ExamplaryResponseError):
@@ -101,10 +104,12 @@ class ExamplaryAPIError(ExamplaryError):
 
     `status_code` is the HTTP status. `message` holds the texts of the response (cleaned, at most
     300 characters), `body` its start, `request_id` the id that the server sent, and `retry_after`
-    the wait in seconds that a 429 or 503 requests.
+    the wait in seconds that a 429 or 503 requests. `examplary_id` is the id that the refusal of a
+    creation shows, which may be that of an object that exists already.
     """
 
     retry_after: float | None = None
+    examplary_id: str = ""
 
     def __init__(
         self,

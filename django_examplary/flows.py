@@ -16,13 +16,16 @@ of the API contract.
 from __future__ import annotations
 
 import difflib
+import inspect
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
+
+from django.utils.translation import gettext_lazy
 
 from django_examplary.data import ContentRole
-from django_examplary.encoding import UNSTORABLE, is_storable, to_camel, to_snake
+from django_examplary.encoding import UNSTORABLE, is_id, is_storable, to_camel, to_snake
 from django_examplary.exceptions import (
     ExamplaryResponseError,
     ExamplaryValidationError,
@@ -42,7 +45,6 @@ from django_examplary.presets import (
     Text,
     TextList,
     YesNo,
-    is_id,
     refusal,
 )
 
@@ -62,7 +64,8 @@ class Outputs:
     @property
     def is_complete(self) -> bool:
         """Whether the documented output is present, if there is one."""
-        return not self.documented or isinstance(self.raw.get(self.documented), self._types)
+        value = self.raw.get(self.documented)
+        return not self.documented or (isinstance(value, self._types) and value != "")
 
     def _required(self) -> Any:
         if not self.is_complete:
@@ -110,8 +113,7 @@ class EditRubricOutputs(Outputs):
 # The flows
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(NamedTuple):
     """The content role that the actor needs on the exam or the space of one of the presets."""
 
     preset: str
@@ -147,7 +149,7 @@ class Flow:
     def __init_subclass__(cls) -> None:
         """Read the rule of each preset from its annotation, `Annotated[..., Rule]`."""
         rules, required = {}, []
-        for name, hint in get_type_hints(cls, include_extras=True).items():
+        for name, hint in inspect.get_annotations(cls, eval_str=True).items():
             for part in (hint, *get_args(hint)):
                 for rule in getattr(part, "__metadata__", ()):
                     rules[name] = rule
@@ -329,6 +331,22 @@ FLOWS: Mapping[str, type[Flow]] = {
     )
 }
 
+#: The names of the flows, for people.
+TITLES = {
+    "generate-exam": gettext_lazy("Generate an exam"),
+    "edit-rubric": gettext_lazy("Edit a rubric"),
+    "generate-question": gettext_lazy("Generate a question"),
+    "mark-answer": gettext_lazy("Mark an answer"),
+    "edit-exam": gettext_lazy("Edit an exam"),
+    "take-exam": gettext_lazy("Take an exam"),
+    "practice-space-student": gettext_lazy("Practise"),
+}
+
+
+def flow_name(slug: str) -> str:
+    """Return the translated name of a flow. An unknown flow is its own name."""
+    return str(TITLES.get(slug, slug))
+
 
 def get_flow(slug: str, presets: Mapping[str, Any]) -> Flow:
     """Return the flow named `slug` with its presets; an unknown flow passes with a warning.
@@ -348,5 +366,5 @@ def get_flow(slug: str, presets: Mapping[str, Any]) -> Flow:
 
 
 def _close(name: str, names: Iterable[str]) -> str:
-    """Return the known name that a name is probably a misspelling of; empty if there is none."""
+    """Return the known name that is most like a misspelt name; empty if none is similar."""
     return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.85)), "")

@@ -1,4 +1,4 @@
-"""The launch: what the author of a page decided, signed so that the browser cannot change it.
+"""The launch: the decision of a page's author, signed so that the browser cannot change it.
 
 The template tag signs a launch, and the launch view reads it back. A token is signed, not
 encrypted: the user it names can read its presets and metadata.
@@ -7,10 +7,10 @@ encrypted: the user it names can read its presets and metadata.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, Self, get_args
@@ -43,7 +43,8 @@ class Launch:
     of it, and from a whole window the browser returns to it. `language` is the page's, as a code
     of Django's. With `session_id` the launch opens that stored session and the token holds no more
     than the user, the session and the language. Launches that differ in `nonce` alone do not share
-    a session. `ticket` makes the token a one-time link: it is the time of `new_ticket()`.
+    a session. `ticket` makes the token a one-time link: it is the time of `new_ticket()`, and
+    `credentials` ends the link when the user gets a new password.
 
     Raises ExamplaryValidationError naming the argument.
     """
@@ -61,6 +62,7 @@ class Launch:
     language: str = ""
     session_id: str = ""
     ticket: int = 0
+    credentials: str = ""
 
     def __post_init__(self) -> None:
         if self.next_url and not is_local_path(self.next_url):
@@ -82,8 +84,7 @@ class Launch:
         Raises ExamplaryValidationError if the token would be too long for a URL.
         """
         facts = {name: value for name, value in self._facts.items() if value}
-        with _json_only():
-            token = signing.dumps(facts, salt=_LAUNCH_SALT)
+        token = signing.dumps(facts, salt=_LAUNCH_SALT)
         if len(token) > MAX_TOKEN_LENGTH:
             # Not earlier: compression takes as long as everything else.
             token = signing.dumps(facts, salt=_LAUNCH_SALT, compress=True)
@@ -117,14 +118,13 @@ class Launch:
     def key(self) -> str:
         """Identify the session of this launch among the sessions of its user.
 
-        Two launches share a session if they agree in all that the API, or the user who finishes,
-        could tell apart. A launch of a stored session has that session's id.
+        Two launches share a session if the API and the user who finishes cannot distinguish them.
+        A launch of a stored session has that session's id.
         """
         if self.session_id:
             return self.session_id
-        facts = {**self._facts, "language": "", "ticket": 0}
-        with _json_only():
-            canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+        facts = {**self._facts, "language": "", "ticket": 0, "credentials": ""}
+        canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @cached_property
@@ -140,35 +140,43 @@ class Launch:
         return facts
 
 
-@contextmanager
-def _json_only() -> Iterator[None]:
-    """Raise ExamplaryValidationError for a preset that JSON has no type for."""
-    try:
-        yield
-    except TypeError as error:
-        raise ExamplaryValidationError("presets", f"cannot be sent as JSON: {error}") from None
+_links = itertools.count()
 
 
 def new_ticket() -> int:
-    """Return the time in nanoseconds: it tells apart the one-time links of a launch."""
-    return time.time_ns()
+    """Return the time in nanoseconds: it distinguishes the one-time links of a launch.
+
+    A process never returns a value twice, also where a test has stopped the clock.
+    """
+    return time.time_ns() + next(_links)
+
+
+def one_time_options(user: Any) -> dict[str, Any]:
+    """Return the arguments that make a launch of the user a one-time link."""
+    return {"ticket": new_ticket(), "credentials": credentials_of(user)}
+
+
+def credentials_of(user: Any) -> str:
+    """Return a digest that a new password changes, like the one in Django's sessions."""
+    session_hash = getattr(user, "get_session_auth_hash", str)()
+    return hashlib.sha256(session_hash.encode()).hexdigest()[:16]
 
 
 def sign_report(launch: Launch) -> str:
     """Return the token by which a page without a session cookie asks about the launch's session."""
-    return signing.dumps([launch.user_id, launch.key], salt=_REPORT_SALT)
+    return signing.dumps([launch.user_id, launch.key, launch.credentials], salt=_REPORT_SALT)
 
 
-def unsign_report(token: str, *, max_age: int) -> tuple[str, str]:
-    """Return the id of the user and the key of the launch.
+def unsign_report(token: str, *, max_age: int) -> tuple[str, str, str]:
+    """Return the id of the user, the key of the launch, and the digest of the user's password.
 
     Raises InvalidLaunchToken if it was not signed by this site, or more than `max_age` seconds ago.
     """
     try:
-        user_id, key = signing.loads(token, salt=_REPORT_SALT, max_age=max_age)
+        user_id, key, credentials = signing.loads(token, salt=_REPORT_SALT, max_age=max_age)
     except signing.BadSignature as error:
         raise InvalidLaunchToken(str(error)) from error
-    return user_id, key
+    return user_id, key, credentials
 
 
 def sign_return(session_id: str) -> str:

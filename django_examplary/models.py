@@ -13,19 +13,15 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q, Window
 from django.db.models.functions import Coalesce, Now, RowNumber
-from django.db.models.query_utils import DeferredAttribute
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from django_examplary.data import Secret
-from django_examplary.flows import FLOWS, Outputs
+from django_examplary.fields import PlainTextField, SecretField
+from django_examplary.flows import FLOWS, Outputs, flow_name
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
 
-    StringField = models.CharField[Any, Any]
-else:
-    StringField = models.CharField
 
 #: The alias of the workspace that the flat settings describe.
 DEFAULT_WORKSPACE = "default"
@@ -35,45 +31,8 @@ LIFETIME = timedelta(days=7)
 MARGIN = timedelta(hours=1)
 
 
-class _SecretAttribute(DeferredAttribute):
-    def __set__(self, row: models.Model, value: Any) -> None:
-        row.__dict__[self.field.attname] = _hide(value)
-
-
-def _hide(value: Any) -> Any:
-    return Secret(value) if value and isinstance(value, str) else value
-
-
-class SecretField(StringField):
-    """A string that rows, querysets and forms hold as a `Secret`, unless it is empty.
-
-    Fixtures omit it, and exports that read rows or querysets write an empty string.
-    """
-
-    descriptor_class = _SecretAttribute
-
-    if TYPE_CHECKING:
-        # django-stubs reads these two.
-        _pyi_private_set_type: str | Secret  # type: ignore[assignment]
-        _pyi_private_get_type: Secret  # type: ignore[assignment]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs | {"editable": False, "serialize": False})
-
-    def deconstruct(self) -> Any:
-        name, path, args, kwargs = super().deconstruct()
-        del kwargs["editable"], kwargs["serialize"]
-        return name, path, args, kwargs
-
-    def from_db_value(self, value: Any, *args: Any) -> Any:
-        return _hide(value)
-
-    def to_python(self, value: Any) -> Any:
-        return super().to_python(value.value if isinstance(value, Secret) else value)
-
-
 class DatabaseNow(Now):
-    """The clock of the database server: the one clock that all processes and machines share."""
+    """The clock of the database server: the only clock that all processes and machines share."""
 
     def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
         # CURRENT_TIMESTAMP follows the time zone of the connection, which may jump by an hour.
@@ -135,13 +94,13 @@ class ExamplaryActor(models.Model):
     email: models.EmailField[str, str] = models.EmailField(
         _("e-mail address, as sent"), blank=True, editable=False
     )
-    name: models.CharField[str, str] = models.CharField(
+    name: models.CharField[str, str] = PlainTextField(
         _("name, as sent"), max_length=100, blank=True, editable=False
     )
     role: models.CharField[str, str] = models.CharField(
         _("role"), max_length=16, blank=True, editable=False
     )
-    last_error: models.CharField[str, str] = models.CharField(
+    last_error: models.CharField[str, str] = PlainTextField(
         _("last error"), max_length=255, blank=True, editable=False
     )
     provisioned_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
@@ -176,6 +135,14 @@ class ExamplaryActor(models.Model):
     def __str__(self) -> str:
         return str(self.user)
 
+    def set_user(self, user: Any) -> None:
+        """Relate the actor to a user whom a router may have read from another database.
+
+        Django refuses `actor.user = user` then, unless a router allows the relation.
+        """
+        self.user_id = user.pk
+        self._state.fields_cache["user"] = user
+
     @property
     def is_active(self) -> bool:
         return self.state == self.State.ACTIVE
@@ -187,6 +154,9 @@ class ExamplarySessionQuerySet(models.QuerySet["ExamplarySession"]):
         return self.filter(status=ExamplarySession.Status.PENDING)
 
     def for_user(self, user: Any) -> ExamplarySessionQuerySet:
+        # A visitor has no key. Sessions without an actor are those of users who are gone.
+        if getattr(user, "pk", user) is None:
+            return self.none()
         return self.filter(actor__user=user)
 
     def for_key(self, key: str) -> ExamplarySessionQuerySet:
@@ -325,7 +295,7 @@ class ExamplarySession(models.Model):
     lapses_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
         null=True, editable=False, serialize=False
     )
-    remote_status: models.CharField[str, str] = models.CharField(
+    remote_status: models.CharField[str, str] = PlainTextField(
         _("status at Examplary"), max_length=64, blank=True
     )
     outputs: models.JSONField[Any, Any] = models.JSONField(_("outputs"), default=dict)
@@ -360,7 +330,7 @@ class ExamplarySession(models.Model):
         verbose_name = _("Examplary session")
         verbose_name_plural = _("Examplary sessions")
         permissions = [
-            ("verify_examplarysession", _("Can ask Examplary about sessions")),
+            ("verify_examplarysession", _("Can verify Examplary sessions")),
             ("revoke_examplarysession", _("Can revoke Examplary sessions")),
             ("view_outputs", _("Can view the outputs of Examplary sessions")),
             ("export_examplarysession", _("Can export Examplary sessions")),
@@ -376,7 +346,7 @@ class ExamplarySession(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.flow} ({self.get_status_display()})"
+        return f"{flow_name(self.flow)} ({self.get_status_display()})"
 
     @property
     def is_open(self) -> bool:

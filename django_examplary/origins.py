@@ -1,4 +1,4 @@
-"""The URLs and origins that are safe. Reads no settings: the caller passes what is allowed."""
+"""The URLs and origins that are safe. Reads no settings: the caller passes the allowed origins."""
 
 from __future__ import annotations
 
@@ -76,12 +76,19 @@ def origin_of(url: str) -> str:
 
 
 @sensitive_variables("url", "match")
-def embed_origin(url: str, allowed: Collection[str], *, http_loopback: bool) -> str:
+def embed_origin(
+    url: str,
+    allowed: Collection[str],
+    *,
+    http_loopback: bool,
+    setting: str = "EXAMPLARY_EMBED_ORIGINS",
+) -> str:
     """Return the origin of an embed URL that is safe to put into a frame.
 
-    `allowed` lists the accepted origins; with `http_loopback`, one of them may be http on
-    localhost. Raises ExamplaryEmbedURLError, which names the origin and never the rest of the URL.
-    Escaping alone is not enough: a `javascript:` URL runs in the page that frames it.
+    `allowed` lists the accepted origins, and `setting` is its name. With `http_loopback`, one of
+    them may be http on localhost. Raises ExamplaryEmbedURLError, which names the origin and never
+    the rest of the URL. Escaping alone is not enough: a `javascript:` URL runs in the page that
+    frames it.
     """
     match = _EMBED_URL.fullmatch(url)
     if match is None:
@@ -97,9 +104,9 @@ def embed_origin(url: str, allowed: Collection[str], *, http_loopback: bool) -> 
         )
     if origin not in map(_without_default_port, allowed):
         raise ExamplaryEmbedURLError(
-            f"Examplary returned an embed URL of {origin}, which EXAMPLARY_EMBED_ORIGINS does not "
+            f"Examplary returned an embed URL of {origin}, which {setting} does not "
             "list. If that is your workspace's domain, set "
-            f"EXAMPLARY_EMBED_ORIGINS = {[*allowed, origin]!r}",
+            f"{setting} = {[*allowed, origin]!r}",
             origin=origin,
         )
     return origin

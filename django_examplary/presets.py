@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
+from django_examplary.encoding import is_id
 from django_examplary.exceptions import ExamplaryValidationError
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """`expected` completes the sentence "<preset> must be ..."."""
 
     accepts: Callable[[Any], bool]
     expected: str
-
-
-def is_id(value: Any, prefix: str = "") -> bool:
-    """Return whether a value can be an id of Examplary; some are put into a path."""
-    return (
-        isinstance(value, str)
-        and re.fullmatch(rf"{prefix}[A-Za-z0-9_-]{{1,{255 - len(prefix)}}}", value) is not None
-    )
 
 
 def _starting_with(prefix: str) -> Rule:

@@ -1,4 +1,4 @@
-"""The pages, and the JSON, that tell a user why something did not work and what to do."""
+"""The pages, and the JSON, that explain a failure to the user and suggest a next step."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
+from django.db.transaction import TransactionManagementError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import get_script_prefix
@@ -40,7 +41,7 @@ OF_THE_PAGE = ("stale", "signed-out", "other-account", "ended")
 #: Reasons that pass by themselves.
 PASSING = ("unavailable", "preparing", "busy")
 
-# The reason and the status code of each kind of error. Of several that match, the first counts. The
+# The reason and the status code of each kind of error. If several match, the first counts. The
 # templates and the script of the embed know the reasons.
 REASONS: tuple[tuple[tuple[type[Exception], ...], str, int], ...] = (
     (
@@ -50,6 +51,8 @@ REASONS: tuple[tuple[tuple[type[Exception], ...], str, int], ...] = (
             ExamplaryEmbedURLError,
             ExamplaryPermissionError,
             ImproperlyConfigured,
+            # A middleware of the project has a transaction open.
+            TransactionManagementError,
         ),
         "misconfigured",
         500,
@@ -70,8 +73,10 @@ REASONS: tuple[tuple[tuple[type[Exception], ...], str, int], ...] = (
     ((ExamplaryNotReadyError,), "preparing", 409),
     ((ExamplaryBusyError, ExamplaryRateLimitError), "busy", 429),
     ((ExamplarySessionEndedError,), "ended", 410),
-    # Any other error may pass.
+    # Any other error of these may pass.
     ((ExamplaryError, Error), "unavailable", 503),
+    # An error in the project's own code.
+    ((Exception,), "misconfigured", 500),
 )
 
 # Error trackers group log lines by their template, so each reason has one.
@@ -92,13 +97,27 @@ def wants_json(request: HttpRequest) -> bool:
     return request.get_preferred_type(["text/html", "application/json"]) == "application/json"
 
 
-def failure(request: HttpRequest, error: Exception, *, in_window: bool) -> HttpResponse:
-    """Log the error, and show what it means and its reference for the site's administrators."""
+def is_window(request: HttpRequest) -> bool:
+    """Return whether the response gets the whole window: by its address, or as browsers report."""
+    match = request.resolver_match
+    return (match is not None and match.url_name == "window") or (
+        request.headers.get("Sec-Fetch-Dest") == "document"
+    )
+
+
+def failure(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Log the error, and show its meaning, and its reference for the site's administrators."""
     reason, status = next(
         (reason, status) for kinds, reason, status in REASONS if isinstance(error, kinds)
     )
-    # The message of a database may quote the row, which holds what opens the session.
-    text = type(error).__name__ if isinstance(error, Error) else str(error)
+    is_foreign = not isinstance(
+        error, (ExamplaryError, ImproperlyConfigured, TransactionManagementError)
+    )
+    # The message of a database may quote the row, which holds the secrets of the session. That of
+    # the project's own code may hold personal data.
+    text = type(error).__name__ if is_foreign else str(error)
+    # Where the project's own code failed, its traceback helps.
+    cause = error if is_foreign else error.__cause__
     reference = uuid.uuid4().hex[:8]
     logger.log(
         logging.WARNING if reason in (*PASSING, "ended") else logging.ERROR,
@@ -107,8 +126,7 @@ def failure(request: HttpRequest, error: Exception, *, in_window: bool) -> HttpR
         reference,
         type(error).__name__,
         text,
-        # Where the project's own code failed, its traceback helps.
-        exc_info=None if isinstance(error, Error) else error.__cause__,
+        exc_info=None if isinstance(error, Error) else cause,
     )
     detail = text if settings.DEBUG else ""
     if isinstance(error, ExamplaryAccessError):
@@ -116,23 +134,15 @@ def failure(request: HttpRequest, error: Exception, *, in_window: bool) -> HttpR
             "role": error.role,
             "resource": error.resource,
         }
-    return problem(
-        request, reason, status=status, reference=reference, detail=detail, in_window=in_window
-    )
+    return problem(request, reason, status=status, reference=reference, detail=detail)
 
 
 def problem(
-    request: HttpRequest,
-    reason: str,
-    *,
-    status: int,
-    reference: str = "",
-    detail: str = "",
-    in_window: bool = False,
+    request: HttpRequest, reason: str, *, status: int, reference: str = "", detail: str = ""
 ) -> HttpResponse:
-    """Return what a user is shown for a reason, as a page or as JSON."""
+    """Return the response to a user for a reason, as a page or as JSON."""
     title, text = explain(reason)
-    if reason in OF_THE_PAGE and in_window:
+    if reason in OF_THE_PAGE and is_window(request):
         # There is no page around it to reload.
         text = _("Go back to where you came from, reload that page, and start again.")
     facts = {"title": title, "text": text, "detail": detail, "reference": reference}
@@ -167,7 +177,7 @@ def explain(reason: str) -> tuple[str, str]:
         ),
         "refused": (
             _("This is not possible with your account"),
-            _("The site's administrators can tell you why, and help."),
+            _("The site's administrators can explain why, and help."),
         ),
         "no-access": (
             _("You have no access to this yet"),

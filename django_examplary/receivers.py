@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, Error, transaction
+from django.db import Error, transaction
 
 from django_examplary import services
 from django_examplary.conf import conf
@@ -18,8 +19,8 @@ from django_examplary.services.database import actor_rows, database
 
 logger = logging.getLogger("django_examplary")
 
-# The session keys of django-hijack, django-loginas and django-impersonate.
-_IMPERSONATIONS = ("hijack_history", "loginas_from_user", "_impersonate")
+# The session keys of django-hijack, django-loginas, django-impersonate and django-su.
+_IMPERSONATIONS = ("hijack_history", "loginas_from_user", "_impersonate", "exit_users_pk")
 
 # How long a user who signs out may have to wait for the API, in seconds.
 _PATIENCE = 2.0
@@ -39,15 +40,8 @@ def revoke_when_user_changes(instance: Any, using: str | None = None, **kwargs: 
         return
     if using != database():
         return  # Rows in another database belong to no actor here.
-    try:
-        # A savepoint, so that a missing table does not break the transaction of the project.
-        with transaction.atomic(using=database()):
-            for actor in actor_rows().filter(user=instance):
-                services.revoke_sessions(actor)
-    except DatabaseError as error:
-        # Saving a user must work before this app's tables exist. A sweep revokes the sessions of
-        # inactive users too.
-        logger.warning("operation=revoke error=%s", type(error).__name__)
+    key = instance.pk
+    _after_commit(lambda: _end_sessions(key))
 
 
 def _has_new_password(user: Any) -> bool:
@@ -66,37 +60,55 @@ def revoke_when_signed_out(user: Any, request: Any = None, **kwargs: Any) -> Non
     try:
         if user is None or not conf.EXAMPLARY_REVOKE_ON_LOGOUT:
             return
-        session = getattr(request, "session", None) or {}
-        if any(session.get(name) for name in _IMPERSONATIONS):
-            return  # A staff member ends an impersonation. The user may be at work elsewhere.
-        with transaction.atomic(using=database()):
-            sessions = [
-                session
-                for actor in actor_rows().filter(user=user)
-                for session in services.revoke_sessions(actor)
-            ]
-        if sessions:
-            transaction.on_commit(
-                # Not a partial: Django 5.2 logs the name of a function that fails.
-                lambda: _revoke(sessions),
-                using=database(),
-                # Outside of a transaction this runs before Django signs the user out.
-                robust=True,
-            )
-    # An exception would keep the user signed in.
+    except ImproperlyConfigured as error:
+        # An exception would keep the user signed in.
+        logger.error("operation=revoke error=%s", error)
+        return
+    session = getattr(request, "session", None) or {}
+    if any(session.get(name) for name in _IMPERSONATIONS):
+        return  # A staff member ends an impersonation. The user may be at work elsewhere.
+    key = user.pk
+    _after_commit(lambda: _revoke(_end_sessions(key)))
+
+
+def _after_commit(action: Callable[[], object]) -> None:
+    """Run the action when the project has committed, and never raise.
+
+    Part of the project's transaction, it could lose that: MariaDB ends a deadlock by rolling back
+    the whole transaction, and PostgreSQL refuses every query after one that failed.
+    """
+    try:
+        connection = transaction.get_connection(database())
+        if connection.in_atomic_block or connection.get_autocommit():
+            # Outside of a transaction it runs now, before Django signs the user out.
+            transaction.on_commit(action, using=database(), robust=True)
+        else:
+            action()
     except Error as error:
         logger.error("operation=revoke error=%s", type(error).__name__)
-    except ImproperlyConfigured as error:
-        logger.error("operation=revoke error=%s", error)
+
+
+def _end_sessions(user_pk: Any) -> list[ExamplarySession]:
+    """End the user's open sessions here, and return them."""
+    actors = actor_rows().filter(user_id=user_pk)
+    try:
+        return [session for actor in actors for session in services.revoke_sessions(actor)]
+    except Error as error:
+        # As before this app's tables exist. A sweep revokes the sessions of inactive users too.
+        logger.error("operation=revoke error=%s", type(error).__name__)
+        return []
 
 
 def _revoke(sessions: list[ExamplarySession]) -> None:
     """Revoke at Examplary. A sweep repeats it if it fails or takes too long."""
-    try:
-        client = services.get_client(sessions[0].workspace).within(_PATIENCE)
-        for session in sessions:
+    clients = {}
+    for workspace in {session.workspace for session in sessions}:
+        try:
+            clients[workspace] = services.get_client(workspace).within(_PATIENCE)
+        except ImproperlyConfigured as error:
+            logger.warning("operation=revoke error=%s", error)
+    for session in sessions:
+        if client := clients.get(session.workspace):
             # It may have been erased meanwhile.
             with contextlib.suppress(ExamplarySessionEndedError):
                 services.revoke_session(session, client=client)
-    except ImproperlyConfigured as error:
-        logger.warning("operation=revoke error=%s", error)

@@ -1,4 +1,4 @@
-"""Tasks for Django's task framework, with whatever backend the site has.
+"""Tasks for Django's task framework, with any backend.
 
 The framework is part of Django 6.0; for Django 5.2 it is the package `django-tasks`. Without it
 this module can still be imported, because Celery and other queues import the `tasks` module of
@@ -75,7 +75,10 @@ def provision_actor_task(user_pk: str, role: ActorRole | None = None) -> str:
 
 @task
 def provision_actors_task(
-    user_pks: list[str], role: ActorRole | None = None, rate: float = 5.0
+    user_pks: list[str],
+    role: ActorRole | None = None,
+    rate: float = 5.0,
+    workspace: str | None = None,
 ) -> dict[str, Any]:
     """Run `services.provision_actors` for some users and return the fields of its result.
 
@@ -83,7 +86,7 @@ def provision_actors_task(
     many.
     """
     users = get_user_model()._default_manager.filter(pk__in=user_pks)
-    return asdict(services.provision_actors(users, role=role, rate=rate))
+    return asdict(services.provision_actors(users, role=role, rate=rate, workspace=workspace))
 
 
 @task

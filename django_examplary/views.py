@@ -5,16 +5,14 @@ and `close` are what a page posts to, and `finish` is a page with such a form fo
 the script; `return` is where the browser comes back to from the whole window. `report` serves pages
 without a session cookie in place of `sync` and `close`. Each finds a session among those of one
 user only: the signed-in user, or for a visitor the user that a signed token names. A browser
-decides *when* the API is called, never what the outcome of a session is.
+decides *when* the API is called. Only the API decides the outcome of a session.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -23,6 +21,7 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.core.signals import got_request_exception
 from django.db import Error
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import get_script_prefix
@@ -40,16 +39,16 @@ from django_examplary.embeds import is_signed_in, login_url
 from django_examplary.exceptions import (
     ExamplaryConfigurationError,
     ExamplaryError,
-    ExamplaryNotReadyError,
     InvalidLaunchToken,
 )
 from django_examplary.flows import get_flow
-from django_examplary.launch import Launch, unsign_report, unsign_return
+from django_examplary.launch import Launch, credentials_of, unsign_report, unsign_return
 from django_examplary.models import ExamplarySession
 from django_examplary.origins import is_local_path
-from django_examplary.problems import failure, page, problem, wants_json
+from django_examplary.problems import failure, is_window, page, problem, wants_json
 from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import non_atomic, release_connections, session_rows
+from django_examplary.services.limits import embed_that_waits, embed_with_connection
 from django_examplary.services.sessions import create_session, find_session
 from django_examplary.services.tickets import use_ticket
 
@@ -57,6 +56,9 @@ logger = logging.getLogger("django_examplary")
 
 #: A browser that posts again within this time receives the last answer.
 VERIFY_INTERVAL = timedelta(seconds=1)
+
+# The headers of a prefetch: the standard one, and those of older browsers.
+_PURPOSES = ("Sec-Purpose", "Purpose", "X-Moz")
 
 View = Callable[..., HttpResponse]
 
@@ -73,9 +75,16 @@ def _endpoint(view: View) -> View:
                 return view(request, *args, **kwargs)
             except Http404:
                 # Django's own response could be cached, and look different to the next user.
-                return problem(request, "stale", status=404, in_window=_is_window(request))
+                return problem(request, "stale", status=404)
             except (ExamplaryError, ImproperlyConfigured, Error) as error:
-                return failure(request, error, in_window=_is_window(request))
+                return failure(request, error)
+            except Exception as error:
+                if request.method != "GET":
+                    raise
+                # X-Frame-Options forbids the frame to show Django's own response. The signal
+                # reports the error to trackers and to the test client, as Django does.
+                got_request_exception.send(sender=None, request=request)
+                return failure(request, error)
 
     cached = cache_control(no_store=True, private=True)(answer)
     return login_not_required(non_atomic(cached))
@@ -87,54 +96,64 @@ def _endpoint(view: View) -> View:
 @_endpoint
 @require_GET
 def launch(request: HttpRequest, token: str) -> HttpResponse:
-    """Open the session that the token asks for, and redirect the iframe or the window to it."""
+    """Open the session that the token describes, and redirect the iframe or the window to it."""
     try:
         wanted = Launch.unsign(token, max_age=conf.EXAMPLARY_LAUNCH_MAX_AGE)
     except InvalidLaunchToken:
-        return problem(request, "stale", status=400, in_window=_is_window(request))
+        return problem(request, "stale", status=400)
     if wanted.language:
         translation.activate(wanted.language)
-    if wanted.ticket:
-        _act_as(request, wanted.user_id)
-    return _launch(request, wanted)
-
-
-def _act_as(request: HttpRequest, user_id: Any) -> None:
-    """Let a request of a visitor act as the user that a signed token names."""
-    if not is_signed_in(request):
-        user = get_user_model()._default_manager.filter(pk=user_id).first()
-        if user is not None and user.is_active:
-            request.user = user
-
-
-def _launch(request: HttpRequest, wanted: Launch) -> HttpResponse:
-    in_window = _is_window(request)
-    if in_window:
+    if is_window(request):
         # There is no page around it to report to.
         wanted = replace(wanted, mode="window")
-    if not is_signed_in(request):
-        if in_window:
-            return HttpResponseRedirect(login_url(request))
-        return problem(request, "signed-out", status=403)
-    if wanted.user_id != str(request.user.pk):
-        return problem(request, "other-account", status=403, in_window=in_window)
-    if "prefetch" in request.headers.get("Sec-Purpose", ""):
-        # No user looks at it yet. Not a 5xx, which Django mails to the administrators.
-        return problem(request, "unavailable", status=403)
-    _compare_origins(request, wanted)
-    if not _is_authorized(request, wanted):
-        return problem(request, "no-access", status=403, in_window=in_window)
-    session = find_session(request.user, wanted)
+    with embed_with_connection():
+        if wanted.ticket:
+            _act_as(request, wanted.user_id, wanted.credentials)
+        refusal = _refuse(request, wanted)
+        session = None if refusal else find_session(request.user, wanted)
+    if refusal:
+        return refusal
     if session is None:
-        with _waiting_launch():
+        with embed_that_waits():
             session = create_session(request.user, wanted, _client(workspace_of(request.user)))
         if _has_signed_out(request):
-            return _refuse_signed_out(request, session, in_window=in_window)
+            # As the sign-out would have done.
+            if conf.EXAMPLARY_REVOKE_ON_LOGOUT:
+                services.revoke_session(session, client=_client(session.workspace))
+            return problem(request, "signed-out", status=403)
     use_ticket(request.user, wanted, session)
     response = _EmbedRedirect(session.embed_url.value)
     # Django's default would strip the Referer that embeds may be allowed by.
     response["Referrer-Policy"] = "strict-origin-when-cross-origin"
     return response
+
+
+def _act_as(request: HttpRequest, user_id: Any, credentials: str | None) -> None:
+    """Let a request of a visitor act as the user that a signed token names.
+
+    `credentials` are those of the token: they differ after the user got a new password.
+    """
+    if not is_signed_in(request):
+        user = get_user_model()._default_manager.filter(pk=user_id).first()
+        if user is not None and user.is_active and credentials in (None, credentials_of(user)):
+            request.user = user
+
+
+def _refuse(request: HttpRequest, wanted: Launch) -> HttpResponse | None:
+    """Return the response to a visitor who may not launch this now, or None."""
+    if not is_signed_in(request):
+        if is_window(request):
+            return HttpResponseRedirect(login_url(request))
+        return problem(request, "signed-out", status=403)
+    if wanted.user_id != str(request.user.pk):
+        return problem(request, "other-account", status=403)
+    if any("prefetch" in request.headers.get(name, "").lower() for name in _PURPOSES):
+        # No user looks at it yet. Not a 5xx, which Django mails to the administrators.
+        return problem(request, "unavailable", status=403)
+    _compare_origins(request, wanted)
+    if not _is_authorized(request, wanted):
+        return problem(request, "no-access", status=403)
+    return None
 
 
 class _EmbedRedirect(HttpResponseRedirect):
@@ -175,17 +194,8 @@ def _has_signed_out(request: HttpRequest) -> bool:
     return bool(now.get(SESSION_KEY) != before[SESSION_KEY])
 
 
-def _refuse_signed_out(
-    request: HttpRequest, session: ExamplarySession, *, in_window: bool
-) -> HttpResponse:
-    """Refuse to hand out a session, and revoke it as the sign-out would have done."""
-    if conf.EXAMPLARY_REVOKE_ON_LOGOUT:
-        services.revoke_session(session, client=_client(session.workspace))
-    return problem(request, "signed-out", status=403, in_window=in_window)
-
-
 def _compare_origins(request: HttpRequest, wanted: Launch) -> None:
-    """Log a page whose origin is not the one that its embed reports to."""
+    """Log a page whose origin differs from the origin that its embed reports to."""
     # Not parsed, since a visitor can send any string. Browsers write an origin in one way.
     page_origin = "/".join(request.headers.get("Referer", "").split("/")[:3])
     if wanted.mode == "frame" and wanted.origin and page_origin not in ("", wanted.origin):
@@ -195,31 +205,6 @@ def _compare_origins(request: HttpRequest, wanted: Launch) -> None:
             page_origin,
             wanted.origin,
         )
-
-
-# How many launches of this process wait for the API.
-_waiting = 0
-_lock = threading.Lock()
-
-
-@contextmanager
-def _waiting_launch() -> Iterator[None]:
-    """Count a launch that waits for the API, or raise ExamplaryNotReadyError if too many do.
-
-    A site with few threads serves its other pages meanwhile. The page asks again by itself.
-    """
-    global _waiting
-    with _lock:
-        if _waiting >= conf.EXAMPLARY_CONCURRENT_LAUNCHES:
-            raise ExamplaryNotReadyError(
-                "EXAMPLARY_CONCURRENT_LAUNCHES launches of this process wait for Examplary."
-            )
-        _waiting += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _waiting -= 1
 
 
 @_endpoint
@@ -245,14 +230,15 @@ def close(request: HttpRequest, key: str) -> HttpResponse:
 def report(request: HttpRequest, action: str) -> HttpResponse:
     """Verify or end the session of a page without a session cookie, by the page's signed token."""
     try:
-        user_id, key = unsign_report(
+        user_id, key, credentials = unsign_report(
             request.POST.get("token", ""), max_age=conf.EXAMPLARY_LAUNCH_MAX_AGE
         )
     except InvalidLaunchToken:
         return problem(request, "stale", status=400)
-    _act_as(request, user_id)
-    if is_signed_in(request) and str(request.user.pk) != user_id:
-        return problem(request, "other-account", status=403)
+    with embed_with_connection():
+        _act_as(request, user_id, credentials)
+        if is_signed_in(request) and str(request.user.pk) != user_id:
+            return problem(request, "other-account", status=403)
     service = services.verify_session if action == "sync" else services.close_session
     return _end(request, key, service)
 
@@ -274,33 +260,37 @@ def finish(request: HttpRequest, key: str) -> HttpResponse:
 @require_GET
 def return_(request: HttpRequest, reference: str) -> HttpResponse:
     """Verify the session that the browser comes back from. The query string is not read."""
-    if not is_signed_in(request) and "again" not in request.GET:
-        # With SESSION_COOKIE_SAMESITE = "Strict" a browser that comes from another site sends
-        # no session cookie. It does when a page of this site sends it here.
-        return page(request, "again", {"url": f"{request.path}?again"})
-    try:
-        session_id = unsign_return(reference)
-    except InvalidLaunchToken as error:
-        raise Http404 from error
-    if not is_signed_in(request) and not wants_json(request):
-        # A one-time link has sent the browser away. The page tells no more than the outcome.
-        opened = session_rows().exclude(ticket=0).filter(pk=session_id, actor__isnull=False)
-        owner = opened.values_list("actor__user", flat=True).first()
-        if owner is not None:
-            _act_as(request, owner)
-    if not is_signed_in(request):
-        return HttpResponseRedirect(login_url(request))
-    return _answer(request, _find(request, session_id), services.verify_session)
+    with embed_with_connection():
+        if not is_signed_in(request) and "again" not in request.GET:
+            # With SESSION_COOKIE_SAMESITE = "Strict" a browser that comes from another site sends
+            # no session cookie. It does when a page of this site sends it here.
+            return page(request, "again", {"url": f"{request.path}?again"})
+        try:
+            session_id = unsign_return(reference)
+        except InvalidLaunchToken as error:
+            raise Http404 from error
+        if not is_signed_in(request) and not wants_json(request):
+            # A one-time link has sent the browser away. The page shows only the outcome.
+            opened = session_rows().exclude(ticket=0).filter(pk=session_id, actor__isnull=False)
+            owner = opened.values_list("actor__user", flat=True).first()
+            if owner is not None:
+                _act_as(request, owner, None)
+        if not is_signed_in(request):
+            return HttpResponseRedirect(login_url(request))
+        session = _find(request, session_id)
+    return _answer(request, session, services.verify_session)
 
 
 def _end(request: HttpRequest, key: str, service: Callable[..., ExamplarySession]) -> HttpResponse:
-    if not is_signed_in(request):
-        return problem(request, "signed-out", status=403)
-    # The language of the page that posts, which the address does not tell.
+    # The language of the page that posts; the address does not contain it.
     language = request.POST.get("language", "")
     if translation.check_for_language(language):
         translation.activate(language)
-    return _answer(request, _find(request, key), service)
+    with embed_with_connection():
+        if not is_signed_in(request):
+            return problem(request, "signed-out", status=403)
+        session = _find(request, key)
+    return _answer(request, session, service)
 
 
 def _find(request: HttpRequest, key: str) -> ExamplarySession:
@@ -317,14 +307,6 @@ def _client(workspace: str) -> ExamplaryClient:
     return get_client(workspace).within(conf.EXAMPLARY_DEADLINE, before_call=release_connections)
 
 
-def _is_window(request: HttpRequest) -> bool:
-    """Return whether the response gets the whole window: by its address, or as browsers report."""
-    match = request.resolver_match
-    return (match is not None and match.url_name == "window") or (
-        request.headers.get("Sec-Fetch-Dest") == "document"
-    )
-
-
 def _answer(
     request: HttpRequest, session: ExamplarySession, service: Callable[..., ExamplarySession]
 ) -> HttpResponse:
@@ -332,7 +314,8 @@ def _answer(
     if session.is_open:
         # A browser that posts in a loop costs the workspace one call a second at most.
         client = _client(session.workspace)
-        session = service(session, max_age=VERIFY_INTERVAL, client=client)
+        with embed_that_waits():
+            session = service(session, max_age=VERIFY_INTERVAL, client=client)
     # A row may be older than the rule that refuses such an address.
     next_url = session.next_url if is_local_path(session.next_url) else ""
     if wants_json(request):

@@ -16,15 +16,15 @@ from django_examplary.flows import FLOWS
 
 
 def check_policies(**kwargs: Any) -> list[CheckMessage]:
-    """Check Content-Security-Policy and Permissions-Policy for what embeds need."""
+    """Check that Content-Security-Policy and Permissions-Policy allow the embeds."""
     if unusable_settings():
-        return []  # What a policy must allow depends on them.
+        return []  # The sources that a policy must allow depend on them.
     return [*_content_security_policies(), *_permissions_policy()]
 
 
 class _Need(NamedTuple):
     id: str
-    #: The directives that decide: the first one that a policy has.
+    #: The directives that decide: the first that a policy contains.
     directives: tuple[str, ...]
     #: Completes the sentence "<setting> does not let ...".
     what: str

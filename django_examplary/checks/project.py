@@ -1,4 +1,4 @@
-"""Checks of what the rest of the project must provide: apps, middleware and cookies."""
+"""Checks of the rest of the project: apps, middleware and cookies."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def _middleware() -> Iterator[CheckMessage]:
         "django.contrib.auth.middleware.AuthenticationMiddleware",
         "django.middleware.csrf.CsrfViewMiddleware",
     ):
-        if not _has_middleware(import_string(path)):
+        base = import_string(path)
+        if not any(issubclass(middleware, base) for _, middleware in _middleware_classes()):
             yield Warning(
                 f"MIDDLEWARE has no {path.rpartition('.')[2]}, and no subclass of it.",
                 hint=f"Add {path!r} to MIDDLEWARE. If another middleware of yours does the same, "
@@ -46,15 +47,25 @@ def _middleware() -> Iterator[CheckMessage]:
                 id="django_examplary.W020",
             )
 
+    for path, middleware in _middleware_classes():
+        # django-reversion's attribute. Other transactions cannot be seen before a request.
+        if getattr(middleware, "atomic", False) is True:
+            yield Warning(
+                f"{path} runs requests in a transaction, and this app calls no API in one, so "
+                "results of embeds are not fetched.",
+                hint="Use a subclass with `atomic = False`. If yours leaves out the URLs of "
+                "django_examplary, silence this warning.",
+                id="django_examplary.W028",
+            )
 
-def _has_middleware(base: type) -> bool:
+
+def _middleware_classes() -> Iterator[tuple[str, type]]:
     for path in settings.MIDDLEWARE:
         # Django itself reports a middleware that cannot be imported.
         with contextlib.suppress(ImportError):
             middleware = import_string(path)
-            if isinstance(middleware, type) and issubclass(middleware, base):
-                return True
-    return False
+            if isinstance(middleware, type):
+                yield path, middleware
 
 
 def _cookies() -> Iterator[CheckMessage]:

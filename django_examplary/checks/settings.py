@@ -6,7 +6,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -17,7 +17,14 @@ from django.core.checks import (
 )
 
 from django_examplary.client.connections import checked_key
-from django_examplary.conf import PRODUCTION_ORIGINS, Settings, Workspace, conf
+from django_examplary.conf import (
+    ALIAS_LENGTH,
+    PRODUCTION_ORIGINS,
+    Settings,
+    Workspace,
+    conf,
+    is_alias,
+)
 from django_examplary.data import Theme
 from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryValidationError
 from django_examplary.origins import PRODUCTION_URL, checked_url, is_loopback, is_origin
@@ -29,7 +36,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Check every EXAMPLARY_* setting."""
     messages = [*_unknown_names(), *unusable_settings()]
     if not any(isinstance(message, Error) for message in messages):
-        for workspace in map(conf.get_workspace, conf.list_workspaces()):
+        for workspace in conf.usable_workspaces():
             messages += [*_api_key(workspace), *_api_url(workspace), *_embed_origins(workspace)]
         messages += [*_workspaces(), *_prerelease(), *_site_origin(), *_numbers()]
     return messages
@@ -38,8 +45,12 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     """Check for settings that are right during development only."""
     # Tests run without DEBUG and use the fake, so this can't depend on DEBUG.
+    try:
+        workspaces = conf.usable_workspaces()
+    except ExamplaryConfigurationError:
+        return []  # Reported by E001.
     messages: list[CheckMessage] = []
-    for workspace in _readable_workspaces():
+    for workspace in workspaces:
         try:
             url = checked_url(workspace.api_url)
         except ExamplaryConfigurationError:
@@ -55,14 +66,6 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     return messages
 
 
-def _readable_workspaces() -> list[Workspace]:
-    """Return the workspaces that the settings list; none if one of them is reported by E001."""
-    try:
-        return [conf.get_workspace(alias) for alias in conf.list_workspaces()]
-    except ExamplaryConfigurationError:
-        return []
-
-
 def unusable_settings() -> list[CheckMessage]:
     """Return an error for each setting that cannot be read. The other checks need them all."""
     messages: list[CheckMessage] = []
@@ -71,15 +74,30 @@ def unusable_settings() -> list[CheckMessage]:
             value = getattr(conf, name)
             if name == "EXAMPLARY_THEME" and isinstance(value, Mapping):
                 Theme.from_mapping(value)
-            if name == "EXAMPLARY_WORKSPACES":
-                for alias in value if isinstance(value, Mapping) else ():
-                    conf.get_workspace(alias)
+            if name == "EXAMPLARY_WORKSPACES" and isinstance(value, Mapping):
+                messages += _unusable_workspaces(value, {str(each.hint) for each in messages})
         except (ExamplaryConfigurationError, ExamplaryValidationError, TypeError) as error:
             # TypeError: a key of EXAMPLARY_THEME is not a string.
             messages.append(
                 Error(f"{name} is not valid.", hint=str(error), id="django_examplary.E001")
             )
     return messages
+
+
+def _unusable_workspaces(
+    workspaces: Mapping[Any, Any], known: Collection[str]
+) -> Iterator[CheckMessage]:
+    """Yield an error for each alias that cannot be used; `known` are the hints of other errors."""
+    for alias in workspaces:
+        name, hint = f"EXAMPLARY_WORKSPACES[{alias!r}]", ""
+        try:
+            conf.get_workspace(alias)
+        except ExamplaryConfigurationError as error:
+            hint = str(error)
+        if not is_alias(alias):
+            hint = f"Write the alias as a string of 1 to {ALIAS_LENGTH} printable characters."
+        if hint and hint not in known:
+            yield Error(f"{name} is not valid.", hint=hint, id="django_examplary.E001")
 
 
 def _unknown_names() -> Iterator[CheckMessage]:
@@ -159,7 +177,7 @@ def _api_url(workspace: Workspace) -> Iterator[CheckMessage]:
 
 
 def _prerelease() -> Iterator[CheckMessage]:
-    urls = {conf.get_workspace(alias).api_url for alias in conf.list_workspaces()}
+    urls = {workspace.api_url for workspace in conf.usable_workspaces()}
     if PRODUCTION_URL in urls and conf.EXAMPLARY_PRERELEASE_FLOWS:
         yield Warning(
             "EXAMPLARY_PRERELEASE_FLOWS is enabled for the production API.",

@@ -1,4 +1,4 @@
-"""The client for the Examplary REST API. Knows neither Django's settings nor the models.
+"""The client for the Examplary REST API. Uses neither Django's settings nor the models.
 
 `requests`, and the transport built on it, are imported when the first call is made.
 """

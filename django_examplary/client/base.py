@@ -10,11 +10,12 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 from urllib.parse import quote
 
 from django.views.decorators.debug import sensitive_variables
 
+from django_examplary import clock
 from django_examplary.client.connections import Connections, checked_key, checked_proxy
 from django_examplary.client.responses import (
     Readable,
@@ -22,6 +23,7 @@ from django_examplary.client.responses import (
     api_error,
     connection_error,
     created_id,
+    explained,
     read_json,
     read_list,
     read_object,
@@ -29,6 +31,8 @@ from django_examplary.client.responses import (
 from django_examplary.client.retries import (
     Call,
     Repeat,
+    is_unprocessed,
+    not_sent,
     retry_after,
     seconds_until,
 )
@@ -45,9 +49,6 @@ from django_examplary.exceptions import (
     ExamplaryValidationError,
 )
 from django_examplary.origins import PRODUCTION_URL, checked_url, origin_of
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T", bound=Readable)
 
@@ -106,19 +107,19 @@ class BaseClient:
     def within(self, seconds: float, *, before_call: Callable[[], object] | None = None) -> Self:
         """Return a client whose calls all end within so many seconds from now.
 
-        It shares connections, cool-down and configuration with this one. Of two bounds the earlier
-        one counts. `before_call` is called before each call: a web request gives its database
-        connection back there. Raises ExamplaryTimeoutError from a call for which no time is left.
+        It shares connections, cool-down and configuration with this one. If both clients have a
+        bound, the earlier one counts. `before_call` runs before each call: there a web request
+        gives its database connection back. A call without time left raises ExamplaryTimeoutError.
         """
         bound = copy.copy(self)
         bound._before_call = before_call or self._before_call
-        bound._ends_at = min(self._ends_at, time.monotonic() + seconds)
+        bound._ends_at = min(self._ends_at, clock.monotonic() + seconds)
         return bound
 
     @property
     def time_left(self) -> float:
         """The seconds until the bound of `within`; `math.inf` without one."""
-        return max(0.0, self._ends_at - time.monotonic())
+        return max(0.0, self._ends_at - clock.monotonic())
 
     @sensitive_variables()
     def request(
@@ -135,12 +136,12 @@ class BaseClient:
     ) -> Any:
         """Call any operation and return the parsed JSON, or None for an empty response.
 
-        `path` is a template such as `/exams/{id}`, filled from `ids`: logs and errors show the
-        template alone. `repeat` is whether the call may be sent again although the API may have
-        acted on it: by default `"always"` for GET and DELETE and `"never"` for the rest. A repeated
+        `path` is a template such as `/exams/{id}`, filled from `ids`: logs and errors show only the
+        template. `repeat` is whether the call may be sent again although the API may have acted on
+        it. It defaults to `"always"` for GET and DELETE and to `"never"` for the rest. A repeated
         call has the same `X-Request-Id`, and the same `Idempotency-Key` if one is given.
         `on_answer` is called with each HTTP response (`status`, `headers`, `body`) before it is
-        read, also if it is an error.
+        read, also for an error.
         """
         call = self._prepare(
             method,
@@ -193,7 +194,7 @@ class BaseClient:
             params=params,
             data=_dump(json),
             repeat=repeat or ("always" if method in ("GET", "DELETE") else "never"),
-            deadline=min(self._ends_at, time.monotonic() + self.deadline),
+            deadline=min(self._ends_at, clock.monotonic() + self.deadline),
             max_attempts=self.max_retries + 1,
             max_bytes=self.max_answer_bytes,
             creates=creates,
@@ -208,9 +209,9 @@ class BaseClient:
         return call
 
     @sensitive_variables()
-    def _one(self, cls: type[T], call: Call) -> T:
-        """Run a call that returns one object."""
-        call.read = lambda answer: read_object(cls, answer, call.operation)
+    def _one(self, cls: type[T], call: Call, default: T | None = None) -> T:
+        """Run a call that returns one object; `default` if a success shows none."""
+        call.read = lambda answer: read_object(cls, answer, call.operation, default=default)
         return cast("T", self._run(call))
 
     @sensitive_variables()
@@ -226,25 +227,31 @@ class BaseClient:
         cooldown.check(call)
         if self._before_call is not None:
             self._before_call()
+        outcome: Any = None
         while True:
-            outcome = self._attempt(call)
-            if not isinstance(outcome, ExamplaryError):
+            # Another call may receive a longer pause while this one waits.
+            while 0 < (turn := cooldown.take_turn(call)) < call.deadline - clock.monotonic():
+                time.sleep(turn)
+            if turn > 0:
+                outcome = outcome or not_sent(call, turn)
                 break
-            pause = call.pause_after(outcome)
+            outcome = self._attempt(call)
             if isinstance(outcome, ExamplaryRateLimitError):
                 cooldown.count(call, outcome)
+            pause = call.pause_after(outcome) if isinstance(outcome, ExamplaryError) else None
             if pause is None:
                 break
             time.sleep(pause)
-            # Another call may have received a longer pause meanwhile.
-            while 0 < (pause := cooldown.pause(call)) < call.deadline - time.monotonic():
-                time.sleep(pause)
-            if pause > 0:
-                break
         # A timeout of a call with little time proves nothing about the API.
         hurried = self._ends_at - call.started < min(self.timeout, self.deadline) / 2
-        if not (hurried and isinstance(outcome, ExamplaryTimeoutError)):
+        if not (
+            isinstance(outcome, ExamplaryRateLimitError)
+            or (hurried and isinstance(outcome, ExamplaryTimeoutError))
+        ):
             cooldown.count(call, outcome)
+        if call.uncertain and isinstance(outcome, ExamplaryError) and is_unprocessed(outcome):
+            # The earlier attempt may have taken effect, whatever became of the last one.
+            outcome = call.uncertain
         if isinstance(outcome, ExamplaryError | ExamplaryConfigurationError):
             # A missing object is a normal answer, often to a question.
             absent = isinstance(outcome, ExamplaryNotFoundError)
@@ -285,15 +292,18 @@ class BaseClient:
             return failure
         if call.on_answer is not None:
             call.on_answer(answer)
+        secrets = (self._connections.api_key.value, *call.tokens)
         call.status = answer.status
         call.clock_difference = seconds_until(answer.headers.get("Date"))
         if not 200 <= answer.status < 300:
             call.retry_after = retry_after(
                 answer.headers.get("Retry-After"), answer.headers.get("Date")
             )
-            refusal = api_error(call.operation, answer, api_key=self._connections.api_key.value)
+            refusal = api_error(call.operation, answer, secrets=secrets)
             if answer.status in (429, 503):
                 refusal.retry_after = call.retry_after
+            if call.creates:
+                refusal.examplary_id = created_id(answer, call.creates)
             return self._wrong_url(call, refusal) or refusal
         if call.method == "DELETE":
             return None  # Its response is not documented, except that any 2xx is a success.
@@ -302,8 +312,8 @@ class BaseClient:
             parsed = call.read(parsed)
             # Sending the request again would bring the same response.
             call.final = True
-        if isinstance(parsed, ExamplaryResponseError) and call.creates:
-            parsed.examplary_id = created_id(answer, call.creates)
+        if isinstance(parsed, ExamplaryResponseError):
+            return explained(parsed, answer, secrets=secrets, creates=call.creates)
         return parsed
 
     def _wrong_url(
@@ -311,9 +321,10 @@ class BaseClient:
     ) -> ExamplaryConfigurationError | None:
         """Return an error if the base URL is wrong: every API has these operations."""
         # A 404 of this operation may also be about the exam, the space or the actor.
-        vague = call.path == "/embed-sessions" and _NOTHING_THERE.match(error.message)
-        if error.status_code not in (301, 308, 404, 405) or not (
-            vague or call.path in ("/users", "/me")
+        redirected = error.status_code in (301, 302, 307, 308)
+        vague = redirected or _NOTHING_THERE.match(error.message)
+        if not (redirected or error.status_code in (404, 405)) or not (
+            call.path in ("/users", "/me") or (vague and call.path == "/embed-sessions")
         ):
             return None
         return ExamplaryConfigurationError(
@@ -321,14 +332,20 @@ class BaseClient:
             f"address of the API. Set it to {PRODUCTION_URL!r} or to that of your own installation."
         )
 
-    def _foreign(self, operation: str) -> ExamplaryResponseError:
+    def _foreign(
+        self, operation: str, field: str, *, examplary_id: str = ""
+    ) -> ExamplaryResponseError:
         """Return the error for a response with another object's data, and close all connections.
 
         Accepting such a response would show a user another user's session.
         """
         self.close()
-        logger.error("operation=%r outcome=foreign-answer", operation)
-        return ExamplaryResponseError(f"{operation} was answered with another object's data.")
+        logger.error("operation=%r outcome=foreign-answer field=%s", operation, field)
+        return ExamplaryResponseError(
+            f"{operation} was answered with another object's data: its {field} is not the one of "
+            "the request.",
+            examplary_id=examplary_id,
+        )
 
 
 @sensitive_variables()

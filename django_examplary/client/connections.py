@@ -25,8 +25,8 @@ class Connections:
 
     These are the key, the pool, the cool-down and the refused locales.
 
-    A pool must not cross a fork: two processes would read each other's responses. Nor must a lock,
-    which a thread may hold at that moment.
+    A pool must not cross a fork: two processes would read each other's responses. A lock must not
+    cross it either, because a thread may hold it at that moment.
     """
 
     def __init__(

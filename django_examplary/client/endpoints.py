@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from django.views.decorators.debug import sensitive_variables
 
+from django_examplary import clock
 from django_examplary.client.base import BaseClient
 from django_examplary.client.locales import send_with_locale
 from django_examplary.client.responses import TransportError, api_error, connection_error
@@ -68,8 +69,8 @@ class ExamplaryClient(BaseClient):
     ) -> User:
         """Create a user in the workspace: `POST /users`.
 
-        Repeated only if nothing was sent, or if the API requests to come back later (425, 429,
-        503 with Retry-After): its behaviour for a known address is not documented.
+        Repeated only if nothing was sent, or if the API requests a later try (425, 429, 503 with
+        Retry-After), because its behaviour for a known address is not documented.
         `retries.is_uncertain(error)` returns whether a failed call may have created the user.
         """
         body = {"email": email, "role": role, **({"name": name} if name else {})}
@@ -79,8 +80,8 @@ class ExamplaryClient(BaseClient):
         user = self._one(User, call)
         # A masked address cannot be compared.
         masked = "*" in user.email or "@" not in user.email
-        if not masked and user.email.lower() != email.lower():
-            raise self._foreign(call.operation)
+        if not masked and user.email.strip().lower() != email.lower():
+            raise self._foreign(call.operation, "email", examplary_id=user.id)
         return user
 
     def get_me(self) -> User:
@@ -107,12 +108,13 @@ class ExamplaryClient(BaseClient):
         allowed_origin: str = "",
         idempotency_key: str = "",
     ) -> EmbedSession:
-        """Open a session: `POST /embed-sessions`. `presets` and `theme` have the API's names.
+        """Open a session: `POST /embed-sessions`.
 
-        Sent a second time even if the first request may have taken effect: the cost is a session
-        that is never used and expires by itself. If the API refuses a request with `theme.locale`,
-        it is sent once without the locale, within the same deadline. If that succeeds, this client
-        does not send that locale again, which is logged once as a warning.
+        `presets` and `theme` have the API's names. The request is repeated even if the first one
+        may have taken effect, because an unused session expires by itself. If the API refuses a
+        request with `theme.locale`, it is sent once without the locale, within the same deadline.
+        If that succeeds, this client does not send that locale again, which is logged once as a
+        warning.
         """
         if not actor.startswith("user_"):
             raise ExamplaryValidationError("actor", "must be an id that starts with 'user_'")
@@ -138,11 +140,15 @@ class ExamplaryClient(BaseClient):
         session = self._one(EmbedSession, call)
         same_actor = not session.actor.startswith("user_") or session.actor == body["actor"]
         if not same_actor or session.flow not in ("", body["flow"]):
-            raise self._foreign(call.operation)
-        if not session.embed_url:
+            raise self._foreign(call.operation, "flow" if same_actor else "actor")
+        if session.is_final:
             raise ExamplaryResponseError(
-                f"The response to {call.operation} has no embedUrl, only "
-                f"{', '.join(sorted(session.raw))}."
+                f"POST {path} returned a session that is {session.status}."
+            )
+        if not session.embed_url:
+            keys = ", ".join(sorted(session.raw))
+            raise ExamplaryResponseError(
+                f"The response to POST {path} has no embedUrl, only {keys}."
             )
         return session
 
@@ -155,7 +161,7 @@ class ExamplaryClient(BaseClient):
         call = self._prepare("GET", "/embed-sessions/{id}", ids={"id": session_id})
         session = self._one(EmbedSession, call)
         if session.id != call.ids["id"]:
-            raise self._foreign(call.operation)
+            raise self._foreign(call.operation, "id")
         return session
 
     @sensitive_variables()
@@ -192,7 +198,7 @@ class ExamplaryClient(BaseClient):
         """Read an exam: `GET /exams/{id}`. Its format is not documented, see `Exam.raw`."""
         exam = self._one(Exam, self._prepare("GET", "/exams/{id}", ids={"id": exam_id}))
         if exam.id != exam_id:
-            raise self._foreign("GET /exams/{id}")
+            raise self._foreign("GET /exams/{id}", "id")
         return exam
 
     def delete_exam(self, exam_id: str) -> None:
@@ -230,7 +236,7 @@ class ExamplaryClient(BaseClient):
         target = quote(
             f"{parts.path}?{parts.query}".lstrip("/").rstrip("?"), safe="%/:=&?~+!$,;'@()*"
         )
-        deadline = time.monotonic() + min(self.deadline, self.time_left)
+        deadline = clock.monotonic() + min(self.deadline, self.time_left)
         exchange = Exchange(deadline, self.timeout, max_bytes, {"export": target})
         del url, parts, target
         failure: ExamplaryError | None = None
@@ -246,7 +252,8 @@ class ExamplaryClient(BaseClient):
         if failure is not None:
             raise failure
         if answer.status != 200:
-            raise api_error("GET the QTI 3 export", answer, api_key=self._connections.api_key.value)
+            key = self._connections.api_key.value
+            raise api_error("GET the QTI 3 export", answer, secrets=[key])
         return answer.body
 
     # Permissions
@@ -271,7 +278,7 @@ class ExamplaryClient(BaseClient):
     def create_permission(self, resource: str, *, actor: str, role: ContentRole) -> Permission:
         """Set an actor's role on an exam or a space: `POST /permissions/{resource}`.
 
-        Of the two forms of the operation this is the one by id. The form by e-mail creates users
+        The operation has two forms; this is the one by id. The form by e-mail creates users
         whose workspace role is not documented.
         """
         call = self._prepare(
@@ -282,7 +289,7 @@ class ExamplaryClient(BaseClient):
             # Idempotent, so safe to retry.
             repeat="always",
         )
-        return self._one(Permission, call)
+        return self._one(Permission, call, Permission(actor=actor, role=role))
 
     # Practice spaces
 
@@ -330,9 +337,9 @@ class ExamplaryClient(BaseClient):
         Waits `interval` seconds at first, then longer each time, up to a minute. Raises
         ExamplaryTimeoutError after `timeout` seconds.
         """
-        deadline = time.monotonic() + timeout
+        deadline = clock.monotonic() + timeout
         while not (material := self.get_source_material(material_id)).is_processed:
-            if time.monotonic() + interval > deadline:
+            if clock.monotonic() + interval > deadline:
                 raise ExamplaryTimeoutError(
                     f"The material is still {material.processing_status or 'unprocessed'}."
                 )

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from django.views.decorators.debug import sensitive_variables
 
+from django_examplary.client.retries import is_uncertain
 from django_examplary.exceptions import (
     ExamplaryActorIsOwnerError,
     ExamplaryActorNotFoundError,
@@ -33,7 +34,7 @@ def send_with_locale(
 
     `send` gets the body and the Idempotency-Key. A locale whose absence made the difference is
     added to `refused` and not sent again. If the second request fails too, the first error is
-    raised, unless the second is one of the two documented errors about the actor.
+    raised, unless the second is one of the two documented errors about the actor or uncertain.
     """
     theme = dict(body.get("theme") or {})
     locale = theme.pop("locale", "")
@@ -57,8 +58,10 @@ def send_with_locale(
     except (ExamplaryActorIsOwnerError, ExamplaryActorNotFoundError):
         # The API checks the theme before the actor, so the first error would hide this one.
         raise
-    except (ExamplaryError, ExamplaryConfigurationError):
-        pass
+    except (ExamplaryError, ExamplaryConfigurationError) as error:
+        if is_uncertain(error):
+            # Unlike the first request, this one may have created a session.
+            raise
     else:
         if locale not in refused:
             refused.add(locale)

@@ -10,7 +10,8 @@ import html
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 from urllib.parse import unquote
@@ -67,6 +68,11 @@ _TEXTS = (
 _FIELDS = ("field", "path", "param", "loc")
 # The usual fields of an incomplete list.
 _NEXT = re.compile(r"next|next_?(cursor|page|token|url|key)|cursor|has_?(more|next)", re.IGNORECASE)
+# Objects next to the requested one. The user who created a user is another user.
+_BESIDE = re.compile(
+    r"\w+_?by|actor|author|creator|links|meta|metadata|org|organi[sz]ation|owner|workspace",
+    re.IGNORECASE,
+)
 _REQUEST_IDS = (
     *("X-Request-Id", "Request-Id", "X-Correlation-Id", "X-Amzn-RequestId", "X-Amz-Request-Id"),
     *("Apigw-Requestid", "X-Amz-Apigw-Id", "X-Amz-Cf-Id", "CF-Ray"),
@@ -107,13 +113,13 @@ def connection_error(operation: str, error: TransportError, *, sent: bool) -> Ex
 
 
 @sensitive_variables()
-def api_error(operation: str, answer: Answer, *, api_key: str) -> ExamplaryAPIError:
-    """Return the error for a response that is not a 2xx."""
+def api_error(operation: str, answer: Answer, *, secrets: Sequence[str]) -> ExamplaryAPIError:
+    """Return the error for a response that is not a 2xx, without the secrets of the request."""
     text = answer.body.decode("utf-8-sig", "replace")
     try:
-        data = _redacted(json.loads(text), api_key)
+        data = _redacted(json.loads(text), secrets)
     except (ValueError, RecursionError):
-        data, body = None, _redacted(text, api_key)
+        data, body = None, _redacted(text, secrets)
     else:
         body = json.dumps(data, ensure_ascii=False)
     found = list(dict.fromkeys(_texts(data, top=True))) if isinstance(data, dict | list) else []
@@ -127,27 +133,38 @@ def api_error(operation: str, answer: Answer, *, api_key: str) -> ExamplaryAPIEr
     return cls(
         operation,
         status_code=answer.status,
-        message=cleaned("; ".join(found) or body, 300),
+        message=_redirect(answer) or cleaned("; ".join(found) or body, 300),
         body=cleaned(body, 2000),
-        request_id=cleaned(_redacted(request_id, api_key), 64),
+        request_id=cleaned(_redacted(request_id, secrets), 64),
     )
 
 
+def _redirect(answer: Answer) -> str:
+    """Describe the target of a redirect, whose path can hold the id of a session."""
+    location = answer.headers.get("Location", "")
+    if not (300 <= answer.status < 400 and location):
+        return ""
+    host = re.match(r"(?:https?:)?//([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:]+\])(?=[:/?#]|$)", location)
+    slash = " with a slash at its end" if location.endswith("/") else ""
+    return f"a redirect to {host[1] if host else 'another path'}{slash}, which is not followed"
+
+
 @sensitive_variables()
-def _redacted(value: Any, api_key: str, levels: int = 30) -> Any:
-    """Return a copy without the key, which a refusal may quote in some escaped form."""
+def _redacted(value: Any, secrets: Sequence[str], levels: int = 30) -> Any:
+    """Return a copy without the secrets, which a refusal may quote in some escaped form."""
     if isinstance(value, str):
-        value = value.replace(api_key, "<hidden>")
+        for secret in secrets:
+            value = value.replace(secret, "<hidden>")
         unescaped = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), value)
         forms = (unescaped, unescaped.replace("\\", ""), unquote(value), html.unescape(value))
-        return "<hidden>" if any(api_key in form for form in forms) else value
+        return "<hidden>" if any(secret in form for form in forms for secret in secrets) else value
     if not levels and isinstance(value, dict | list):
         return "…"
     if isinstance(value, list):
-        return [_redacted(item, api_key, levels - 1) for item in value]
+        return [_redacted(item, secrets, levels - 1) for item in value]
     if isinstance(value, dict):
         return {
-            _redacted(key, api_key): _redacted(item, api_key, levels - 1)
+            _redacted(key, secrets): _redacted(item, secrets, levels - 1)
             for key, item in value.items()
         }
     return value
@@ -215,20 +232,26 @@ class Readable(Protocol):
 
 
 @sensitive_variables()
-def read_object(cls: type[T], answer: Any, operation: str) -> T | ExamplaryResponseError:
-    """Return one object, taken out of an envelope if there is one, or the error."""
+def read_object(
+    cls: type[T], answer: Any, operation: str, *, default: T | None = None
+) -> T | ExamplaryResponseError:
+    """Return one object, taken out of an envelope if there is one, or the error.
+
+    `default` is for a success whose body is not needed, unless it states an error.
+    """
     data = _opened(answer, cls.key)
     if not isinstance(data, dict):
-        return ExamplaryResponseError(
-            f"The response to {operation} is not an object but {_described(answer)}."
-        )
-    try:
-        # One level more than its fields, which are stored, may have.
-        return cls.from_json(storable(data, levels=31))
-    except ValueError as error:
-        return ExamplaryResponseError(
-            f"The response to {operation} is not usable: {error}. It is {_described(answer)}."
-        )
+        problem = f"is not an object but {_described(answer)}."
+    else:
+        try:
+            # One level more than its fields, which are stored, may have.
+            return cls.from_json(storable(data, levels=31))
+        except ValueError as error:
+            problem = f"is not usable: {error}. It is {_described(answer)}."
+    refused = isinstance(answer, dict) and (_stated(answer) or answer.get("success") is False)
+    if default is not None and not refused:
+        return default
+    return ExamplaryResponseError(f"The response to {operation} {problem}")
 
 
 @sensitive_variables()
@@ -252,12 +275,17 @@ def read_list(cls: type[T], answer: Any, operation: str) -> list[T] | ExamplaryR
 
 
 def _opened(answer: Any, key: str) -> Any:
-    """Open envelopes such as `{"user": {…}}` and `{"success": true, "data": {…}}`."""
-    for _ in range(3):
+    """Open envelopes such as `{"user": {…}}` and `{"success": true, "data": [{…}]}`."""
+    for _ in range(8):
         if isinstance(answer, list) and len(answer) == 1:
             answer = answer[0]
         elif isinstance(answer, dict) and answer.get(key) is None:
-            inner = [each for each in answer.values() if isinstance(each, dict)]
+            inner = [
+                each[0] if isinstance(each, list) and len(each) == 1 else each
+                for name, each in answer.items()
+                if not _BESIDE.fullmatch(name)
+            ]
+            inner = [each for each in inner if isinstance(each, dict)]
             inner = [each for each in inner if key in each] or inner
             if len(inner) != 1:
                 break
@@ -296,14 +324,53 @@ def _described(answer: Any) -> str:
         return f"a list of {len(answer)}"
     if not isinstance(answer, dict):
         return f"a {type(answer).__name__}"
-    fields = [f"{cleaned(name, 40)} ({type(answer[name]).__name__})" for name in [*answer][:12]]
+    fields = []
+    for name, value in [*answer.items()][:12]:
+        inner = (
+            ", ".join(cleaned(key, 40) for key in [*value][:6]) if isinstance(value, dict) else ""
+        )
+        kind = type(value).__name__
+        fields.append(f"{cleaned(name, 40)} ({kind}{f': {inner}' if inner else ''})")
     return f"an object with {', '.join(fields) or 'no fields'}"
+
+
+def _stated(answer: Mapping[str, Any]) -> list[Any]:
+    """Return the errors that a success states."""
+    return [answer[name] for name in ("error", "errors", "errorMessage") if answer.get(name)]
+
+
+@sensitive_variables()
+def explained(
+    error: ExamplaryResponseError, answer: Answer, *, secrets: Sequence[str], creates: str
+) -> ExamplaryResponseError:
+    """Add the error messages of an unusable success, and the id of a created object."""
+    text = str(error)
+    is_json = False
+    with suppress(ValueError, RecursionError):
+        data = _redacted(json.loads(answer.body), secrets)
+        is_json = True
+        if isinstance(data, dict):
+            stated = [*_stated(data), data.get("message")]
+            if texts := "; ".join(dict.fromkeys(_texts(stated))):
+                text += f" Its message: {cleaned(texts, 300)}"
+    shown = created_id(answer, creates) if creates else ""
+    return ExamplaryResponseError(text, examplary_id=shown, is_json=is_json)
 
 
 @sensitive_variables()
 def created_id(answer: Answer, prefix: str) -> str:
-    """Return the id that a response shows, if it shows one of this kind."""
-    found = set(
-        re.findall(rf"\b{prefix}[A-Za-z0-9_-]{{1,250}}", answer.body.decode(errors="replace"))
-    )
-    return found.pop() if len(found) == 1 else ""
+    """Return the id of the created object, if the response shows one in its body or its Location.
+
+    A refusal may show the object that exists already. An id of another kind than `prefix` is
+    returned only from a success that does not look like an embed session, whose id is a secret.
+    """
+    text = f"{answer.headers.get('Location', '')}\n{answer.body.decode(errors='replace')}"
+    name, known = prefix.rstrip("_"), f"({prefix}[A-Za-z0-9_-]{{1,250}})"
+    patterns = [rf'"{name}(?:_?id)?"\s*:\s*"{known}"', rf'"_?id"\s*:\s*"{known}"', rf"\b{known}"]
+    if answer.status < 300 and not re.search(r"embed_?(session|url)", text, re.IGNORECASE):
+        patterns.append(r'"_?id"\s*:\s*"?([A-Za-z0-9_-]{1,255})"?\s*[,}]')
+    for pattern in patterns:
+        found = set(re.findall(pattern, text, re.IGNORECASE))
+        if found:
+            return found.pop() if len(found) == 1 else ""
+    return ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any, Literal
 
-from django_examplary import signals
+from django_examplary import clock, signals
 from django_examplary.exceptions import (
     ExamplaryAPIError,
     ExamplaryAuthenticationError,
@@ -35,6 +35,12 @@ Repeat = Literal["always", "once", "never"]
 # A longer wait than this is left to the caller, in seconds.
 _MAX_WAIT = 60.0
 
+# After a 429 an operation is called at intervals: at first this long, in seconds. Each further 429
+# doubles them, and each success shortens them.
+_FIRST_INTERVAL = 0.25
+_MAX_INTERVAL = 5.0
+_SHORTEN = 0.97
+
 
 def is_postponed(error: BaseException) -> bool:
     """Return whether the API has not acted on the request and wants to receive it later."""
@@ -44,12 +50,22 @@ def is_postponed(error: BaseException) -> bool:
     )
 
 
+def is_unprocessed(error: BaseException) -> bool:
+    """Return whether the API has not acted on the request, so that it can be sent again."""
+    if isinstance(error, ExamplaryConnectionError):
+        return not error.sent
+    return is_postponed(error) or isinstance(error, ExamplaryUnavailableError)
+
+
 def is_uncertain(error: BaseException) -> bool:
     """Return whether the call that raised this may have taken effect."""
     if isinstance(error, ExamplaryConnectionError):
         return error.sent
     if isinstance(error, ExamplaryAPIError):
-        return error.status_code == 408 or (error.status_code >= 500 and not is_postponed(error))
+        # 303 names the object that a POST created.
+        return error.status_code in (303, 408) or (
+            error.status_code >= 500 and not is_postponed(error)
+        )
     return isinstance(error, ExamplaryResponseError)
 
 
@@ -85,7 +101,10 @@ class Call:
     on_answer: Callable[[Any], object] | None = None
 
     attempts: int = 0
-    uncertain: int = 0
+    #: When the last attempt was sent.
+    sent_at: float = 0.0
+    #: The first error of an attempt that may have taken effect.
+    uncertain: ExamplaryError | None = field(default=None, repr=False)
     status: int = 0
     retry_after: float | None = None
     #: How many seconds the API's clock is ahead of ours, if known.
@@ -95,11 +114,18 @@ class Call:
 
     def __post_init__(self) -> None:
         self.id = str(uuid.uuid4())
-        self.started = time.monotonic()
+        self.started = clock.monotonic()
 
     @property
     def operation(self) -> str:
         return f"{self.method} {self.path}"
+
+    @property
+    def tokens(self) -> list[str]:
+        """The tokens in the ids of sessions: their embed URLs begin with them."""
+        found = [value.removeprefix("embed_session_") for value in self.ids.values()]
+        # A shorter one would be found in words that have nothing to do with it.
+        return [each for each in found if each not in self.ids.values() and len(each) >= 16]
 
     def pause_after(self, error: ExamplaryError) -> float | None:
         """Return the seconds to wait before the next attempt, or None to give up."""
@@ -110,21 +136,20 @@ class Call:
             if self.retry_after > _MAX_WAIT:
                 return None
             pause = max(self.retry_after, pause)
-        return pause if time.monotonic() + pause < self.deadline else None
+        return pause if clock.monotonic() + pause < self.deadline else None
 
     def _may_repeat(self, error: ExamplaryError) -> bool:
-        if isinstance(error, ExamplaryConnectionError) and not error.sent:
-            return True
-        if is_postponed(error):
+        if is_unprocessed(error):
             return True
         if not is_uncertain(error):
             return False
-        self.uncertain += 1
-        return self.repeat == "always" or (self.repeat == "once" and self.uncertain == 1)
+        is_first = self.uncertain is None
+        self.uncertain = self.uncertain or error
+        return self.repeat == "always" or (self.repeat == "once" and is_first)
 
     def finish(self, level: int, outcome: str, message: str = "") -> None:
         """Write the log line of the call and send `api_call_finished`."""
-        seconds = time.monotonic() - self.started
+        seconds = clock.monotonic() - self.started
         logger.log(
             level,
             "operation=%r outcome=%s status=%s attempts=%d ms=%d id=%s%s",
@@ -147,12 +172,28 @@ class Call:
         )
 
 
+@dataclass
+class _Pace:
+    """How fast an operation is called since the API refused it with a 429."""
+
+    refused_at: float = 0.0
+    #: When the pause ends that the API has requested.
+    until: float = 0.0
+    #: Seconds between two requests.
+    interval: float = 0.0
+    #: When the next request may be sent.
+    next: float = 0.0
+
+
 class Cooldown:
     """Keeps workers from piling up behind an API that is down, refuses the key or is busy.
 
     After three failures in a row, of different calls, nothing is sent for some seconds. Then one
-    call at a time is sent, until one succeeds. A 429 pauses its operation alone, for Retry-After or
-    a second.
+    call at a time is sent, until one succeeds.
+
+    A 429 pauses its operation alone, for Retry-After or a second. Then its requests are sent one
+    after the other, at intervals that adapt to what the API accepts. Processes of a site share no
+    memory, so each finds its own share of the limit.
     """
 
     FAILURES = 3
@@ -162,13 +203,14 @@ class Cooldown:
         self._lock = threading.Lock()
         self._failed: list[bytes] = []
         self._until = 0.0
-        self._paused: dict[str, float] = {}
+        self._paces: dict[str, _Pace] = {}
 
     def check(self, call: Call) -> None:
         """Raise ExamplaryUnavailableError or ExamplaryRateLimitError if the call must wait."""
-        now = time.monotonic()
+        now = clock.monotonic()
         with self._lock:
-            paused = self._paused.get(call.operation, 0.0) - now
+            pace = self._paces.get(call.operation)
+            paused = pace.until - now if pace else 0.0
             if paused <= 0 and len(self._failed) < self.FAILURES:
                 return
             if paused <= 0 and now >= self._until:
@@ -176,31 +218,39 @@ class Cooldown:
                 self._until = call.deadline
                 return
         if paused > 0:
-            error = ExamplaryRateLimitError(
-                call.operation,
-                status_code=429,
-                message="not sent, because the API has just requested a pause",
-            )
-            error.retry_after = paused
-            raise error
+            raise not_sent(call, paused)
         raise ExamplaryUnavailableError(
             f"{call.operation} was not sent: several calls to Examplary failed in a row just now."
         )
 
-    def pause(self, call: Call) -> float:
-        """Return the seconds for which the API has requested not to receive this operation."""
+    def take_turn(self, call: Call) -> float:
+        """Return 0 if the call may be sent now, or the seconds until the next try."""
+        now = clock.monotonic()
         with self._lock:
-            return self._paused.get(call.operation, 0.0) - time.monotonic()
+            if pace := self._paces.get(call.operation):
+                pause = max(pace.until, pace.next) - now
+                if pause > 0:
+                    return pause
+                pace.next = now + pace.interval * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
+            call.sent_at = now
+        return 0.0
 
     def count(self, call: Call, outcome: Any) -> None:
         """Count the outcome of a call."""
-        now = time.monotonic()
+        now = clock.monotonic()
         with self._lock:
             if isinstance(outcome, ExamplaryRateLimitError):
                 pause = 1.0 if outcome.retry_after is None else outcome.retry_after
-                self._paused[call.operation] = now + min(pause, _MAX_WAIT)
+                pace = self._paces.setdefault(call.operation, _Pace())
+                pace.until = max(pace.until, now + min(pause, _MAX_WAIT))
+                # Requests that were sent together are refused together.
+                if call.sent_at >= pace.refused_at:
+                    pace.interval = min(max(_FIRST_INTERVAL, pace.interval * 2), _MAX_INTERVAL)
+                    pace.refused_at = now
                 return
             if not _is_failure(call, outcome):
+                if call.operation in self._paces:
+                    self._paces[call.operation].interval *= _SHORTEN
                 self._failed.clear()
                 return
             if _depends_on_request(outcome) and call.identity in self._failed:
@@ -215,7 +265,18 @@ class Cooldown:
         """Forget all failures and pauses."""
         with self._lock:
             self._failed.clear()
-            self._paused.clear()
+            self._paces.clear()
+
+
+def not_sent(call: Call, pause: float) -> ExamplaryRateLimitError:
+    """Return the error of a call that was not sent because of a pause, in seconds."""
+    error = ExamplaryRateLimitError(
+        call.operation,
+        status_code=429,
+        message="not sent, because the API has just requested a pause",
+    )
+    error.retry_after = pause
+    return error
 
 
 def _is_failure(call: Call, outcome: Any) -> bool:
@@ -236,7 +297,7 @@ def retry_after(header: str | None, date: str | None = None) -> float | None:
     An HTTP date counts from `date`, the Date header of the same response, if there is one.
     """
     header = (header or "").strip()
-    if re.fullmatch(r"\d{1,9}", header):
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", header):
         return float(header)
     moment = _timestamp(header)
     if moment is None:

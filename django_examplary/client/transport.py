@@ -1,7 +1,7 @@
 """Two things that `requests` lacks: a deadline for a whole call, and whether anything was sent.
 
 `requests` bounds each read of a socket, so a response that comes a byte at a time never times out.
-Its exceptions cannot tell a reset during the TLS handshake from one after the request. Both are
+Its exceptions do not separate a reset during the TLS handshake from one after the request. Both are
 only known at the socket, so the connections here are subclasses.
 
 The ids in a path are filled in when the request line is encoded. `requests`, urllib3 and the
@@ -12,13 +12,13 @@ Imported by the client on its first call, because `requests` is slow to import.
 
 from __future__ import annotations
 
+import functools
 import http.client
 import io
 import os
 import re
 import socket
 import ssl
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -34,6 +34,7 @@ from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from django_examplary import clock
 from django_examplary.client.responses import Answer, TransportError
 from django_examplary.exceptions import ExamplaryConfigurationError, without_frames
 
@@ -41,6 +42,8 @@ CONNECT_TIMEOUT = 3.0
 #: Seconds after which an idle connection is not used again. Firewalls drop idle connections without
 #: notice, and a POST on such a connection may or may not have arrived.
 MAX_IDLE = 15.0
+# Other values of Content-Encoding, such as utf-8, are mistakes and do not change the body.
+_COMPRESSIONS = ("br", "compress", "deflate", "gzip", "x-gzip", "zstd")
 
 
 @dataclass
@@ -56,7 +59,7 @@ class Exchange:
 
     def remaining(self) -> float:
         """Return the seconds that the next wait may take. Raises TimeoutError if none are left."""
-        left = self.deadline - time.monotonic()
+        left = self.deadline - clock.monotonic()
         if left <= 0:
             raise TimeoutError("the deadline of the call passed")
         return min(self.timeout, left)
@@ -95,7 +98,9 @@ class _Observed(HTTPConnection):
     which is after any TLS handshake."""
 
     response_class = _DeadlineResponse
-    #: When the connection was last put back into the pool (`time.monotonic()`).
+    #: Not that of http.client, which would print the Authorization header and the ids.
+    debuglevel = 0
+    #: When the connection was last put back into the pool (`clock.monotonic()`).
     idle_since = 0.0
 
     def _new_conn(self) -> socket.socket:
@@ -143,13 +148,13 @@ class _FreshPool(HTTPConnectionPool):
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)
-        if time.monotonic() - connection.idle_since > MAX_IDLE:  # type: ignore[attr-defined]  # ours
+        if clock.monotonic() - connection.idle_since > MAX_IDLE:  # type: ignore[attr-defined]  # ours
             connection.close()
         return connection
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
-            conn.idle_since = time.monotonic()
+            conn.idle_since = clock.monotonic()
         super()._put_conn(conn)
 
 
@@ -163,8 +168,8 @@ class _TLSPool(_FreshPool, HTTPSConnectionPool):
 
 class _Adapter(HTTPAdapter):
     def __init__(self, *, tls: bool, pool_size: int, ca_bundle: str) -> None:
-        # One context for all connections: loading the CA bundle costs more than the handshake.
-        self._context = {"ssl_context": _tls_context(ca_bundle)} if tls else {}
+        # One context for all workspaces: loading the CA bundle costs more than the handshake.
+        self._context = {"ssl_context": _tls_context(ca_bundle, certifi.where())} if tls else {}
         super().__init__(pool_connections=1, pool_maxsize=pool_size)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -181,9 +186,10 @@ class _Adapter(HTTPAdapter):
         """Leave verification to the context, which requires certificates and host names."""
 
 
-def _tls_context(ca_bundle: str) -> ssl.SSLContext:
+@functools.lru_cache(maxsize=8)
+def _tls_context(ca_bundle: str, default: str) -> ssl.SSLContext:
     if not ca_bundle:
-        return ssl.create_default_context(cafile=certifi.where())
+        return ssl.create_default_context(cafile=default)
     try:
         folder = os.path.isdir(ca_bundle)
         context = ssl.create_default_context(
@@ -296,10 +302,16 @@ def _read(response: requests.Response, max_bytes: int) -> Answer:
         # urllib3 took an interim response for the final one, which the next call would then read.
         response.raw.close()
         raise TransportError(f"an interim answer ({response.status_code}) came as the final one")
-    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+    encoding = response.headers.get("Content-Encoding", "").lower()
+    if encoding in _COMPRESSIONS:
         response.raw.close()
+        if response.status_code >= 300 or response.request.method == "DELETE":
+            # The status is enough.
+            return Answer(response.status_code, response.headers, b"")
         raise TransportError(
-            "it is compressed although the request forbids it", final=True, answered=True
+            f"it is compressed with {encoding}, which the request forbids",
+            final=True,
+            answered=True,
         )
     body = response.raw.read(max_bytes + 1, decode_content=False)
     if len(body) > max_bytes:

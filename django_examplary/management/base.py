@@ -1,4 +1,4 @@
-"""What the commands share: progress, a clean stop, JSON, and exit codes that cron understands."""
+"""The base of the commands: progress, a clean stop, JSON, and exit codes for cron."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import threading
-import time
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,17 +20,20 @@ from django.core.management.base import (
     CommandParser,
     DjangoHelpFormatter,
 )
+from django.db import Error
+
+from django_examplary import clock
 
 EXIT_CODES = """
 exit codes:
   0    all is done
-  1    some of it failed or is left; the output says what
+  1    some of it failed or is left, as the output lists
   2    the settings or the arguments are wrong
-  130  stopped by Ctrl-C, cleanly: run it again to go on
-  143  stopped by SIGTERM, cleanly: run it again to go on
+  130  stopped by Ctrl-C, cleanly: run it again to continue
+  143  stopped by SIGTERM, cleanly: run it again to continue
 """
 
-# Seconds between two reports: to somebody who watches, and to a log.
+# Seconds between two reports: on a terminal, and in a log.
 _WATCHED, _LOGGED = 1.0, 10.0
 
 
@@ -43,7 +45,7 @@ class ExamplaryCommand(BaseCommand):
     # They would end a command that lacks its settings too, but with an exit code of their own.
     requires_system_checks = []
 
-    #: What `--help` shows at the end, before the exit codes.
+    #: The examples that `--help` shows at the end, before the exit codes.
     examples = ""
     exit_codes = EXIT_CODES
 
@@ -64,8 +66,8 @@ class ExamplaryCommand(BaseCommand):
         parser.add_argument(
             "--json",
             action="store_true",
-            help="print the result as JSON; without a result nothing is printed, and what went "
-            "wrong is a text on stderr in any case",
+            help="print the result as JSON; errors are text on stderr, and without a result "
+            "nothing is printed",
         )
 
     def execute(self, *args: Any, **options: Any) -> str | None:
@@ -73,10 +75,17 @@ class ExamplaryCommand(BaseCommand):
             return super().execute(*args, **options)
         except ImproperlyConfigured as error:
             raise CommandError(escaped(str(error)), returncode=2) from None
+        except Error as error:
+            # The message of a database may quote a row.
+            failure = type(error).__name__
         except CommandError as error:
             # Its text may quote an answer, and the terminal obeys control characters.
             error.args = (escaped(str(error)),)
             raise
+        # Raised here, so that --traceback does not show the original, whose frames hold the row.
+        raise CommandError(
+            f"The database failed: {failure}. Run `migrate` if the tables of this app are missing."
+        )
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
@@ -106,12 +115,12 @@ class ExamplaryCommand(BaseCommand):
     def report(self, text: str) -> None:
         """Say how far we are, on stderr, now and then."""
         watched = self.stderr.isatty()
-        now = time.monotonic()
+        now = clock.monotonic()
         if now - self._reported < (_WATCHED if watched else _LOGGED):
             return
         self._reported = now
         text = escaped(text)
-        # Over the line before it, of which nothing may be left.
+        # Overwrites the line before, so blank its whole width.
         line, ending = (f"\r{text:<78}", "") if watched else (text, "\n")
         self.stderr.write(line, style_func=str, ending=ending)
         self.stderr.flush()
@@ -119,7 +128,7 @@ class ExamplaryCommand(BaseCommand):
     def finish(self, result: Any, text: str, *, as_json: bool, failed: str = "") -> None:
         """Print the result, a dataclass or a dict, and end with the exit code that belongs to it.
 
-        `failed` says what is left to do.
+        `failed` describes the work that is left.
         """
         if self._reported and self.stderr.isatty():
             self.stderr.write("")
@@ -129,7 +138,7 @@ class ExamplaryCommand(BaseCommand):
         if self._signal:
             name = signal.Signals(self._signal).name
             raise CommandError(
-                f"Stopped by {name}. Run it again to go on.", returncode=128 + self._signal
+                f"Stopped by {name}. Run it again to continue.", returncode=128 + self._signal
             )
         if failed:
             raise CommandError(failed, returncode=1)
@@ -170,14 +179,14 @@ def add_pace(parser: CommandParser, *, rate: float) -> None:
         "--concurrency",
         type=_concurrency,
         default=4,
-        help="how many requests may be under way at a time, up to 32 (default: 4)",
+        help="requests at the same time, up to 32 (default: 4)",
     )
     parser.add_argument(
         "--rate",
         type=_rate,
         default=rate,
-        help="how many requests a second, at most; 0 is as many as possible (default: "
-        f"{rate:g}). The run pauses when Examplary asks for it",
+        help="requests a second, at most; 0 sets no limit (default: "
+        f"{rate:g}). The run pauses when Examplary requires it",
     )
 
 

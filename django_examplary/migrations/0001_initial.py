@@ -6,7 +6,7 @@ import uuid
 from django.conf import settings
 from django.db import migrations, models
 
-import django_examplary.models
+import django_examplary.fields
 
 
 class Migration(migrations.Migration):
@@ -136,9 +136,9 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "examplary_id",
-                    django_examplary.models.SecretField(max_length=255, null=True, unique=True),
+                    django_examplary.fields.SecretField(max_length=255, null=True, unique=True),
                 ),
-                ("embed_url", django_examplary.models.SecretField(blank=True, max_length=2500)),
+                ("embed_url", django_examplary.fields.SecretField(blank=True, max_length=2500)),
                 ("flow", models.CharField(max_length=64, verbose_name="flow")),
                 ("presets", models.JSONField(default=dict, verbose_name="presets")),
                 ("theme", models.JSONField(default=dict, verbose_name="theme")),
@@ -207,7 +207,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "Examplary session",
                 "verbose_name_plural": "Examplary sessions",
                 "permissions": [
-                    ("verify_examplarysession", "Can ask Examplary about sessions"),
+                    ("verify_examplarysession", "Can verify Examplary sessions"),
                     ("revoke_examplarysession", "Can revoke Examplary sessions"),
                     ("view_outputs", "Can view the outputs of Examplary sessions"),
                     ("export_examplarysession", "Can export Examplary sessions"),

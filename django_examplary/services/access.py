@@ -1,4 +1,4 @@
-"""Access to exams and practice spaces: what a user may do with them, and granting more."""
+"""Access to exams and practice spaces: check a user's role, and grant one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import logging
 from typing import Any
 
 from django_examplary.client import ExamplaryClient
+from django_examplary.client.responses import cleaned
 from django_examplary.conf import conf
 from django_examplary.data import CONTENT_ROLES, ActorRole, ContentRole
 from django_examplary.exceptions import (
     ExamplaryAccessError,
     ExamplaryActorNotFoundError,
+    ExamplaryAPIError,
     ExamplaryPermissionError,
+    ExamplaryResponseError,
     ExamplaryValidationError,
 )
 from django_examplary.flows import Flow
@@ -20,6 +23,7 @@ from django_examplary.presets import checked_grant
 from django_examplary.services.actors import provision_actor, renew_actor
 from django_examplary.services.clients import get_client
 from django_examplary.services.database import actor_rows, refuse_transaction
+from django_examplary.services.outcomes import is_definite
 
 logger = logging.getLogger("django_examplary")
 
@@ -45,10 +49,12 @@ def grant_access(
 ) -> ExamplaryActor:
     """Give the user at least `role` on an exam or a space, and return the user's actor.
 
-    Check first that the user may have it: an id that comes from a browser gives that browser's user
-    access to any exam of the workspace. A role that is as good or better, or that this release does
-    not know, stays as it is. A user without an actor is provisioned, as a student for `participant`
-    and as a teacher for more. Raises ExamplaryValidationError for another kind of id.
+    Check first that the user may have it: with an id that comes from the browser, the user could
+    get access to any exam of the workspace. A role that includes `role`, or that this release does
+    not know, is not changed. A user without an actor is provisioned, as a student for `participant`
+    and as a teacher for other roles.
+
+    Raises ExamplaryValidationError for another kind of id.
     """
     refuse_transaction("grant_access")
     audience: ActorRole = "student" if role == "participant" else "teacher"
@@ -77,7 +83,11 @@ def may_have_access(
     actor: ExamplaryActor, resource: str, role: ContentRole, client: ExamplaryClient
 ) -> bool:
     """Return False only if the API shows that the actor lacks the role."""
-    permission = client.get_permission(resource, actor.examplary_id or "")
+    try:
+        permission = client.get_permission(resource, actor.examplary_id or "")
+    except ExamplaryResponseError:
+        # The list may be readable.
+        permission = None
     if permission is not None and permission.covers(role):
         return True
     try:
@@ -86,10 +96,21 @@ def may_have_access(
         if permission is not None:
             return False
         raise
-    # Whether the actor belongs to a group or an organisation is not documented.
-    return any(
-        each.covers(role) and each.actor.startswith(("group_", "org_")) for each in permissions
-    )
+    # Whether the actor belongs to a group or an organisation is not documented. An entry without
+    # the id of a user may be about the actor too.
+    found = [
+        each
+        for each in permissions
+        if each.actor == actor.examplary_id or not each.actor.startswith("user_")
+    ]
+    if any(each.covers(role) for each in found):
+        return True
+    for each in found if permission is None else [permission, *found]:
+        if each.role not in CONTENT_ROLES:
+            raise ExamplaryResponseError(
+                f"The role {cleaned(each.role, 40)!r} on {resource} is not known to this release."
+            )
+    return False
 
 
 def ensure_access(
@@ -115,7 +136,13 @@ def ensure_access(
     try:
         if may_have_access(actor, flow.resource, needs.role, client):
             return
-    except ExamplaryPermissionError:
-        # The API key may not read permissions, and need not.
+    except ExamplaryActorNotFoundError:
+        raise
+    except ExamplaryResponseError:
         return
+    except ExamplaryAPIError as error:
+        # The API key may not read permissions, for example, and need not.
+        if is_definite(error):
+            return
+        raise
     raise ExamplaryAccessError(flow.resource, needs.role)

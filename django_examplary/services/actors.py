@@ -37,7 +37,6 @@ from django_examplary.models import ExamplaryActor
 from django_examplary.services.claims import (
     claim_actor,
     release_actor,
-    set_values,
     store_actor,
 )
 from django_examplary.services.clients import get_client, workspace_of
@@ -48,6 +47,7 @@ from django_examplary.services.database import (
     database,
     database_error,
     refuse_transaction,
+    set_values,
 )
 from django_examplary.services.linking import find_user
 from django_examplary.services.outcomes import revoke_sessions
@@ -63,13 +63,13 @@ def provision_actor(
 ) -> ExamplaryActor:
     """Return the user's active actor, created with `POST /users` if there is none yet.
 
-    `role` is sent if the user's profile has none; by default the one that was tried before, or
-    else `teacher`. While another caller provisions the same user this one waits for about two
+    `role` is sent if the user's profile has none. It defaults to the role that was tried before, or
+    else to `teacher`. While another caller provisions the same user, this one waits for about two
     seconds. All calls together take at most EXAMPLARY_DEADLINE seconds.
 
-    Raises ExamplaryValidationError if the profile cannot be sent, ExamplaryNotReadyError if it may
-    work in a minute, ExamplaryNotProvisionedError if the user cannot have an actor, any
-    ExamplaryError of the client, and TransactionManagementError inside a transaction.
+    Raises ExamplaryValidationError if the profile cannot be sent, ExamplaryNotReadyError if a later
+    try may work, ExamplaryNotProvisionedError if the user cannot have an actor, any ExamplaryError
+    of the client, and TransactionManagementError inside a transaction.
     """
     refuse_role(role)
     refuse_inactive(user)
@@ -104,12 +104,12 @@ def prepare_actor(user: Any) -> ExamplaryActor:
     conf.get_workspace(workspace)
     try:
         actor, _ = commit(
-            lambda: actor_rows().get_or_create(user=user, defaults={"workspace": workspace})
+            lambda: actor_rows().get_or_create(user_id=user.pk, defaults={"workspace": workspace})
         )
     except Error as error:
         failure = database_error("The actor", error)
     else:
-        actor.user = user
+        actor.set_user(user)
         if actor.workspace != workspace:
             _move(actor, workspace)
         return actor
@@ -120,15 +120,23 @@ def prepare_actor(user: Any) -> ExamplaryActor:
 def prepare_actors(users: Iterable[Any]) -> list[ExamplaryActor]:
     """Do for many users what `prepare_actor` does for one, in a few queries.
 
-    Users who have moved to a workspace that is not configured are logged and left out.
+    Users who have moved to a workspace that is not configured are logged and left out, as are those
+    for whom EXAMPLARY_WORKSPACE fails.
     """
-    known = {user.pk: user for user in users}
-    blank = [ExamplaryActor(user=user, workspace=workspace_of(user)) for user in known.values()]
+    known, workspaces = {}, {}
+    for user in users:
+        try:
+            workspaces[user.pk] = workspace_of(user)
+        except ExamplaryConfigurationError as error:
+            logger.error("operation=prepare-actor user=%s error=%s", user.pk, error)
+        else:
+            known[user.pk] = user
+    blank = [ExamplaryActor(user_id=pk, workspace=alias) for pk, alias in workspaces.items()]
     commit(lambda: actor_rows().bulk_create(blank, ignore_conflicts=True))
     actors = []
     for actor in actor_rows().filter(user__in=list(known)).order_by("user_id"):
-        actor.user = known[actor.user_id]
-        workspace = workspace_of(actor.user)
+        actor.set_user(known[actor.user_id])
+        workspace = workspaces[actor.user_id]
         try:
             if actor.workspace != workspace:
                 conf.get_workspace(workspace)
@@ -143,7 +151,7 @@ def prepare_actors(users: Iterable[Any]) -> list[ExamplaryActor]:
 
 def _move(actor: ExamplaryActor, workspace: str) -> None:
     """Let the user start again in another workspace. The sessions keep the alias of the former."""
-    former = actor.workspace
+    former, former_id = actor.workspace, actor.examplary_id
     blank: dict[str, Any] = {
         "workspace": workspace,
         "state": State.PENDING,
@@ -164,7 +172,14 @@ def _move(actor: ExamplaryActor, workspace: str) -> None:
     moved = commit(move)
     set_values(actor, blank)
     if moved:
-        logger.warning("operation=move-actor actor=%s from=%s to=%s", actor.pk, former, workspace)
+        logger.warning(
+            "operation=move-actor actor=%s from=%s to=%s former_id=%s",
+            actor.pk,
+            former,
+            workspace,
+            # Needed if the user moves back: Examplary may refuse the known address.
+            former_id,
+        )
         signals.actor_moved.send_robust(
             ExamplaryActor, actor=actor, former_workspace=former, workspace=workspace
         )
@@ -216,7 +231,7 @@ def create_user(actor: ExamplaryActor, profile: ActorProfile, client: ExamplaryC
 
 
 def _is_duplicate(error: ExamplaryAPIError) -> bool:
-    """Return whether the API refused an address that it knows; how it does is not documented."""
+    """Return whether the API refused an address that it knows, which is not documented."""
     return isinstance(error, ExamplaryConflictError) or (
         isinstance(error, ExamplaryInvalidRequestError)
         and bool(re.search(r"already|exist|duplicate|taken|in use", error.message, re.IGNORECASE))
@@ -258,6 +273,6 @@ def renew_actor(
     current = actor_rows().filter(pk=actor.pk, workspace=actor.workspace).first()
     if current is None:
         raise ExamplaryNotReadyError("The actor was deleted or moved; try again in a moment.")
-    current.user = actor.user
+    current.set_user(actor.user)
     known = cast("ActorRole", current.role or role)
     return activate_actor(current, role=known, client=client)

@@ -1,11 +1,11 @@
 """The services for async code: `await aopen_session(...)` is `open_session(...)` in a thread.
 
 It is the thread in which Django's own async methods run, so the two share a database connection.
-Under ASGI every request has a thread of its own: a slow answer of Examplary delays the request that
-waits for it, and no other. An event loop outside of a request, as in `asyncio.run()`, has one
+Under ASGI every request has a thread of its own, so a slow response of Examplary delays only the
+request that waits for it. An event loop outside of a request, as in `asyncio.run()`, has one
 thread for all its tasks, which then take turns.
 
-A task that is cancelled stops waiting; the work it has begun is still finished.
+A cancelled task stops waiting, but its service finishes.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
 from django.db import Error
@@ -45,7 +45,7 @@ _REASONS = 20
 
 @dataclass
 class Provisioning:
-    """How many users have been provisioned so far."""
+    """The number of users that have been provisioned."""
 
     #: How many users received an actor.
     provisioned: int = 0
@@ -65,7 +65,7 @@ class Provisioning:
 def select_users(
     *, groups: Collection[str] = (), staff: bool | None = None, search: str = ""
 ) -> QuerySet[Any]:
-    """Return users by the names of their groups, staff or not, and a part of a name or an address.
+    """Return users by the names of their groups, by staff, and by a part of a name or an address.
 
     Raises FieldError if the project's user model has no such field.
     """
@@ -89,6 +89,30 @@ def unprovisioned(users: QuerySet[Any]) -> QuerySet[Any]:
     return users.exclude(examplary_actor__state=ExamplaryActor.State.ACTIVE)
 
 
+def count_waiting(users: QuerySet[Any], workspace: str | None = None) -> int:
+    """Return how many of these users `provision_actors` would try to provision.
+
+    Raises ExamplaryConfigurationError if there is no such workspace.
+    """
+    if conf.EXAMPLARY_WORKSPACE is None and workspace is None:
+        return unprovisioned(users).count()
+    if workspace is not None:
+        conf.get_workspace(workspace)
+    count = 0
+    waiting = _pages(unprovisioned(users))
+    moved = _pages(users.filter(examplary_actor__state=ExamplaryActor.State.ACTIVE))
+    for keys in chain(waiting, moved):
+        for user in users.filter(pk__in=keys).select_related("examplary_actor"):
+            actor = getattr(user, "examplary_actor", None)
+            try:
+                alias = workspace_of(user)
+            except ExamplaryConfigurationError:
+                continue  # The run counts the user as failed.
+            is_new = actor is None or not actor.is_active or actor.workspace != alias
+            count += user.is_active and is_new and workspace in (None, alias)
+    return count
+
+
 def provision_actors(
     users: QuerySet[Any],
     *,
@@ -105,14 +129,14 @@ def provision_actors(
     """Provision the active users among these who have no active actor, failed ones included.
 
     Users whose workspace has changed are moved, and provisioned again there. With `workspace`, only
-    users of that workspace are provisioned. A workspace whose API key is refused stops alone.
+    users of that workspace are provisioned. At most `concurrency` requests are sent at a time and
+    `rate` a second (0: no limit). The run pauses when the API requests that. A request takes at
+    most `deadline` seconds, by default EXAMPLARY_DEADLINE.
 
-    Sends at most `concurrency` requests at a time and `rate` a second (0: no limit), and pauses
-    when the API asks for that. A request takes at most `deadline` seconds, by default
-    EXAMPLARY_DEADLINE. A failure for one user is stored in the row, and the run continues.
-    The run stops if the API key is refused, after `max_failures` calls in a row that the API did
-    not answer properly, and when `should_stop()` returns true; a new run continues from there.
-    `progress` is called after each user. Any number of runs may work at the same time.
+    A failure for one user is stored in the row, and the run continues. A workspace stops alone if
+    its API key is refused, or after `max_failures` calls in a row without a usable response. The
+    run stops when `should_stop()` returns true, and a new run continues from there. `progress` is
+    called after each user. Any number of runs may work at the same time.
 
     Raises ExamplaryConfigurationError, ExamplaryValidationError for a role that no end user may
     have, and TransactionManagementError inside a transaction.
@@ -133,9 +157,8 @@ def provision_actors(
     return _Run(users, role, workspace, calls, client).work(send, progress)
 
 
-@dataclass
-class _Claim:
-    """A user whose row this run has claimed. The threads read it and change nothing."""
+class _Claim(NamedTuple):
+    """A user whose row this run has claimed, for the thread that makes the call."""
 
     actor: ExamplaryActor
     profile: ActorProfile
@@ -162,11 +185,14 @@ class _Run:
             # A query does not find the users who have moved to another workspace.
             self._pages = chain(self._pages, _pages(users.filter(examplary_actor__state="active")))
         self._waiting: deque[ExamplaryActor] = deque()
+        #: Keys of users whose workspace pauses, by its alias.
+        self._postponed: dict[str, list[Any]] = {}
 
     def work(
         self, send: Callable[[_Claim], User], progress: Callable[[Provisioning], None]
     ) -> Provisioning:
-        outcomes = self._calls.run(self._take, send, lambda each: each.actor.workspace)
+        batches = self._calls.run(self._take, send, lambda each: each.actor.workspace)
+        outcomes = chain.from_iterable(batches)
         try:
             for outcome in outcomes:
                 if self._record(outcome):
@@ -178,19 +204,21 @@ class _Run:
                 self._record_after_error(outcome)
             raise
         self.result.interrupted = self._calls.interrupted
-        self.result.stopped = self._calls.stopped or "; ".join(self._calls.stopped_lanes.values())
+        self.result.stopped = self._calls.reason
         self.result.pause = self._calls.pause
         return self.result
 
-    def _take(self) -> _Claim | None:
+    def _take(self, room: int) -> list[_Claim]:
         """Claim the next user whose profile can be sent."""
         while not self._calls.is_over():
             if not self._waiting:
                 if not self._read_page():
-                    return None
+                    return []
                 continue
             actor = self._waiting.popleft()
-            if actor.workspace in self._calls.stopped_lanes or not claim_actor(actor):
+            if not self._is_callable(actor.user_id, actor.workspace):
+                continue
+            if not claim_actor(actor):
                 self.result.skipped += 1
                 continue
             actor.role = self._role or actor.role
@@ -198,33 +226,58 @@ class _Run:
                 client = self._client or get_client(
                     actor.workspace, max_retries=0, pool_size=self._calls.concurrency
                 )
-                return _Claim(actor, get_profile(actor), client)
+                return [_Claim(actor, get_profile(actor), client)]
             except ExamplaryError as error:
                 self._fail(actor, error)
             except ExamplaryConfigurationError as error:
                 # The project's code failed for this user, and may work for others.
                 logger.exception("operation=provision-actors actor=%s", actor.pk)
                 self._fail(actor, error)
-        return None
+        return []
 
     def _read_page(self) -> bool:
-        keys = next(self._pages, None)
-        if keys is None or self._only_lane_stopped():
+        if conf.EXAMPLARY_WORKSPACE is None and not self._calls.accepts(DEFAULT_WORKSPACE):
+            return False
+        keys = next(self._pages, None) or self._take_postponed()
+        if not keys:
             return False
         users = [user for user in self._users.filter(pk__in=keys) if user.is_active]
         self.result.skipped += len(keys) - len(users)
-        if self._workspace is not None:
-            users = [user for user in users if workspace_of(user) == self._workspace]
+        users = [user for user in users if self._is_included(user)]
         actors = _prepare_each(users)
         self.result.skipped += len(users) - len(actors)
         self._waiting += [actor for actor in actors if not actor.is_active]
         return True
 
-    def _only_lane_stopped(self) -> bool:
-        return bool(self._calls.stopped_lanes) and conf.EXAMPLARY_WORKSPACE is None
+    def _is_included(self, user: Any) -> bool:
+        """Return whether the user belongs to this run. A user without a workspace has failed."""
+        try:
+            workspace = workspace_of(user)
+        except ExamplaryConfigurationError as error:
+            # The project's code failed for this user, and may work for others.
+            logger.error("operation=provision-actors user=%s error=%s", user.pk, error)
+            self._count_failure(error)
+            return False
+        return self._workspace in (None, workspace) and self._is_callable(user.pk, workspace)
+
+    def _is_callable(self, key: Any, workspace: str) -> bool:
+        """Return whether the user can be provisioned now. Users of a paused workspace wait."""
+        if self._calls.accepts(workspace):
+            return True
+        if workspace not in self._calls.stopped_lanes:
+            self._postponed.setdefault(workspace, []).append(key)
+        return False
+
+    def _take_postponed(self) -> list[Any]:
+        """Return keys of users whose workspace does not pause any more."""
+        for workspace, keys in self._postponed.items():
+            if keys and self._calls.accepts(workspace):
+                self._postponed[workspace] = keys[_PAGE:]
+                return keys[:_PAGE]
+        return []
 
     def _record(self, outcome: Outcome[_Claim, User]) -> bool:
-        """Store the outcome. False: nothing came of the call, so the user waits again."""
+        """Store the outcome. False: the call had no result, so the user waits again."""
         claim, error = outcome.item, outcome.error
         if not outcome.was_processed:
             release_actor(claim.actor)
@@ -232,15 +285,17 @@ class _Run:
             return False
         if isinstance(error, ExamplaryPermissionError):
             # As with a refused key, it would be the same for every user.
-            self._calls.stopped_lanes.setdefault(claim.actor.workspace, str(error))
+            self._calls.stop_lane(claim.actor.workspace, str(error))
         try:
             store_actor(claim.actor, outcome.call.result(), claim.profile, client=claim.client)
         except ExamplaryError as failure:
             self._fail(claim.actor, failure)
         except ExamplaryConfigurationError as failure:
-            # The URL is wrong, for every user.
+            # The URL is wrong, for every user of the workspace.
             release_actor(claim.actor, failure)
-            raise
+            if conf.EXAMPLARY_WORKSPACE is None:
+                raise
+            self._calls.stop_lane(claim.actor.workspace, str(failure))
         else:
             self.result.provisioned += 1
         return True
@@ -259,6 +314,9 @@ class _Run:
     def _fail(self, actor: ExamplaryActor, error: Exception) -> None:
         # Without effect if `store_actor` found that the claim was lost.
         release_actor(actor, error)
+        self._count_failure(error)
+
+    def _count_failure(self, error: Exception) -> None:
         failed, reason = self.result.failed, _reason(error)
         if reason not in failed and len(failed) >= _REASONS:
             reason = "other reasons"
@@ -270,7 +328,7 @@ def _has_field(name: str) -> bool:
 
 
 def _pages(users: QuerySet[Any]) -> Iterator[list[Any]]:
-    """Yield primary keys a page at a time: neither a list of all, nor a cursor held for hours."""
+    """Yield primary keys a page at a time, without a list of all and without an open cursor."""
     keys = users.order_by("pk").values_list("pk", flat=True)
     page = list(keys[:_PAGE])
     while page:

@@ -1,13 +1,14 @@
-"""Claims on actors: taking one, and ending it with what the API answered."""
+"""Claims on actors: taking one, and ending it with the API's response."""
 
 from __future__ import annotations
 
 import logging
+import re
+import unicodedata
 import uuid
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 from django.db import Error, IntegrityError
 from django.db.models import Q
@@ -17,9 +18,10 @@ from django_examplary import signals
 from django_examplary.client import ExamplaryClient
 from django_examplary.client.retries import is_postponed, is_uncertain
 from django_examplary.conf import conf
-from django_examplary.data import ActorProfile, User
+from django_examplary.data import ActorProfile, ActorRole, User
 from django_examplary.exceptions import (
     ExamplaryActorIsOwnerError,
+    ExamplaryAPIError,
     ExamplaryAuthenticationError,
     ExamplaryConflictError,
     ExamplaryConnectionError,
@@ -39,14 +41,12 @@ from django_examplary.services.database import (
     database_error,
     lease,
     new_token,
+    set_values,
 )
 
 logger = logging.getLogger("django_examplary")
 
 State = ExamplaryActor.State
-
-#: Workspace roles of people who manage the workspace. An end user never gets their account.
-MANAGERS = ("owner", "admin")
 
 # The API has not acted on the request, and nothing about the user needs to change.
 _NOT_THE_USERS_FAULT = (
@@ -78,7 +78,7 @@ def claim_actor(actor: ExamplaryActor) -> bool:
 
     if not commit(claim):
         return False
-    # Read after the claim: what was known before may have changed while this caller waited.
+    # Read after the claim: the row may have changed while this caller waited.
     current = rows.claimed_with(token).first()
     if current is None:
         return False
@@ -95,10 +95,14 @@ def release_actor(actor: ExamplaryActor, error: Exception | None = None) -> None
 
     Another try then does not turn a student into a teacher. None: nothing was sent.
     """
+    description = describe_error(error) if error else ""
+    if examplary_id := getattr(error, "examplary_id", ""):
+        _log_lost_id(actor, examplary_id, "unusable-answer")
+        description = f"{description[:190].rstrip('.')}. The response shows the id {examplary_id}."
     changed: dict[str, Any] = {
         "state": _state_after(error) if isinstance(error, ExamplaryError) else State.PENDING,
         "role": actor.role,
-        "last_error": describe_error(error)[:255] if error else "",
+        "last_error": description[:255],
         "updated_at": timezone.now(),
     }
     if changed["state"] == State.PENDING and actor.is_repeat:
@@ -133,7 +137,7 @@ def disown_actor(actor: ExamplaryActor, error: ExamplaryError) -> None:
 
 
 def describe_error(error: Exception) -> str:
-    """Return what went wrong, and what an operator can do about it, for `last_error`."""
+    """Return a description of the error, with advice for an operator, for `last_error`."""
     if isinstance(error, ExamplaryActorIsOwnerError):
         return (
             "At Examplary the user's e-mail address belongs to the owner of the API key, who cannot"
@@ -148,7 +152,7 @@ def describe_error(error: Exception) -> str:
 def store_actor(
     actor: ExamplaryActor, remote: User, profile: ActorProfile, *, client: ExamplaryClient
 ) -> None:
-    """Store what the API created, and send the signal.
+    """Store the id of the user whom the API created, and send the signal.
 
     Raises ExamplaryNotProvisionedError if that user may not or cannot represent this one,
     ExamplaryNotReadyError if the claim was lost meanwhile, and ExamplaryDatabaseError.
@@ -178,13 +182,13 @@ def store_actor(
                 "share an e-mail address? Give one of them another."
             )
         else:
-            _log_lost_id(actor, remote, "not-stored")
+            _log_lost_id(actor, remote.id, "not-stored")
             failure = database_error("The actor", error)
     if failure is not None:
         raise failure
     if not kept:
         # The user is gone, or this claim ended and another caller holds the row now.
-        _log_lost_id(actor, remote, "claim-lost")
+        _log_lost_id(actor, remote.id, "claim-lost")
         raise ExamplaryNotReadyError("The claim on this user was lost; try again in a moment.")
     set_values(actor, stored)
     signals.actor_provisioned.send_robust(ExamplaryActor, actor=actor)
@@ -198,47 +202,59 @@ def _refuse_takeover(
     Anyone can enter the address of another person where a site does not verify addresses, and would
     get that person's account. A new user has the name and the role that were sent.
     """
-    sent = {"name": profile.name, "role": profile.role or ""}
-    received = {"name": remote.name, "role": remote.role}
-    differing = [
-        name
-        for name, value in received.items()
-        if value and sent[name] and value.strip().casefold() != sent[name].strip().casefold()
-    ]
+    # A response may lack both.
+    differing = ""
+    if remote.role and (profile.role not in _roles(remote.role) or may_manage(remote.role)):
+        differing = "role"
+    elif remote.name and profile.name and _normal(remote.name) != _normal(profile.name):
+        differing = "name"
     if not differing:
         return
     trusted = conf.EXAMPLARY_EMAILS_ARE_VERIFIED
-    if trusted and remote.role not in MANAGERS and remote.id != client.get_me().id:
+    if trusted and not may_manage(remote.role) and remote.id != client.get_me().id:
         return
-    _log_lost_id(actor, remote, "existed-before")
+    _log_lost_id(actor, remote.id, "existed-before")
     advice = (
         "It manages the workspace or owns the API key: give the user another address."
         if trusted
         else "If it is the same person, link the id, or set EXAMPLARY_EMAILS_ARE_VERIFIED."
     )
     raise ExamplaryNotProvisionedError(
-        f"Examplary has a user with this address already, with another {differing[0]}. {advice}"
+        f"Examplary has a user with this address already, with another {differing}. {advice}"
     )
 
 
-def _log_lost_id(actor: ExamplaryActor, remote: User, outcome: str) -> None:
+def may_manage(role: str) -> bool:
+    """Return whether a workspace role, or one of several, may manage the workspace.
+
+    An end user never gets the account of such a user. An unknown role may.
+    """
+    return not _roles(role) <= {"", *get_args(ActorRole)}
+
+
+def _roles(role: str) -> set[str]:
+    return set(re.split(r"[\s,]+", role.strip().lower()))
+
+
+def _normal(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _log_lost_id(actor: ExamplaryActor, examplary_id: str, outcome: str) -> None:
     """Log the id, which is stored nowhere else, so that an operator can link it."""
     logger.error(
         "operation=provision-actor outcome=%s actor=%s examplary_id=%s",
         outcome,
         actor.pk,
-        remote.id,
+        examplary_id,
     )
 
 
 def _state_after(error: ExamplaryError) -> ExamplaryActor.State:
     if is_uncertain(error) or isinstance(error, ExamplaryDatabaseError):
         return State.UNCERTAIN
-    if is_postponed(error) or isinstance(error, _NOT_THE_USERS_FAULT):
+    # A status without a class of its own, such as 302 or 423, is not about the user.
+    unusual = type(error) is ExamplaryAPIError
+    if unusual or is_postponed(error) or isinstance(error, _NOT_THE_USERS_FAULT):
         return State.PENDING
     return State.FAILED
-
-
-def set_values(actor: ExamplaryActor, values: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        setattr(actor, name, value)

@@ -6,10 +6,9 @@ import functools
 import os
 from typing import Any
 
-from django.views.decorators.debug import sensitive_variables
-
 from django_examplary.client import ExamplaryClient
-from django_examplary.conf import conf
+from django_examplary.conf import ALIAS_LENGTH, conf, is_alias
+from django_examplary.exceptions import ExamplaryConfigurationError
 from django_examplary.models import DEFAULT_WORKSPACE, ExamplaryActor
 
 
@@ -20,48 +19,37 @@ def get_client(
     max_retries: int | None = None,
     pool_size: int = 10,
 ) -> ExamplaryClient:
-    """Return the client that the settings describe; the same one as long as they stay the same.
+    """Return the client that the settings describe, the same one for the same settings.
 
     `workspace` is an alias of EXAMPLARY_WORKSPACES. The other arguments replace the setting of that
-    name. Raises ExamplaryConfigurationError if there is no such workspace, or if its key or its URL
+    name.
+
+    Raises ExamplaryConfigurationError if there is no such workspace, or if its key or its URL
     cannot be right.
     """
     configured = conf.get_workspace(workspace)
-    return _client(
-        configured.api_key,
-        configured.api_url,
-        conf.EXAMPLARY_TIMEOUT,
-        conf.EXAMPLARY_DEADLINE if deadline is None else deadline,
-        conf.EXAMPLARY_MAX_RETRIES if max_retries is None else max_retries,
-        pool_size,
-        conf.EXAMPLARY_CA_BUNDLE,
-        conf.EXAMPLARY_PROXY,
-    )
+    try:
+        return _client(
+            configured.api_key,
+            base_url=configured.api_url,
+            timeout=conf.EXAMPLARY_TIMEOUT,
+            deadline=conf.EXAMPLARY_DEADLINE if deadline is None else deadline,
+            max_retries=conf.EXAMPLARY_MAX_RETRIES if max_retries is None else max_retries,
+            pool_size=pool_size,
+            ca_bundle=conf.EXAMPLARY_CA_BUNDLE,
+            proxy=conf.EXAMPLARY_PROXY,
+        )
+    except ExamplaryConfigurationError as error:
+        problem = str(error)
+    # The client knows the names of the flat settings only.
+    for key in ("API_KEY", "API_URL"):
+        problem = problem.replace(f"EXAMPLARY_{key}", configured.setting(key))
+    raise ExamplaryConfigurationError(problem)
 
 
-@functools.lru_cache(maxsize=64)
-@sensitive_variables("api_key", "proxy")
-def _client(
-    api_key: str,
-    base_url: str,
-    timeout: float,
-    deadline: float,
-    max_retries: int,
-    pool_size: int,
-    ca_bundle: str,
-    proxy: str,
-) -> ExamplaryClient:
-    return ExamplaryClient(
-        api_key,
-        base_url=base_url,
-        timeout=timeout,
-        deadline=deadline,
-        max_retries=max_retries,
-        pool_size=pool_size,
-        ca_bundle=ca_bundle,
-        proxy=proxy,
-    )
-
+# A client that is dropped loses its connections and its cool-down, so there is one for each of many
+# workspaces.
+_client = functools.lru_cache(maxsize=1024)(ExamplaryClient)
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows cannot fork.
     # A lock that a thread holds at that moment is never released in the child.
@@ -78,6 +66,22 @@ def list_workspaces() -> list[str]:
 
 
 def workspace_of(user: Any) -> str:
-    """Return the alias of the user's workspace."""
+    """Return the alias of the user's workspace.
+
+    Raises ExamplaryConfigurationError if the project's own code fails.
+    """
     choose = conf.EXAMPLARY_WORKSPACE
-    return choose(user) if choose else DEFAULT_WORKSPACE
+    if choose is None:
+        return DEFAULT_WORKSPACE
+    try:
+        alias = choose(user)
+    except Exception as error:
+        # Its message may hold personal data, and this one is shown to more people.
+        raise ExamplaryConfigurationError(
+            f"EXAMPLARY_WORKSPACE raised {type(error).__name__}."
+        ) from error
+    if is_alias(alias):
+        return str(alias)
+    raise ExamplaryConfigurationError(
+        f"EXAMPLARY_WORKSPACE must return an alias of 1 to {ALIAS_LENGTH} printable characters."
+    )

@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from django.db import Error, InterfaceError, OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model
 from django.db.transaction import TransactionManagementError
 from django.utils.crypto import get_random_string
 
+from django_examplary import clock
 from django_examplary.conf import conf
 from django_examplary.exceptions import ExamplaryDatabaseError
 from django_examplary.models import (
@@ -45,6 +47,12 @@ def actor_rows() -> ExamplaryActorQuerySet:
 def session_rows() -> ExamplarySessionQuerySet:
     """Return all sessions as they are now."""
     return ExamplarySession.objects.using(database())
+
+
+def set_values(row: Model, values: Mapping[str, Any]) -> None:
+    """Set on a row what an update has stored, without another query."""
+    for name, value in values.items():
+        setattr(row, name, value)
 
 
 def new_token() -> str:
@@ -110,17 +118,18 @@ def commit(work: Callable[[], T], *, patience: float = 3.0) -> T:
     that was idle. The work must be idempotent: a commit may have succeeded although the connection
     dropped before it was acknowledged.
     """
-    started = time.monotonic()
+    started = clock.monotonic()
     pauses = iter((0.01, 0.05, 0.1, 0.2, 0.4))
     while True:
         try:
             with _short_transaction():
                 return work()
         except (OperationalError, InterfaceError):
+            connection = transaction.get_connection(database())
             pause = next(pauses, None)
-            if pause is None or time.monotonic() - started > patience:
+            # In a transaction of the caller that the database has ended nothing can be repeated.
+            if pause is None or connection.needs_rollback or clock.monotonic() - started > patience:
                 raise
-        connection = transaction.get_connection(database())
         lost = connection.connection is not None and not connection.is_usable()
         if lost and not connection.in_atomic_block:
             # MariaDB reports it before the transaction has begun, where Django does not close it.
@@ -133,16 +142,33 @@ def release_connections() -> None:
 
     The next query opens them again. A connection with an open transaction stays.
     """
+    for connection in _idle_connections():
+        connection.close()
+
+
+def release_obsolete_connections() -> None:
+    """Close this thread's connections that Django would close at the end of the request."""
+    for connection in _idle_connections():
+        connection.close_if_unusable_or_obsolete()
+
+
+def _idle_connections() -> Iterator[BaseDatabaseWrapper]:
+    """Yield the open connections of this thread that have no transaction open."""
     for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block and connection.get_autocommit():
-            connection.close()
+        # `get_autocommit` would open a closed connection.
+        if (
+            connection.connection is not None
+            and not connection.in_atomic_block
+            and connection.get_autocommit()
+        ):
+            yield connection
 
 
 def refuse_transaction(service: str) -> None:
     """Raise TransactionManagementError if the caller has a transaction open.
 
-    A rollback would lose the id of what the API has created by then, and a slow answer would hold
-    the caller's locks.
+    A rollback would lose the id of an object that the API has already created, and a slow
+    response would hold the caller's locks.
     """
     connection = transaction.get_connection(database())
     # With autocommit off there is a transaction outside of any atomic().
@@ -156,7 +182,8 @@ def refuse_transaction(service: str) -> None:
     raise TransactionManagementError(
         f"{service}() calls Examplary and must not run inside a transaction. Call it outside "
         "atomic(), after the commit with transaction.on_commit(), or, under ATOMIC_REQUESTS, from "
-        "a view decorated with @transaction.non_atomic_requests."
+        "a view decorated with @transaction.non_atomic_requests. A middleware that opens "
+        "transactions must leave out the URLs of django_examplary."
     )
 
 

@@ -1,4 +1,4 @@
-"""Erasing what this app stores about a user."""
+"""Erase the data that this app stores about a user."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ State = ExamplaryActor.State
 
 @dataclass(frozen=True, kw_only=True)
 class Erasure:
-    """What was erased here, and what is left elsewhere."""
+    """Counts of the erased data, and the ids of data that is left elsewhere."""
 
-    #: The user at Examplary, who still exists: the API documents no way to delete one. Ask
-    #: Examplary to. Empty if there never was one.
+    #: The id of the user at Examplary, who still exists there: the API documents no way to delete a
+    #: user. Write to Examplary. Empty if there is no such user.
     examplary_id: str = ""
     #: Whether Examplary may have a user whose id is not known here: a request to create the user
-    #: was not answered. Ask Examplary with the user's e-mail address.
+    #: was not answered. Send Examplary the user's e-mail address.
     may_exist: bool = False
     #: How many sessions were deleted here.
     sessions: int = 0
@@ -44,7 +44,7 @@ class Erasure:
 def erase_user(
     user: Any, *, deadline: float | None = None, client: ExamplaryClient | None = None
 ) -> Erasure:
-    """Erase what this app stores about a user, for a data-subject request. Idempotent.
+    """Erase the data that this app stores about a user, for a data-subject request. Idempotent.
 
     Open sessions are revoked first. A session that cannot be revoked at Examplary right now stays,
     as an anonymous row without content, until a sweep has revoked it. Each revocation takes at most

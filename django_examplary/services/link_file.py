@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.core.exceptions import FieldError
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_noop
 
 from django_examplary.client import ExamplaryClient
-from django_examplary.exceptions import ExamplaryValidationError
+from django_examplary.conf import conf
+from django_examplary.encoding import is_id, is_storable
+from django_examplary.exceptions import (
+    ExamplaryConfigurationError,
+    ExamplaryError,
+    ExamplaryValidationError,
+)
 from django_examplary.models import ExamplaryActor
 from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import actor_rows, refuse_transaction
@@ -61,19 +67,19 @@ class LinkLine:
 
 def read_lines(text: str) -> list[LinkLine]:
     """Return the lines of the file, without its header. Raises csv.Error for one too long."""
-    # Spreadsheets write semicolons where the comma is the decimal separator.
-    delimiter = ";" if ";" in text.partition("\n")[0] else ","
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    # Spreadsheets write semicolons where the comma is the decimal separator, and copy tabs.
+    first_line = text.partition("\n")[0]
+    delimiter = next((each for each in ";\t" if each in first_line), ",")
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter)
     lines = []
     for index, cells in enumerate(reader):
         stripped = [cell.strip() for cell in cells]
-        if not any(stripped) or (index == 0 and stripped[-1].lower() in ("id", "examplary_id")):
+        if not any(stripped) or (index == 0 and _is_title_of_ids(stripped[-1])):
             continue
         name, examplary_id = (*stripped, "")[:2]
         line = LinkLine(number=reader.line_num, name=name, examplary_id=examplary_id)
-        if not (len(stripped) == 2 and name) or not re.fullmatch(
-            r"user_[A-Za-z0-9_-]{1,250}", examplary_id
-        ):
+        is_user = len(stripped) == 2 and name and is_storable(name)
+        if not (is_user and is_id(examplary_id, "user_")):
             line.problem = MALFORMED
         lines.append(line)
     usable = [line for line in lines if not line.problem]
@@ -85,16 +91,19 @@ def read_lines(text: str) -> list[LinkLine]:
     return lines
 
 
+def _is_title_of_ids(text: str) -> bool:
+    return text.lower().replace(" ", "").replace("_", "") in ("id", "examplaryid")
+
+
 def find_users(
     lines: Sequence[LinkLine], *, users: QuerySet[Any] | None = None, replace: bool = False
 ) -> None:
     """Set the user of each line, and whether it is linked or why it cannot be.
 
-    `users` are those who may be linked; without it, all. The number of queries does not depend on
-    the number of lines, up to 500 lines.
+    `users` are those who may be linked; without it, all. An address that another user has too is
+    ambiguous, whether or not that user may be linked. The number of queries does not depend on the
+    number of lines, up to 500 lines.
     """
-    model = get_user_model()
-    users = model._default_manager.all() if users is None else users
     usable = [line for line in lines if not line.problem]
     for start in range(0, len(usable), _BATCH):
         batch = usable[start : start + _BATCH]
@@ -106,30 +115,55 @@ def find_users(
             line.problem = REPEATED
 
 
-def _set_users(lines: Sequence[LinkLine], users: QuerySet[Any]) -> None:
+def _set_users(lines: Sequence[LinkLine], allowed: QuerySet[Any] | None) -> None:
     model = get_user_model()
+    users = model._default_manager.all()
     names = [line.name for line in lines]
-    by_name = {
-        user.get_username(): user for user in users.filter(**{f"{model.USERNAME_FIELD}__in": names})
-    }
+    named = _find(lambda: users.filter(**{f"{model.USERNAME_FIELD}__in": names})) or []
+    user_name: Any = model._meta.get_field(model.USERNAME_FIELD)
+    # The attribute of a foreign key is its value, as in the file.
+    by_name = {str(getattr(user, user_name.attname)): user for user in named}
     field = model.get_email_field_name()
-    addresses = [name for name in names if name not in by_name and "@" in name]
+    # Also of users found by name: anyone may have chosen another person's address as user name.
+    addresses = [name for name in names if "@" in name]
     by_address = defaultdict(list)
     if addresses:
         # Lower case in the database may not cover all letters.
-        folded = users.annotate(examplary_address=Lower(field))
         lowered = [address.lower() for address in addresses]
-        for user in folded.filter(
-            Q(examplary_address__in=lowered) | Q(**{f"{field}__in": addresses})
-        ):
+        matches = _find(
+            lambda: users.annotate(examplary_address=Lower(field)).filter(
+                Q(examplary_address__in=lowered) | Q(**{f"{field}__in": addresses})
+            )
+        )
+        for user in matches or []:
             by_address[getattr(user, field).lower()].append(user)
+        if matches is None:
+            # A user name that is an address may be the address of another user.
+            by_name = {name: user for name, user in by_name.items() if "@" not in name}
+    candidates: list[dict[Any, Any]] = []
     for line in lines:
-        user = by_name.get(line.name)
-        found = [user] if user is not None else by_address[line.name.lower()]
-        if len(found) == 1:
-            line.user = found[0]
+        found = {user.pk: user for user in by_address[line.name.lower()]}
+        if (user := by_name.get(line.name)) is not None:
+            found[user.pk] = user
+        candidates.append(found)
+    keys = {key for found in candidates for key in found}
+    if allowed is not None:
+        keys = set(allowed.order_by().filter(pk__in=keys).values_list("pk", flat=True))
+    for line, found in zip(lines, candidates, strict=True):
+        if not keys & found.keys():
+            line.problem = UNKNOWN
+        elif len(found) == 1:
+            [line.user] = found.values()
         else:
-            line.problem = AMBIGUOUS if found else UNKNOWN
+            line.problem = AMBIGUOUS
+
+
+def _find(select: Callable[[], QuerySet[Any]]) -> list[Any] | None:
+    """Return the users, or None if a foreign key or an encrypted field cannot be searched."""
+    try:
+        return list(select())
+    except (FieldError, ValueError):
+        return None
 
 
 def _compare_actors(lines: Sequence[LinkLine], *, replace: bool) -> None:
@@ -150,22 +184,44 @@ def _compare_actors(lines: Sequence[LinkLine], *, replace: bool) -> None:
 
 
 def link_lines(
-    lines: Iterable[LinkLine], *, client_for: Callable[[str], ExamplaryClient] = get_client
+    lines: Iterable[LinkLine],
+    *,
+    client_for: Callable[[str], ExamplaryClient] = get_client,
+    replace: bool = False,
 ) -> Iterator[LinkLine]:
     """Link the users of lines that are ready, and yield each line afterwards.
 
     `client_for` returns the client of a workspace, which is called once. A line that is refused
-    gets its problem. Raises the ExamplaryError of that call, which the next lines would meet too.
+    gets its problem, also one whose user got another id meanwhile, unless `replace` is true.
+    Raises the ExamplaryError of that call, which the next lines would meet too; on a site with
+    several workspaces it is the problem of each line of that workspace.
     """
     refuse_transaction("link_lines")
     owners: dict[str, str] = {}
+    refusals: dict[str, str] = {}
     for line in lines:
-        workspace = workspace_of(line.user)
-        if workspace not in owners:
-            owners[workspace] = client_for(workspace).get_me().id
-        if line.examplary_id == owners[workspace]:
+        try:
+            workspace = workspace_of(line.user)
+        except ExamplaryConfigurationError as error:
+            # The project's code failed for this user, and may work for others.
+            line.problem = str(error)
+            yield line
+            continue
+        if workspace not in owners and workspace not in refusals:
+            try:
+                owners[workspace] = client_for(workspace).get_me().id
+            except (ExamplaryError, ExamplaryConfigurationError) as error:
+                if conf.EXAMPLARY_WORKSPACE is None:
+                    raise
+                refusals[workspace] = str(error)
+        if workspace in refusals:
+            line.problem = refusals[workspace]
+        elif line.examplary_id == owners[workspace]:
             line.problem = OWNER
         else:
+            # The user may have been provisioned or linked since the lines were compared.
+            _compare_actors([line], replace=replace)
+        if line.is_ready:
             try:
                 line.actor = store_link(line.user, line.examplary_id, workspace)
                 line.is_linked = True

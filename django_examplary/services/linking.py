@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import Any
 
 from django.db import IntegrityError
@@ -14,6 +13,7 @@ from django_examplary.client import ExamplaryClient
 from django_examplary.client.responses import read_object
 from django_examplary.conf import conf
 from django_examplary.data import Permission, User
+from django_examplary.encoding import is_id
 from django_examplary.exceptions import (
     ExamplaryError,
     ExamplaryNotProvisionedError,
@@ -21,7 +21,7 @@ from django_examplary.exceptions import (
     ExamplaryValidationError,
 )
 from django_examplary.models import ExamplaryActor
-from django_examplary.services.claims import MANAGERS
+from django_examplary.services.claims import may_manage
 from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import actor_rows, commit, refuse_transaction
 from django_examplary.services.outcomes import revoke_sessions
@@ -42,7 +42,7 @@ def link_actor(
     key, and that it represents no other user here. Raises ExamplaryValidationError for those. Open
     sessions of a former id are revoked.
     """
-    if not re.fullmatch(r"user_[A-Za-z0-9_-]{1,250}", examplary_id):
+    if not is_id(examplary_id, "user_"):
         raise ExamplaryValidationError("examplary_id", "must be an id that starts with 'user_'")
     refuse_transaction("link_actor")
     workspace = workspace_of(user)
@@ -71,7 +71,7 @@ def store_link(user: Any, examplary_id: str, workspace: str) -> ExamplaryActor:
             # The open sessions, and the profile that was sent, belong to another Examplary user.
             revoke_sessions(former)
             changed |= {"email": "", "name": "", "role": ""}
-        return actor_rows().update_or_create(user=user, defaults=changed)[0]
+        return actor_rows().update_or_create(user_id=user.pk, defaults=changed)[0]
 
     try:
         actor = commit(link)
@@ -84,7 +84,7 @@ def store_link(user: Any, examplary_id: str, workspace: str) -> ExamplaryActor:
 
 
 def find_remote_actor(user: Any, *, client: ExamplaryClient | None = None) -> str:
-    """Return the id of the Examplary user who has the user's e-mail address.
+    """Return the id of the Examplary user with the user's e-mail address.
 
     For an operator, who then decides whether to pass the id to `link_actor`: anyone may have
     entered that address here. The API documents no search, so this creates an exam, gives the
@@ -96,7 +96,9 @@ def find_remote_actor(user: Any, *, client: ExamplaryClient | None = None) -> st
     client, and TransactionManagementError inside a transaction.
     """
     refuse_transaction("find_remote_actor")
-    email = get_profile(ExamplaryActor(user=user)).email
+    actor = ExamplaryActor()
+    actor.set_user(user)
+    email = get_profile(actor).email
     client = client or get_client(workspace_of(user))
     return find_user(email, client.within(conf.EXAMPLARY_DEADLINE)).id
 
@@ -137,6 +139,6 @@ def find_user(email: str, client: ExamplaryClient) -> User:
         raise ExamplaryResponseError(f"The response to POST {path} has no id of a user.")
     actor = permission.raw.get("actor")
     role = str(actor.get("orgRole") or "") if isinstance(actor, dict) else ""
-    if permission.actor == owner.id or role in MANAGERS:
+    if permission.actor == owner.id or may_manage(role):
         raise refusal
     return User(id=permission.actor, role=role)

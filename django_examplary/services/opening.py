@@ -57,6 +57,7 @@ from django_examplary.services.database import (
     lease,
     new_token,
     session_rows,
+    set_values,
 )
 from django_examplary.services.outcomes import is_definite
 
@@ -87,9 +88,14 @@ def is_launchable(session: ExamplarySession) -> bool:
 
 def _check_url(url: Secret, workspace: str) -> None:
     """Raise ExamplaryEmbedURLError for a URL that is not safe to put into a frame."""
-    allowed = conf.get_workspace(workspace).embed_origins
+    configured = conf.get_workspace(workspace)
     try:
-        embed_origin(url.value, allowed, http_loopback=settings.DEBUG)
+        embed_origin(
+            url.value,
+            configured.embed_origins,
+            http_loopback=settings.DEBUG,
+            setting=configured.setting("EMBED_ORIGINS"),
+        )
     except ExamplaryEmbedURLError as error:
         refusal = without_frames(error)
     else:
@@ -234,12 +240,12 @@ class Opening:
             raise
 
     def _refresh_actor(self, session: ExamplarySession) -> None:
-        """Read user and actor again. Whatever changes them from now on deletes the claim."""
+        """Read user and actor again. Any later change of them deletes the claim."""
         refresh_user(self.actor.user)
         current = actor_rows().filter(pk=self.actor.pk, workspace=session.workspace).first()
         if current is None:
             raise ExamplaryNotReadyError("The actor was deleted or moved; try again in a moment.")
-        current.user = self.actor.user
+        current.set_user(self.actor.user)
         self.actor = current
 
     def _create(self, session: ExamplarySession) -> EmbedSession:
@@ -287,7 +293,7 @@ class Opening:
         self._is_unanswered = False
         return remote
 
-    @sensitive_variables("remote", "facts", "value")
+    @sensitive_variables("remote", "facts")
     def _store(self, session: ExamplarySession, remote: EmbedSession) -> None:
         """Store the session that the API created, for the row that this caller has claimed."""
         facts = {
@@ -322,8 +328,7 @@ class Opening:
             failure = ExamplaryResponseError("The API returned the same session twice.")
         if failure is not None:
             raise failure
-        for name, value in facts.items():
-            setattr(session, name, value)
+        set_values(session, facts)
 
     @sensitive_variables("remote", "others")
     def _is_stored_elsewhere(self, session: ExamplarySession, remote: EmbedSession) -> bool:

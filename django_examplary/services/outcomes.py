@@ -1,11 +1,11 @@
 """How sessions end: verify, close, revoke.
 
-The outcome of a session is what the API returns. A message, a return or a Done button only cause a
+The API decides the outcome of a session. A message, a return or a Done button only cause a
 request. Every change of status is a compare-and-set, so of any number of simultaneous callers one
 wins, and only the winner sends the signal.
 
-Two rules apply when the API refuses to return a session (400, 403, 404, 405, 409, 410, 422), which
-it is not documented to do:
+Two rules apply when the API refuses to return a session (400, 403, 404, 405, 409, 410, 422, or a
+success that holds another object, such as an error), which it is not documented to do:
 
 1. The session is not handed out again: the next launch creates another.
 2. The row stays open until its time is over, and then it is expired. Until then the refusal may
@@ -44,17 +44,18 @@ from django_examplary.services.database import (
     new_token,
     refuse_transaction,
     session_rows,
+    set_values,
 )
 
 logger = logging.getLogger("django_examplary")
 
 Status = ExamplarySession.Status
 
-#: How long a completed session is asked about again while a documented output is missing.
+#: How long a completed session is requested again while a documented output is missing.
 OUTPUT_GRACE = timedelta(minutes=10)
 
-# These are about the request in general, not about this session.
-_INDEFINITE = (401, 402, 408, 425, 429)
+# These are about the request in general, not about this session, or pass.
+_INDEFINITE = (401, 402, 407, 408, 421, 423, 425, 429)
 
 _SIGNALS: Mapping[str, Signal] = {
     Status.COMPLETED: signals.session_completed,
@@ -69,10 +70,11 @@ def verify_session(
     max_age: timedelta = timedelta(0),
     client: ExamplaryClient | None = None,
 ) -> ExamplarySession:
-    """Ask the API for the outcome of a session, store it, and return the session.
+    """Request the outcome of a session from the API, store it, and return the session.
 
-    The first caller that receives an outcome sends its signal. Within `max_age` of the last call
-    the API is not called again, whatever the outcome; the session is returned as it is known.
+    The first caller that receives an outcome sends its signal. If the last call was less than
+    `max_age` ago, the API is not called again, whatever the outcome of that call, and the session
+    is returned as it is stored.
 
     Raises ExamplarySessionEndedError if the API refuses to return the session, and other
     ExamplaryErrors if the API cannot be called. The session stays open.
@@ -84,7 +86,7 @@ def verify_session(
     if session.asked_at and timedelta(0) <= now - session.asked_at < max_age:
         return session
     refuse_transaction("verify_session")
-    # Of the callers at one time, one calls the API.
+    # If several callers verify at the same time, one calls the API.
     unasked = session_rows().filter(pk=session.pk)
     unasked = unasked.exclude(asked_at__gt=now - max_age, asked_at__lte=now)
     if max_age and not commit(lambda: unasked.update(asked_at=now)):
@@ -173,9 +175,9 @@ def learn_outcome(session: ExamplarySession, client: ExamplaryClient) -> None:
 
 
 def record_answer(session: ExamplarySession, answer: Callable[[], EmbedSession]) -> None:
-    """Store what the API answered about an open session; see `learn_outcome` for the errors.
+    """Store the API's response about an open session; see `learn_outcome` for the errors.
 
-    `answer` returns what `fetch` does, or raises its error.
+    `answer` returns the result of `fetch`, or raises its error.
     """
     try:
         remote = answer()
@@ -195,11 +197,11 @@ def record_answer(session: ExamplarySession, answer: Callable[[], EmbedSession])
 
 def is_definite(error: Exception) -> bool:
     """Return whether the API refused for a reason that a repeat does not change."""
-    return (
-        isinstance(error, ExamplaryAPIError)
-        and 400 <= error.status_code < 500
-        and error.status_code not in _INDEFINITE
-    )
+    if isinstance(error, ExamplaryAPIError):
+        # 501 is about the method of the request.
+        status = error.status_code
+        return status == 501 or (400 <= status < 500 and status not in _INDEFINITE)
+    return isinstance(error, ExamplarySessionEndedError)
 
 
 def change_open(session: ExamplarySession, **values: Any) -> bool:
@@ -212,8 +214,7 @@ def change_open(session: ExamplarySession, **values: Any) -> bool:
     if not commit(lambda: rows.update(**values)):
         reload(session)
         return False
-    for name, value in values.items():
-        setattr(session, name, value)
+    set_values(session, values)
     return True
 
 
@@ -228,9 +229,18 @@ def reload(session: ExamplarySession) -> None:
 def fetch(session: ExamplarySession, client: ExamplaryClient) -> EmbedSession:
     """Read the session at Examplary. Any thread may: the database is not used.
 
-    Raises ExamplaryResponseError if the answer is about another flow or another actor.
+    Raises ExamplaryResponseError if the answer is about another flow or another actor, and
+    ExamplarySessionEndedError if it is JSON that is no session.
     """
-    remote = client.get_embed_session(session.examplary_id)
+    remote, refusal = None, ""
+    try:
+        remote = client.get_embed_session(session.examplary_id)
+    except ExamplaryResponseError as error:
+        if not error.is_json:
+            raise
+        refusal = str(error)
+    if remote is None:
+        raise ExamplarySessionEndedError(refusal)
     actor = session.actor
     known = ""
     # An actor that was provisioned again since has another id than the session was opened for.
@@ -260,7 +270,7 @@ def _apply(session: ExamplarySession, remote: EmbedSession) -> bool:
                 outputs.documented,
                 ",".join(sorted({*remote.raw, *outputs.raw})),
             )
-        # Without outputs the rest of the answer is kept, except for what opens the session.
+        # Without outputs the rest is kept, except for the keys that open the session.
         rest = {key: remote.raw[key] for key in remote.raw if key not in ("id", "embedUrl")}
         kept = outputs.raw if outputs.raw or outputs.is_complete else rest
         end_session(session, Status.COMPLETED, outputs=kept, **facts)
@@ -303,8 +313,7 @@ def end_session(session: ExamplarySession, status: ExamplarySession.Status, **fa
         reload(session)
         return
     # Nothing is read here: the signal must follow whatever happens to the database now.
-    for name, value in facts.items():
-        setattr(session, name, value)
+    set_values(session, facts)
     announce_end(session)
 
 
@@ -326,23 +335,18 @@ def announce_end(session: ExamplarySession) -> None:
 
 
 def revoke_remote(session: ExamplarySession, client: ExamplaryClient) -> None:
-    """Revoke a session at Examplary if that is still to be done. A sweep repeats it if it fails."""
+    """Revoke a session at Examplary if that is still to be done. A sweep repeats it if it fails.
+
+    A session that its user may have finished is verified first.
+    """
     if not session.revoke_pending:
         return
     try:
-        finish_revocation(session, client)
+        if is_worth_a_look(session) and not record_look(session, lambda: fetch(session, client)):
+            return  # Its result is still to come.
+        record_deletion(session, lambda: delete(session, client))
     except ExamplaryError as error:
         logger.warning("operation=revoke session=%s outcome=%s", session.pk, error)
-
-
-def finish_revocation(session: ExamplarySession, client: ExamplaryClient) -> None:
-    """Revoke a session at Examplary, after a look at what its user may have finished.
-
-    Raises ExamplaryError if the API cannot be called.
-    """
-    if is_worth_a_look(session) and not record_look(session, lambda: fetch(session, client)):
-        return  # Its result is still to come.
-    record_deletion(session, lambda: delete(session, client))
 
 
 def is_worth_a_look(session: ExamplarySession) -> bool:
@@ -353,7 +357,7 @@ def is_worth_a_look(session: ExamplarySession) -> bool:
 
 
 def record_look(session: ExamplarySession, answer: Callable[[], EmbedSession]) -> bool:
-    """Store what the API answered about a revoked session. False: keep it, a result is to come."""
+    """Store the API's response about a revoked session. False: keep it, a result is to come."""
     try:
         return _apply(session, answer())
     except ExamplaryError as error:
@@ -370,7 +374,7 @@ def delete(session: ExamplarySession, client: ExamplaryClient) -> None:
 
 
 def record_deletion(session: ExamplarySession, answer: Callable[[], None]) -> None:
-    """Store that a session is deleted at Examplary, or that the API refuses for good.
+    """Store that a session is deleted at Examplary, or that the API refuses permanently.
 
     `answer` does what `delete` does, or raises its error.
     """

@@ -8,28 +8,29 @@ whatever kills a run leaves no more claims than calls under way, and those end b
 from __future__ import annotations
 
 import queue
-import time
-from collections.abc import Callable, Generator
+from collections import defaultdict
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from django_examplary.client.retries import is_outage, is_postponed, is_uncertain
+from django_examplary import clock
+from django_examplary.client.retries import is_outage, is_postponed, is_uncertain, is_unprocessed
 from django_examplary.exceptions import (
     ExamplaryAPIError,
     ExamplaryAuthenticationError,
-    ExamplaryConnectionError,
     ExamplaryError,
     ExamplaryUnavailableError,
 )
+from django_examplary.models import DEFAULT_WORKSPACE
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 # Seconds to wait for an outcome before a look at whether to stop.
 _TICK = 0.1
-# A run waits no longer than this because the API asks for it, in seconds.
+# The longest wait that the API can request from a run, in seconds.
 _MAX_WAIT = 60.0
 
 
@@ -48,24 +49,31 @@ class Outcome(Generic[T, R]):
     def was_processed(self) -> bool:
         """Whether the API may have acted on the request. If not, the call can be made again."""
         error = self.error
-        return not (
-            error is not None
-            and (
-                is_postponed(error)
-                or isinstance(error, ExamplaryUnavailableError)
-                or (isinstance(error, ExamplaryConnectionError) and not error.sent)
-            )
-        )
+        return error is None or not is_unprocessed(error)
+
+
+@dataclass
+class _Pace:
+    """How one lane is called."""
+
+    #: When the next call may go out, because the API has asked for a pause.
+    resume: float = 0.0
+    #: Failures and pauses in a row.
+    failures: int = 0
+    refusals: int = 0
+
+    def wait(self, seconds: float) -> None:
+        self.resume = max(self.resume, clock.monotonic() + seconds)
 
 
 @dataclass(kw_only=True)
 class PacedCalls:
     """A run of calls: at most `concurrency` at a time and `rate` a second (0: no limit).
 
-    After a 429, or a 503 with Retry-After, the run pauses as long as the API asks, or ever longer.
-    It ends early after `max_failures` failures in a row, and when `should_stop()` returns true.
-    Errors of one item, such as a 404, do not count. An API key that is refused stops the lane of
-    its item, which is the alias of a workspace.
+    The lane of an item is the alias of its workspace. After a 429, or a 503 with Retry-After, the
+    lane pauses as long as the API asks, or ever longer. A lane stops after `max_failures` failures
+    in a row, and if its API key is refused. Errors of one item, such as a 404, do not count. The
+    run ends early when `should_stop()` returns true.
     """
 
     concurrency: int
@@ -81,13 +89,38 @@ class PacedCalls:
 
     def __post_init__(self) -> None:
         self._interval = 1 / self.rate if self.rate else 0.0
-        self._next = self._resume = time.monotonic()
-        self._failures = self._refusals = 0
+        self._next = clock.monotonic()
+        #: Until then only paused lanes have items.
+        self._idle_until = 0.0
+        self._paces: defaultdict[str, _Pace] = defaultdict(_Pace)
 
     @property
     def pause(self) -> float:
         """For how many seconds more the API has asked not to be called."""
-        return max(0.0, self._resume - time.monotonic())
+        latest = max((pace.resume for pace in self._paces.values()), default=0.0)
+        return max(0.0, latest - clock.monotonic())
+
+    @property
+    def reason(self) -> str:
+        """Why the run or some of its lanes ended early; the lane is named if it has a name."""
+        lanes = (
+            reason if lane == DEFAULT_WORKSPACE else f"{lane}: {reason}"
+            for lane, reason in self.stopped_lanes.items()
+        )
+        return self.stopped or "; ".join(lanes)
+
+    @property
+    def paused_lanes(self) -> list[str]:
+        """The lanes that the API has asked not to call now."""
+        now = clock.monotonic()
+        paused = (lane for lane, pace in self._paces.items() if pace.resume > now)
+        return [lane for lane in paused if lane not in self.stopped_lanes]
+
+    def accepts(self, lane: str) -> bool:
+        """Return whether an item of the lane may be called about now."""
+        pace = self._paces.get(lane)
+        paused = pace is not None and pace.resume > clock.monotonic()
+        return not paused and lane not in self.stopped_lanes
 
     def is_over(self) -> bool:
         if not self.interrupted and not self.stopped and self.should_stop():
@@ -98,17 +131,23 @@ class PacedCalls:
         """End the run: calls that are under way are finished, and no other is made."""
         self.stopped = self.stopped or reason
 
+    def stop_lane(self, lane: str, reason: str) -> None:
+        """Call no more about the items of the lane."""
+        self.stopped_lanes.setdefault(lane, reason)
+
     def run(
         self,
-        take: Callable[[], T | None],
+        take: Callable[[int], Sequence[T]],
         call: Callable[[T], R],
         lane: Callable[[T], str],
-    ) -> Generator[Outcome[T, R]]:
-        """Make the calls, and yield each outcome.
+    ) -> Generator[list[Outcome[T, R]]]:
+        """Make the calls, and yield the outcomes that have arrived together.
 
-        `take` claims and returns the next item, or None if there is none at the moment; the run is
-        over when it returns None and no call is under way. An exception, Ctrl-C included, is raised
-        when the outcomes of the calls under way have been yielded.
+        `take` claims and returns the next items, at most as many as its argument, or none if there
+        are none at the moment; it leaves out the lanes that the run does not accept. The run is
+        over when it returns none, no call is under way and no lane pauses. An exception, Ctrl-C
+        included, is raised when the outcomes of the calls under way have been yielded, and a second
+        one without them.
         """
         calls: dict[Future[R], T] = {}
         answered: queue.SimpleQueue[Future[R]] = queue.SimpleQueue()
@@ -118,30 +157,44 @@ class PacedCalls:
             while calls or not (exhausted or self.is_over()):
                 ended: list[Future[R]] = []
                 try:
-                    while len(calls) < self.concurrency and not (self._delay() or self.is_over()):
-                        item = take()
-                        exhausted = item is None
-                        if item is None:
+                    while room := self._count_room(len(calls)):
+                        # Before the items are taken: a lane may resume meanwhile.
+                        paused = [self._paces[lane].resume for lane in self.paused_lanes]
+                        items = take(room)
+                        if not items:
+                            self._idle_until = min(paused, default=0.0)
+                            exhausted = not paused
                             break
-                        self._next = max(self._next + self._interval, time.monotonic())
-                        future = pool.submit(call, item)
-                        calls[future] = item
-                        future.add_done_callback(answered.put)
+                        self._next = max(self._next + self._interval, clock.monotonic())
+                        for item in items:
+                            future = pool.submit(call, item)
+                            calls[future] = item
+                            future.add_done_callback(answered.put)
                     ended = self._receive(answered, len(calls))
                 except BaseException as error:  # raised again below
-                    failure = failure or error
+                    if failure is not None:
+                        raise
+                    failure = error
                     self.stop("An error ended the run.")
-                for future in ended:
-                    exhausted = False
-                    item = calls.pop(future)
-                    self._learn(future.exception(), lane(item))
-                    yield Outcome(item, future)
+                if ended:
+                    exhausted, self._idle_until = False, 0.0
+                    outcomes = [Outcome(calls.pop(future), future) for future in ended]
+                    for outcome in outcomes:
+                        self._learn(outcome.error, lane(outcome.item))
+                    yield outcomes
         if failure is not None:
             raise failure
 
+    def _count_room(self, under_way: int) -> int:
+        """Return how many calls may go out now."""
+        if under_way >= self.concurrency or self._delay() or self.is_over():
+            return 0
+        # With a rate, the calls go out one by one.
+        return 1 if self.rate else self.concurrency - under_way
+
     def _delay(self) -> float:
         """Return the seconds until the next call may go out."""
-        return max(0.0, max(self._next, self._resume) - time.monotonic())
+        return max(0.0, max(self._next, self._idle_until) - clock.monotonic())
 
     def _receive(self, answered: queue.SimpleQueue[Any], under_way: int) -> list[Any]:
         """Wait for a moment, and return the calls that have ended."""
@@ -156,29 +209,29 @@ class PacedCalls:
 
     def _learn(self, error: BaseException | None, lane: str) -> None:
         """Adapt the pace to the outcome of a call."""
+        pace = self._paces[lane]
         if error is None:
-            self._failures = self._refusals = 0
+            pace.failures = pace.refusals = 0
         elif isinstance(error, ExamplaryAuthenticationError):
-            self.stopped_lanes.setdefault(lane, str(error))
+            self.stop_lane(lane, str(error))
         elif isinstance(error, ExamplaryUnavailableError):
-            self._wait(1.0)
+            pace.wait(1.0)
         elif isinstance(error, ExamplaryAPIError) and is_postponed(error):
-            self._postpone(error)
+            self._postpone(lane, error)
         elif is_outage(error) or is_uncertain(error):
-            self._failures += 1
-            if self._failures >= self.max_failures:
-                self.stop(f"{self._failures} calls in a row failed, the last with: {error}")
+            pace.failures += 1
+            if pace.failures >= self.max_failures:
+                reason = f"{pace.failures} calls in a row failed, the last with: {error}"
+                self.stop_lane(lane, reason)
         elif isinstance(error, ExamplaryError):
-            self._failures = 0
+            pace.failures = 0
 
-    def _postpone(self, error: ExamplaryAPIError) -> None:
-        if self.pause:
+    def _postpone(self, lane: str, error: ExamplaryAPIError) -> None:
+        pace = self._paces[lane]
+        if pace.resume > clock.monotonic():
             return  # A call that went out together with the first.
         seconds = error.retry_after
-        self._refusals += 1
-        if (seconds or 0.0) > _MAX_WAIT or self._refusals > self.max_failures:
-            self.stop(str(error))
-        self._wait(min(_MAX_WAIT, 2.0 ** (self._refusals - 1)) if seconds is None else seconds)
-
-    def _wait(self, seconds: float) -> None:
-        self._resume = max(self._resume, time.monotonic() + seconds)
+        pace.refusals += 1
+        if (seconds or 0.0) > _MAX_WAIT or pace.refusals > self.max_failures:
+            self.stop_lane(lane, str(error))
+        pace.wait(min(_MAX_WAIT, 2.0 ** (pace.refusals - 1)) if seconds is None else seconds)

@@ -1,4 +1,4 @@
-"""What `POST /users` sends about a Django user."""
+"""The profile of a Django user that `POST /users` sends."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _EMAIL_LENGTH = 254
 
 
 def get_profile(actor: ExamplaryActor) -> ActorProfile:
-    """Return the profile that the project, or else the user model, describes the user by.
+    """Return the profile of a user: from EXAMPLARY_ACTOR_PROFILE, or else from the user model.
 
-    It is checked as the API would. Raises ExamplaryValidationError naming the field, and
+    Raises ExamplaryValidationError, naming the field, if the API would refuse it, and
     ExamplaryConfigurationError if the project's own code fails.
     """
     describe = conf.EXAMPLARY_ACTOR_PROFILE or _describe_user

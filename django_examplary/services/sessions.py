@@ -53,19 +53,21 @@ def open_session(
     reuse: bool = True,
     client: ExamplaryClient | None = None,
 ) -> ExamplarySession:
-    """Return an open session of `flow` for `user`: the stored one if there is one just like it.
+    """Return an open session of `flow` for `user`: a stored one with these options, or a new one.
 
-    `origin` is the site's own as the request has it, `https://school.example`, unless
-    EXAMPLARY_SITE_ORIGIN is set. With `mode="frame"` the embed reports to a page of that origin;
-    with `"window"` the browser returns to it and continues to `next_url`. `theme` overrides
-    EXAMPLARY_THEME (unless that is a callable) and the active language. With `grant_access` the
-    user is given the content role that the flow needs on its exam or space: check first that the
-    user may have it. Without, a missing role is an ExamplaryAccessError. With `once` a user who has
-    completed the same flow with the same presets gets an ExamplarySessionEndedError.
+    `origin` is the origin of your site, such as `https://school.example`. EXAMPLARY_SITE_ORIGIN
+    replaces it. With `mode="frame"` the embed reports to a page of that origin. With `"window"` the
+    browser returns to it and continues to `next_url`. `theme` overrides EXAMPLARY_THEME and the
+    active language. An EXAMPLARY_THEME that is a callable needs a request, and is left out.
 
-    Raises ExamplaryError (see `provision_actor` for the errors about the user),
-    ExamplaryBusyError if the user has opened EXAMPLARY_SESSIONS_PER_HOUR sessions, and
-    TransactionManagementError inside a transaction unless there is a stored session.
+    With `grant_access` the user is given the content role that the flow needs on its exam or space:
+    check first that the user may have it. Without it, a missing role raises ExamplaryAccessError.
+    With `once`, raises ExamplarySessionEndedError if the user has completed the same flow with the
+    same presets. With `reuse=False` a new session is always opened.
+
+    Raises ExamplaryError (see `provision_actor` for the errors about the user), ExamplaryBusyError
+    if the user has opened EXAMPLARY_SESSIONS_PER_HOUR sessions, and TransactionManagementError
+    inside a transaction unless there is a stored session.
     """
     origin = conf.EXAMPLARY_SITE_ORIGIN or origin
     if not origin:
@@ -90,18 +92,20 @@ def open_session(
 def find_session(user: Any, launch: Launch) -> ExamplarySession | None:
     """Return the open session for a launch, if there is one.
 
-    Raises ExamplarySessionEndedError if the launch is for one stored session and that is over, or
-    if the user has completed it and may launch it once, or if it is a one-time link that was used.
-    Raises ExamplaryNotProvisionedError for an inactive user.
+    Raises ExamplarySessionEndedError if the launch names a stored session that is over, if the user
+    has completed a flow that opens once, or if the one-time link was used. Raises
+    ExamplaryNotProvisionedError for an inactive user.
     """
     refuse_inactive(user)
     refuse_used(user, launch)
     if launch.once and launch.flow is not None:
         _refuse_repeat(user, launch.flow)
     # A user who moved to another workspace does not get a session of the former one.
-    rows = session_rows().for_user(user).filter(workspace=workspace_of(user)).for_key(launch.key)
+    rows = session_rows().filter(
+        actor__user=user, workspace=workspace_of(user), open_key__isnull=False
+    )
     # At most one has an open key, so there is nothing to sort.
-    session = next(iter(rows.filter(open_key__isnull=False)), None)
+    session = next(iter(rows.for_key(launch.key)), None)
     if session is not None and is_launchable(session):
         return session
     if launch.session_id:
@@ -136,7 +140,7 @@ def _refuse_repeat(user: Any, flow: Flow) -> None:
 
 
 def _verify_similar(user: Any, flow: Flow, client: ExamplaryClient) -> None:
-    """Refuse a user who has finished this flow in a session whose outcome is not stored yet.
+    """Refuse a user who finished this flow in a session whose outcome is not stored yet.
 
     Such a session differs in its theme, its language or its page.
     """

@@ -1,18 +1,17 @@
-"""Finishing what no browser reported: for cron or a task queue, every few minutes."""
+"""Finish the sessions that no browser reported: for cron or a task queue, every few minutes."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from django.db import Error
-from django.db.models import ProtectedError, RestrictedError
+from django.db.models import Q
 from django.utils import timezone
 
 from django_examplary.client import ExamplaryClient
@@ -32,14 +31,11 @@ from django_examplary.models import (
 from django_examplary.services.clients import get_client
 from django_examplary.services.database import (
     commit,
-    lease,
     new_token,
     refuse_transaction,
     session_rows,
 )
-from django_examplary.services.opening import drop_claims
 from django_examplary.services.outcomes import (
-    announce_end,
     delete,
     end_session,
     fetch,
@@ -49,25 +45,25 @@ from django_examplary.services.outcomes import (
     record_look,
 )
 from django_examplary.services.paced import Outcome, PacedCalls
+from django_examplary.services.tidying import tidy
 
 logger = logging.getLogger("django_examplary")
 
 Status = ExamplarySession.Status
 
-_PAGE = 200
+# How many sessions are looked up at a time; the whole rows are read when they are claimed.
+_PAGE = 1000
 # A sweep stops after so many failures in a row.
 _MAX_FAILURES = 10
-# A claim that has ended is deleted at this age. Launches do not repeat its request any more.
-_UNKNOWN = timedelta(hours=1)
 
 
 @dataclass
 class Sweep:
-    """What a sweep did."""
+    """The result of a sweep."""
 
     #: How many sessions the API was called about.
     verified: int = 0
-    #: How many came to each end, by status.
+    #: How many sessions ended, by status.
     ended: dict[str, int] = field(default_factory=dict)
     #: How many sessions were revoked at Examplary.
     revoked: int = 0
@@ -100,26 +96,28 @@ def sweep_sessions(
     progress: Callable[[Sweep], None] = lambda sweep: None,
     client: ExamplaryClient | None = None,
 ) -> Sweep:
-    """Verify open sessions, revoke what is still to be revoked, and prune by EXAMPLARY_RETENTION.
+    """Verify open sessions, repeat failed revocations, and prune by EXAMPLARY_RETENTION.
 
-    Makes at most `concurrency` calls at a time and `rate` a second (0: no limit). `limit` bounds
-    how many sessions are asked about; the longest waiting come first, in turns between the users.
-    With `workspace`, only sessions of that workspace are asked about. With `since`, sessions that
-    were asked about from then on are left out: sweeps that share it ask about each session once.
-    From its second day on a session is asked about once an hour. Any number of sweeps may run at
-    the same time and share the work. With `dry_run` the numbers say what a sweep would do, and
-    nothing is called or changed. The sweep ends early when `should_stop()` returns true or the API
-    keeps failing.
+    At most `concurrency` calls are made at a time and `rate` a second (0: no limit). `limit` bounds
+    the number of sessions. The sessions that have waited longest come first, in turns between the
+    users. With `workspace`, only sessions of that workspace are checked. With `since`, sessions
+    that were checked from then on are left out, so sweeps that share a `since` check each session
+    once. From its second day on a session is checked once an hour. Any number of sweeps may run at
+    the same time and share the work. With `dry_run` nothing is called or changed, and the result
+    holds what a sweep would do.
 
-    A workspace whose API key is refused, or that is not configured any more, stops alone; `stopped`
-    has the reason. Raises ExamplaryConfigurationError after the work that needs no API, and
+    The sweep ends early when `should_stop()` returns true or the API keeps failing. A workspace
+    whose API key is refused, or that is not configured any more, stops alone; `stopped` has the
+    reason.
+
+    Raises ExamplaryConfigurationError after the work that needs no API, and
     TransactionManagementError inside a transaction.
     """
     if dry_run:
         return _rehearse(limit, workspace)
     refuse_transaction("sweep_sessions")
     sweep = Sweep()
-    _tidy(sweep)
+    sweep.announced, sweep.pruned = tidy()
     if client is None and (workspace or conf.EXAMPLARY_WORKSPACE is None):
         # With one workspace nothing else could be done without its key.
         get_client(workspace or DEFAULT_WORKSPACE)
@@ -130,11 +128,11 @@ def sweep_sessions(
         should_stop=should_stop,
     )
     run = _Run(sweep, calls, limit, workspace, since or timezone.now(), client)
-    for outcome in calls.run(run.take, _call, lambda task: task.session.workspace):
-        run.record(outcome)
+    for outcomes in calls.run(run.take, _call, lambda task: task.session.workspace):
+        run.record(outcomes)
         progress(sweep)
     sweep.interrupted = calls.interrupted
-    sweep.stopped = calls.stopped or "; ".join(calls.stopped_lanes.values())
+    sweep.stopped = calls.reason
     return sweep
 
 
@@ -144,6 +142,8 @@ def _due(workspace: str | None) -> ExamplarySessionQuerySet:
 
 
 def _rehearse(limit: int | None, workspace: str | None) -> Sweep:
+    if workspace:
+        conf.get_workspace(workspace)
     pending = list(_due(workspace).values_list("revoke_pending", flat=True)[:limit])
     return Sweep(
         revoked=sum(pending),
@@ -153,37 +153,8 @@ def _rehearse(limit: int | None, workspace: str | None) -> Sweep:
     )
 
 
-def _tidy(sweep: Sweep) -> None:
-    """Do everything that needs no API."""
-    drop_claims(session_rows(), older_than=_UNKNOWN)
-    # A session that was to be revoked for longer than any session lives is over.
-    over = session_rows().filter(revoke_pending=True, created_at__lt=timezone.now() - LIFETIME)
-    commit(lambda: over.update(revoke_pending=False))
-    for session in session_rows().unannounced().select_related("actor__user")[:_PAGE]:
-        mine = session_rows().filter(pk=session.pk, claim_token=session.claim_token)
-        if commit(lambda mine=mine: mine.update(claim_token=new_token(), lapses_at=lease())):  # type: ignore[misc]  # mypy sees no types of defaults
-            logger.warning("operation=announce session=%s outcome=late", session.pk)
-            announce_end(session)
-            sweep.announced += 1
-    sweep.pruned = _prune()
-
-
-def _prune() -> int:
-    """Delete what is old enough, except for rows that the project's own rows protect."""
-    prunable = session_rows().prunable(conf.EXAMPLARY_RETENTION)
-    try:
-        return int(prunable.delete()[0])
-    except (ProtectedError, RestrictedError):
-        pruned = 0
-        for pk in list(prunable.values_list("pk", flat=True)):
-            with contextlib.suppress(ProtectedError, RestrictedError):
-                pruned += session_rows().filter(pk=pk).delete()[0]
-        return pruned
-
-
-@dataclass
-class _Task:
-    """One call about one session. The threads read it and change nothing."""
+class _Task(NamedTuple):
+    """One call about one session, which a thread makes."""
 
     session: ExamplarySession
     client: ExamplaryClient
@@ -199,126 +170,189 @@ def _call(task: _Task) -> EmbedSession | None:
     return fetch(task.session, client)
 
 
-class _Run:
-    def __init__(
-        self,
-        sweep: Sweep,
-        calls: PacedCalls,
-        limit: int | None,
-        workspace: str | None,
-        since: datetime,
-        client: ExamplaryClient | None,
-    ) -> None:
-        self._sweep = sweep
-        self._calls = calls
-        self._left = limit
-        self._workspace = workspace
-        self._client = client
-        self._since = since
-        self._page: deque[ExamplarySession] = deque()
-        #: Calls that follow from others, or that the API has postponed.
-        self._next: deque[_Task] = deque()
+def _is_unchanged(session: ExamplarySession, remote: EmbedSession | None) -> bool:
+    return (
+        remote is not None
+        and remote.is_pending
+        and remote.status == session.remote_status
+        and session.is_open
+        and not session.is_past_expiry()
+    )
 
-    def take(self) -> _Task | None:
-        """Claim the next session, and return the first call about it."""
-        while not self._calls.is_over():
-            if self._next:
-                task = self._next.popleft()
-                if task.session.workspace in self._calls.stopped_lanes:
-                    continue  # The row says what is left to do.
-                return task
-            if self._left == 0 or not (self._page or self._read_page()):
-                return None
-            session = self._page.popleft()
-            if session.workspace in self._calls.stopped_lanes or not self._claim(session):
-                continue
-            if self._left is not None:
-                self._left -= 1
-            try:
-                if begun := self._begin(session):
-                    return begun
-            except ExamplaryConfigurationError as error:
-                # The sessions of the other workspaces can still be swept.
-                self._calls.stopped_lanes[session.workspace] = str(error)
-                self._fail(session, error)
-            except (ExamplaryError, Error) as error:
-                self._fail(session, error)
-        return None
+
+@dataclass
+class _Run:
+    sweep: Sweep
+    calls: PacedCalls
+    #: How many more sessions may be checked; None: any number.
+    left: int | None
+    workspace: str | None
+    since: datetime
+    client: ExamplaryClient | None
+    #: Sessions that are due: key, alias, and when the API was last called about them.
+    page: deque[tuple[Any, str, datetime | None]] = field(default_factory=deque)
+    #: The clients of the workspaces of the sessions that were claimed together.
+    clients: dict[str, ExamplaryClient] = field(default_factory=dict)
+    #: Calls that follow from others, or that the API has postponed.
+    next: deque[_Task] = field(default_factory=deque)
+
+    def take(self, room: int) -> list[_Task]:
+        """Claim up to `room` sessions, and return the first call about each."""
+        tasks: list[_Task] = []
+        while not (tasks or self.calls.is_over()):
+            paused = []
+            while self.next and len(tasks) < room:
+                task = self.next.popleft()
+                alias = task.session.workspace
+                if self.calls.accepts(alias):
+                    tasks.append(task)
+                elif alias not in self.calls.stopped_lanes:
+                    # Else the row keeps the work for the next sweep.
+                    paused.append(task)
+            self.next.extendleft(reversed(paused))
+            if tasks or self.left == 0 or not (self.page or self._read_page()):
+                break
+            found = self._choose(room if self.left is None else min(room, self.left))
+            for session in self._claim(found):
+                if self.left is not None:
+                    self.left -= 1
+                try:
+                    tasks += self._begin(session, self.clients[session.workspace])
+                except (ExamplaryError, Error) as error:
+                    self._fail(session.pk, error)
+        return tasks
 
     def _read_page(self) -> bool:
-        if timezone.now() < self._since:
+        if timezone.now() < self.since:
             # The clock was set back, or is behind that of the machine that chose `since`. The
             # same sessions would be due again and again.
             return False
-        due = _due(self._workspace).exclude(asked_at__gte=self._since)
-        due = due.exclude(workspace__in=list(self._calls.stopped_lanes))
-        self._page += due.select_related("actor__user")[:_PAGE]
-        return bool(self._page)
+        due = _due(self.workspace).exclude(asked_at__gte=self.since)
+        closed = [*self.calls.stopped_lanes, *self.calls.paused_lanes]
+        due = due.exclude(workspace__in=closed)
+        self.page += due.values_list("pk", "workspace", "asked_at")[:_PAGE]
+        return bool(self.page)
 
-    def _claim(self, session: ExamplarySession) -> bool:
-        """Note that the API is about to be called. False: another sweep or a browser was faster."""
-        now = timezone.now()
-        unasked = session_rows().filter(pk=session.pk, asked_at=session.asked_at)
-        if not commit(lambda: unasked.update(asked_at=now)):
-            return False
-        session.asked_at = now
-        return True
+    def _choose(self, room: int) -> dict[Any, datetime | None]:
+        """Return the next sessions of workspaces that can be called: key and `asked_at`."""
+        chosen: dict[Any, datetime | None] = {}
+        self.clients = {}
+        while self.page and len(chosen) < room:
+            pk, alias, asked_at = self.page.popleft()
+            if not self.calls.accepts(alias):
+                continue  # The rows of a paused workspace are found again later.
+            try:
+                self.clients[alias] = (
+                    self.clients.get(alias)
+                    or self.client
+                    or get_client(alias, max_retries=0, pool_size=self.calls.concurrency)
+                )
+            except ExamplaryConfigurationError as error:
+                # The sessions of the other workspaces can still be swept.
+                self.calls.stop_lane(alias, str(error))
+                self._fail(pk, error)
+            else:
+                chosen[pk] = asked_at
+        return chosen
 
-    def _begin(self, session: ExamplarySession) -> _Task | None:
+    def _claim(self, found: dict[Any, datetime | None]) -> list[ExamplarySession]:
+        """Note that the API is about to be called, and read the sessions to call about.
+
+        The others were claimed by another sweep, or asked about by a browser, since they were
+        found.
+        """
+        token = new_token()
+        rows = session_rows().filter(pk__in=list(found))
+        # A try whose commit was not acknowledged has left the token.
+        unasked = rows.filter(
+            Q(asked_at=None) | Q(asked_at__in={*found.values()}) | Q(claim_token=token)
+        )
+        if not commit(lambda: unasked.update(asked_at=timezone.now(), claim_token=token)):
+            return []
+        claimed = rows.filter(claim_token=token).select_related("actor__user")
+        # In the order in which they were found.
+        by_key = {session.pk: session for session in claimed}
+        return [by_key[pk] for pk in found if pk in by_key]
+
+    def _begin(self, session: ExamplarySession, client: ExamplaryClient) -> list[_Task]:
         if session.is_open and not (session.actor and session.actor.user.is_active):
             end_session(session, Status.REVOKED, revoke_pending=True)
-            self._sweep.count_end(session)
+            self.sweep.count_end(session)
         if not session.examplary_id:
             # It came from a fixture, which holds no ids.
             if session.is_open:
                 end_session(session, Status.EXPIRED)
-                self._sweep.count_end(session)
+                self.sweep.count_end(session)
             record_deletion(session, lambda: None)
-            return None
-        client = self._client or get_client(
-            session.workspace, max_retries=0, pool_size=self._calls.concurrency
-        )
+            return []
         looks = session.is_open or is_worth_a_look(session)
-        return _Task(session, client, deletes=not looks)
+        return [_Task(session, client, deletes=not looks)]
 
-    def record(self, outcome: Outcome[_Task, EmbedSession | None]) -> None:
-        """Store the outcome of a call, and note the call that follows from it."""
+    def record(self, outcomes: list[Outcome[_Task, EmbedSession | None]]) -> None:
+        """Store the outcomes of calls, and note the calls that follow from them."""
+        stored = self._record_pending(outcomes)
+        for outcome in outcomes:
+            if outcome.item.session.pk not in stored:
+                self._record(outcome)
+
+    def _record_pending(self, outcomes: list[Outcome[_Task, EmbedSession | None]]) -> set[Any]:
+        """Store together which sessions are pending as before, and return the keys of these."""
+        pending = {
+            outcome.item.session.pk
+            for outcome in outcomes
+            if outcome.error is None and _is_unchanged(outcome.item.session, outcome.call.result())
+        }
+        if not pending:
+            return pending
+        now = timezone.now()
+        rows = session_rows().open().filter(pk__in=pending)
+        try:
+            count = commit(lambda: rows.update(verified_at=now, asked_at=now))
+        except Error:
+            count = 0
+        if count < len(pending):
+            # Others have ended some of them meanwhile. Each is stored, and may fail, by itself.
+            return set()
+        self.sweep.verified += len(pending)
+        return pending
+
+    def _record(self, outcome: Outcome[_Task, EmbedSession | None]) -> None:
         task, session = outcome.item, outcome.item.session
         if not outcome.was_processed:
-            self._next.append(task)
+            self.next.append(task)
             return
         status = session.status
         try:
             self._store(task, outcome.call)
         except ExamplarySessionEndedError as error:
             # Erased meanwhile, or refused by the API.
-            self._sweep.missing += session_rows().open().filter(pk=session.pk).exists()
+            self.sweep.missing += session_rows().open().filter(pk=session.pk).exists()
             logger.info("operation=sweep session=%s outcome=%s", session.pk, error)
         except (ExamplaryError, Error) as error:
             if session.is_open and session.created_at < timezone.now() - 2 * LIFETIME:
                 # It has been over for a week, and the API does not return an outcome.
                 end_session(session, Status.EXPIRED)
             else:
-                self._fail(session, error)
+                self._fail(session.pk, error)
         if session.status != status:
-            self._sweep.count_end(session)
+            self.sweep.count_end(session)
 
     def _store(self, task: _Task, call: Future[Any]) -> None:
         session = task.session
         keep = False
         if task.deletes:
             record_deletion(session, call.result)
-            self._sweep.revoked += 1
+            self.sweep.revoked += 1
         elif session.is_open:
             record_answer(session, call.result)
-            self._sweep.verified += 1
+            self.sweep.verified += 1
         else:
             keep = not record_look(session, call.result)
         if session.revoke_pending and not keep:
-            self._next.append(_Task(session, task.client, deletes=True))
+            self.next.append(_Task(session, task.client, deletes=True))
 
-    def _fail(self, session: ExamplarySession, error: Exception) -> None:
-        self._sweep.failed += 1
-        # The message of a database may quote the row, which holds what opens the session.
+    def _fail(self, key: Any, error: Exception) -> None:
+        self.sweep.failed += 1
+        # The message of a database may quote the row, which holds the secrets of the session.
         reason = type(error).__name__ if isinstance(error, Error) else str(error)
-        logger.warning("operation=sweep session=%s error=%s", session.pk, reason)
+        logger.warning("operation=sweep session=%s error=%s", key, reason)

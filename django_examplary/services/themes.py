@@ -1,4 +1,4 @@
-"""How embeds look: the site's theme and the page's language, under what the call asks for."""
+"""The theme of a session: the options of the call, the site's theme and the page's language."""
 
 from __future__ import annotations
 

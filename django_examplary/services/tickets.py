@@ -17,7 +17,7 @@ def refuse_used(user: Any, launch: Launch) -> None:
 
 
 def use_ticket(user: Any, launch: Launch, session: ExamplarySession) -> None:
-    """Record that the link is used for the session. Of concurrent callers at most one succeeds.
+    """Record that the link is used for the session. At most one concurrent caller succeeds.
 
     Raises ExamplarySessionEndedError for the others.
     """

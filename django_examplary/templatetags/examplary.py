@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from django import template
+from django.conf import settings
 from django.http import HttpRequest
 from django.template import Context
 from django.utils.safestring import SafeString
@@ -15,6 +17,11 @@ from django_examplary.exceptions import ExamplaryConfigurationError
 
 register = template.Library()
 
+_WITHOUT_REQUEST = (
+    "Render the template with one, with 'django.template.context_processors.request' among the "
+    "context processors. A component that gets no context, as in django-cotton with `only`, needs "
+    'it as an attribute: <c-exam only :request="request" />.'
+)
 
 # `context` is positional only, because it is also the name of a preset.
 
@@ -38,7 +45,14 @@ def examplary_script(context: Context, /) -> SafeString:
         # From the context processors of Django and of django-csp; false until it is converted.
         if (nonce := context.get(name)) is not None:
             return embeds.render_script(nonce=str(nonce))
-    return embeds.render_script(nonce=csp_nonce(_find_request(context)))
+    request = _find_request(context)
+    if request is None and settings.DEBUG:
+        # No error, as with `{% csrf_token %}`: error pages are rendered without a request.
+        warnings.warn(
+            f"{{% examplary_script %}} needs the request for a CSP nonce. {_WITHOUT_REQUEST}",
+            stacklevel=2,
+        )
+    return embeds.render_script(nonce=csp_nonce(request))
 
 
 def _find_request(context: Context) -> HttpRequest | None:
@@ -49,7 +63,4 @@ def _find_request(context: Context) -> HttpRequest | None:
 def _request(context: Context) -> HttpRequest:
     if request := _find_request(context):
         return request
-    raise ExamplaryConfigurationError(
-        "The Examplary tags need the request: render the template with one, with "
-        "'django.template.context_processors.request' among the context processors."
-    )
+    raise ExamplaryConfigurationError(f"The Examplary tags need the request. {_WITHOUT_REQUEST}")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ and documents no way to find their ids. The file has two columns, a user name or
 and an id that begins with "user_". A header is skipped. The file is read whole before anything is
 linked.
 
-Run it again after any interruption: users who have the right id are passed over. A user who has
-another id is only given the new one with --replace, which revokes that user's open sessions."""
+Run it again after any interruption: users with the right id are skipped. A user with another
+id gets the new one only with --replace, which revokes that user's open sessions."""
     examples = """
 examples:
   manage.py examplary_link --csv users.csv --dry-run
@@ -66,14 +66,14 @@ examples:
             if options["dry_run"]:
                 result.linked = len(ready)
             else:
-                self._link(ready, result)
+                self._link(ready, result, replace=options["replace"])
         failed = result.stopped or ("Some users are not linked." if result.failed else "")
         text = _describe(result, dry_run=options["dry_run"])
-        self.finish(asdict(result), text, as_json=options["json"], failed=failed)
+        self.finish(result, text, as_json=options["json"], failed=failed)
 
-    def _link(self, ready: list[LinkLine], result: Linking) -> None:
+    def _link(self, ready: list[LinkLine], result: Linking, *, replace: bool) -> None:
         done = 0
-        linking = link_lines(ready)
+        linking = link_lines(ready, replace=replace)
         try:
             while not self.should_stop() and (line := next(linking, None)):
                 done += 1

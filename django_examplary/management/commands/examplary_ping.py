@@ -29,12 +29,12 @@ from django_examplary.services.clients import list_workspaces, workspace_of
 
 class Command(ExamplaryCommand):
     help = """\
-Finds out whether this site can talk to Examplary.
+Checks whether this site can call Examplary.
 
-Reads the settings, as `manage.py check` does, and then makes one call that changes nothing: whose
-API key this is (GET /me). A site with several workspaces gets a line for each of them. With
---session it also opens an embed session for a user who has an actor, and revokes it. That verifies
-the approval of the workspace, the actor and the origin of the embed."""
+Reads the settings, as `manage.py check` does, and then makes one call that changes nothing:
+GET /me returns the owner of the API key. A site with several workspaces gets a line for each of
+them. With --session it also opens an embed session for a user with an actor, and revokes it. That
+verifies the approval of the workspace, the actor and the origin of the embed."""
     examples = """
 examples:
   manage.py examplary_ping
@@ -43,7 +43,7 @@ examples:
 """
     exit_codes = """
 exit codes:
-  0    all is done: Examplary takes the API key, and with --session an embed session was opened
+  0    all is done: Examplary accepts the API key, and with --session an embed session was opened
   1    Examplary did not answer properly
   2    the settings or the arguments are wrong, or Examplary refuses the API key or the session
 """
@@ -58,12 +58,15 @@ exit codes:
         add_workspace(parser, what="ping this workspace only")
 
     def handle(self, **options: Any) -> None:
-        # Of this app only: those of models ask the database, which need not be there.
+        # Only this app's checks: checks of models query the database, which may be missing.
         messages = run_checks(tags=["django_examplary"])
         messages = [each for each in messages if not each.is_silenced()]
         for message in messages:
             self.stderr.write(str(message), style_func=self.style.WARNING)
-        if any(message.level >= ERROR for message in messages):
+        is_wrong = any(message.level >= ERROR for message in messages)
+        # Other workspaces may work although the settings of one are wrong.
+        is_for_one = options["session"] or options["workspace"] or len(list_workspaces()) < 2
+        if is_wrong and is_for_one:
             raise CommandError("The settings are wrong: nothing was sent.", returncode=2)
         user = _find_user(options["session"]) if options["session"] else None
         if options["workspace"]:
@@ -78,6 +81,8 @@ exit codes:
             self.finish(result, _describe(result), as_json=options["json"])
             return
         self._ping_each(aliases, as_json=options["json"])
+        if is_wrong:
+            raise CommandError("The settings are wrong.", returncode=2)
 
     def _ping_each(self, aliases: list[str], *, as_json: bool) -> None:
         """Print a line for each workspace, and end with the worst of their exit codes."""
@@ -105,7 +110,7 @@ exit codes:
 
 
 def _ping(workspace: Workspace) -> dict[str, Any]:
-    """Return what one call shows about a workspace. Raises CommandError with the remedy."""
+    """Return the facts about a workspace from one call. Raises CommandError with the remedy."""
     call: dict[str, Any] = {}
 
     def measure(**arguments: Any) -> None:
@@ -132,7 +137,7 @@ def _ping(workspace: Workspace) -> dict[str, Any]:
 
 
 def _find_user(name: str) -> Any:
-    """Return the user with this name, or else with this primary key, who has an active actor."""
+    """Return the user with an active actor who has this name, or else this primary key."""
     users = get_user_model()._default_manager
     try:
         user = users.get_by_natural_key(name)
@@ -151,7 +156,7 @@ def _find_user(name: str) -> Any:
 
 
 def _try_session(user: Any, workspace: Workspace) -> dict[str, Any]:
-    """Open a session of its own for the user, revoke it, and return what is no secret about it."""
+    """Open a new session for the user, revoke it, and return facts without secrets."""
     # The embed is never shown, so the origin need not be this site's.
     origin = conf.EXAMPLARY_SITE_ORIGIN or "https://localhost"
     refusals = (ExamplaryEmbedURLError, ExamplaryInvalidRequestError, ExamplaryValidationError)
@@ -208,7 +213,7 @@ def _describe(result: dict[str, Any]) -> str:
             "",
             "Embed sessions also need Examplary's approval of the workspace, once: write to",
             "hi@examplary.ai. Without it they are answered with 401 or 403. To try it, pass",
-            "--session and the name of a user who has an actor.",
+            "--session and the name of a user with an actor.",
         ]
     return "\n".join(lines)
 

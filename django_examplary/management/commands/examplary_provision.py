@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from argparse import BooleanOptionalAction
 from typing import Any
 
@@ -9,21 +8,21 @@ from django.core.exceptions import FieldError, ValidationError
 from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 
-from django_examplary import services
+from django_examplary import clock, services
 from django_examplary.management.base import ExamplaryCommand, add_pace, add_workspace, positive
-from django_examplary.services.bulk import Provisioning
+from django_examplary.services.bulk import Provisioning, count_waiting
 
 
 class Command(ExamplaryCommand):
     help = """\
-Gives users their actors: the Examplary users that stand for them.
+Creates the Examplary accounts of users of this site.
 
-You need not do this: a user is provisioned with the first embed. Do it to find out before a lesson
-which users cannot be, and to spare them the first wait.
+This is optional: the first embed provisions its user. Run it before a lesson to find users who
+can't be provisioned, and to save the others the first wait.
 
-Takes all active users without an active actor, or those of them that you select, also those with
-whom it failed before. Run it again after any interruption: nobody is provisioned twice, and several
-runs may work at the same time."""
+Provisions all active users who have no active actor, or those of them that you select. Users
+whose provisioning failed before are tried again. Run it again after any interruption: no user is
+provisioned twice, and several runs may work at the same time."""
     examples = """
 examples:
   manage.py examplary_provision --dry-run
@@ -62,28 +61,28 @@ examples:
             "--max-failures",
             type=positive,
             default=10,
-            help="stop after so many calls in a row that Examplary did not answer (default: 10)",
+            help="stop after this many failed calls in a row (default: 10)",
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="only count whom this would be about"
+            "--dry-run", action="store_true", help="only count the users who would be provisioned"
         )
 
     def handle(self, **options: Any) -> None:
         try:
             users = self._select(options)
-            total = services.unprovisioned(users).count()
+            total = count_waiting(users, options["workspace"])
         except (FieldError, ValidationError, ValueError) as error:
             raise CommandError(f"These users cannot be selected: {error}", returncode=2) from None
         if options["dry_run"]:
             text = f"{total} users have no active actor, and would be provisioned."
             self.finish({"users": total}, text, as_json=options["json"])
             return
-        started = time.monotonic()
+        started = clock.monotonic()
 
         def report(result: Provisioning) -> None:
             failed = sum(result.failed.values())
             done = result.provisioned + failed + result.skipped
-            speed = done / max(0.001, time.monotonic() - started)
+            speed = done / max(0.001, clock.monotonic() - started)
             self.report(f"{done} of {total} users, {failed} failed, {speed:.0f} a second")
 
         with self.stoppable():
@@ -100,8 +99,9 @@ examples:
         left = ""
         if result.failed:
             left = "Some users have no actor."
-        elif result.skipped:
-            left = "Some users were passed over: run it again in a minute."
+        elif result.skipped and services.unprovisioned(users).exists():
+            # Another run may have provisioned those who were skipped.
+            left = "Some users were skipped: run it again in a minute."
         failed = result.stopped or left
         self.finish(result, _describe(result), as_json=options["json"], failed=failed)
 
@@ -118,8 +118,8 @@ examples:
 
 
 def _refuse_unknown(what: str, model: Any, field: str, values: list[str]) -> None:
-    """Raise CommandError for what is not there: a slip of the pen must not look like a success."""
-    # One by one: so the database decides what is equal, and Django what is too large for it.
+    """Raise CommandError for missing rows: a typing error must not look like a success."""
+    # One by one: the database compares the values, and Django refuses those that are too large.
     rows = model._default_manager
     unknown = [value for value in values if not rows.filter(**{field: value}).exists()]
     if unknown:
@@ -129,9 +129,9 @@ def _refuse_unknown(what: str, model: Any, field: str, values: list[str]) -> Non
 def _describe(result: Provisioning) -> str:
     lines = [f"{result.provisioned} users provisioned."]
     if result.skipped:
-        lines.append(f"{result.skipped} passed over: try again in a minute.")
+        lines.append(f"{result.skipped} skipped: try again in a minute.")
     for reason, count in sorted(result.failed.items(), key=lambda item: -item[1]):
         lines.append(f"{count} failed: {reason}")
     if result.failed:
-        lines.append("Who they are, the list of Examplary actors in the admin says.")
+        lines.append("The list of Examplary actors in the admin shows these users.")
     return "\n".join(lines)

@@ -11,12 +11,12 @@ from django_examplary.services.sweep import Sweep
 
 class Command(ExamplaryCommand):
     help = """\
-Finishes sessions that no browser reported, and tidies up. For cron.
+Finishes sessions that no browser reported, and deletes old ones. For cron.
 
-Asks Examplary about open sessions, which ends those that were completed, cancelled or have expired
-and sends the signals; revokes sessions at Examplary that have ended here and could not be revoked
-at the time; and deletes sessions older than EXAMPLARY_RETENTION days, if that is set. May run at
-any time. Several sweeps at once share the work."""
+Requests the status of open sessions from Examplary. Records those that were completed, cancelled or
+have expired, and sends their signals. Revokes sessions at Examplary that have ended here and could
+not be revoked at the time. Deletes sessions older than EXAMPLARY_RETENTION days, if that is set.
+May run at any time. Several sweeps at once share the work."""
     examples = """
 examples:
   manage.py examplary_sweep --dry-run
@@ -29,10 +29,10 @@ examples:
         parser.add_argument(
             "--limit",
             type=positive,
-            help="ask about this many sessions at most; the longest waiting come first, so the "
-            "next run continues with the others",
+            help="check this many sessions at most; those that waited longest come first, so "
+            "the next run continues with the others",
         )
-        add_workspace(parser, what="ask about the sessions of this workspace only")
+        add_workspace(parser, what="check the sessions of this workspace only")
         add_pace(parser, rate=0.0)
         parser.add_argument("--dry-run", action="store_true", help="only count, and call nothing")
 
@@ -57,7 +57,7 @@ examples:
 def _describe(sweep: Sweep, options: dict[str, Any]) -> str:
     if options["dry_run"]:
         return (
-            f"Would ask about {sweep.verified} open sessions, revoke {sweep.revoked}, send "
+            f"Would check {sweep.verified} open sessions, revoke {sweep.revoked}, send "
             f"{sweep.announced} late signals and delete {sweep.pruned}."
         )
     ends = ", ".join(f"{count} {status}" for status, count in sorted(sweep.ended.items()))

@@ -1,0 +1,66 @@
+"""Limits of how many embeds of a process use the database, or wait for the API, at a time.
+
+An embed launches, or reports its end. Beyond a limit it gets an ExamplaryNotReadyError, and its
+script sends the request again after a pause.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django_examplary.conf import conf
+from django_examplary.exceptions import ExamplaryNotReadyError
+from django_examplary.services.database import release_obsolete_connections
+
+# An async server runs each request in a thread, and each thread opens a database connection. Many
+# requests at once would use up the connections that the database accepts.
+_CONNECTIONS = 8
+_PATIENCE = 2.0
+
+
+class _Limits:
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.connections = threading.Semaphore(_CONNECTIONS)
+        self.lock = threading.Lock()
+        self.waiting = 0
+
+
+_limits = _Limits()
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows cannot fork.
+    # A lock that a thread holds at that moment is never released in the child.
+    os.register_at_fork(after_in_child=_limits.renew)
+
+
+@contextmanager
+def embed_with_connection() -> Iterator[None]:
+    """Wait until few other embeds use a database connection, and close it in the end."""
+    if not _limits.connections.acquire(timeout=_PATIENCE):
+        raise ExamplaryNotReadyError("Too many embeds of this process use the database.")
+    try:
+        yield
+    finally:
+        release_obsolete_connections()
+        _limits.connections.release()
+
+
+@contextmanager
+def embed_that_waits() -> Iterator[None]:
+    """Count an embed that waits for the API. A site with few threads serves its other pages."""
+    with _limits.lock:
+        if _limits.waiting >= conf.EXAMPLARY_CONCURRENT_LAUNCHES:
+            raise ExamplaryNotReadyError(
+                "EXAMPLARY_CONCURRENT_LAUNCHES embeds of this process wait for Examplary."
+            )
+        _limits.waiting += 1
+    try:
+        yield
+    finally:
+        with _limits.lock:
+            _limits.waiting -= 1
