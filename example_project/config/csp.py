@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 
 from django_examplary.csp import csp_directives
 
-# Nothing is allowed but what this site has itself, and then what the embeds need.
+# Allow the site's own sources, and those that the embeds need.
 POLICY = {
     "default-src": ["'none'"],
     "script-src": ["'self'"],

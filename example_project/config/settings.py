@@ -51,6 +51,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "courses.schools.school",
             ],
         },
     },
@@ -75,4 +76,8 @@ STATIC_URL = "static/"
 
 # EXAMPLARY_API_KEY and its kin are read from the environment by the app itself.
 EXAMPLARY_THEME = {"primary_color": "#0b6b57"}
+EXAMPLARY_WORKSPACE = "courses.schools.workspace_of"
+# An API key is all that the second school needs.
+SOUTHFIELD_API_KEY = env.str("SOUTHFIELD_API_KEY", default="")
+EXAMPLARY_WORKSPACES = {"southfield": {"API_KEY": SOUTHFIELD_API_KEY}} if SOUTHFIELD_API_KEY else {}
 EXAMPLARY_AUTHORIZE = "courses.access.may_launch"

@@ -3,13 +3,14 @@ from __future__ import annotations
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
+from django.utils.translation import gettext_lazy as _
 
 from courses.models import Course, Exam, Question, Rubric, Sitting
 from django_examplary.admin import ProvisionActorsMixin
 
 admin.site.site_header = "Northfield School"
 admin.site.site_title = "Northfield School"
-admin.site.index_title = "Administration"
+admin.site.index_title = _("Administration")
 
 admin.site.unregister(User)
 

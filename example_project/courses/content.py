@@ -5,14 +5,21 @@ visitors who come at once each makes one, and all use the one whose id was kept 
 from __future__ import annotations
 
 from courses.models import Course, Exam
+from courses.schools import workspace_of
 from django_examplary import services
+from django_examplary.client import ExamplaryClient
+
+
+def client_of(course: Course) -> ExamplaryClient:
+    """Return the client of the school's workspace: no other workspace has the course's content."""
+    return services.get_client(workspace_of(course.teacher))
 
 
 def send_exam(exam: Exam) -> None:
     """Make sure that Examplary has the exam."""
     if exam.examplary_id:
         return
-    sent = services.get_client().create_exam(
+    sent = client_of(exam.course).create_exam(
         exam.name,
         subject=exam.course.subject,
         student_level=exam.course.student_level,
@@ -24,7 +31,7 @@ def send_exam(exam: Exam) -> None:
 
 def read_name(exam: Exam) -> None:
     """Take over the name that the teacher gave the exam at Examplary."""
-    name = services.get_client().get_exam(exam.examplary_id or "").name
+    name = client_of(exam.course).get_exam(exam.examplary_id or "").name
     if name:
         exam.name = name[:200]
         exam.save(update_fields=["name"])
@@ -34,7 +41,7 @@ def open_practice_space(course: Course) -> None:
     """Make sure that the course has a space for its students to practise in."""
     if course.practice_space_id:
         return
-    space = services.get_client().create_practice_space(
+    space = client_of(course).create_practice_space(
         name=course.name,
         student_notes="A little every day beats a lot before the exam.",
         mastery_topics=[{"id": topic} for topic in course.topics],

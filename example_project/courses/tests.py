@@ -5,17 +5,22 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import TestCase, override_settings
 from django.urls import reverse
+from django.utils import timezone
 
-from courses import content
+from courses import confirmation, content
 from courses.models import Course, Exam, Question, Rubric, Sitting
-from django_examplary.testing import Embed, ExamplaryTestMixin
+from courses.schools import workspace_of
+from django_examplary.models import ExamplarySession
+from django_examplary.testing import Embed, ExamplaryTestMixin, open_embed
 
 
 class SchoolTestCase(ExamplaryTestMixin, TestCase):
@@ -34,7 +39,7 @@ class SchoolTestCase(ExamplaryTestMixin, TestCase):
         self.client.force_login(User.objects.get(username=username))
 
     def finish(self, url: str, **outputs: Any) -> None:
-        """Open a page, and finish what is embedded in it."""
+        """Open a page, and finish its embed."""
         told = self.open_embed(url).complete(outputs or None)
         self.assertEqual(told["status"], "completed")
 
@@ -189,8 +194,10 @@ class ResultTests(SchoolTestCase):
 
         exam = Exam.objects.latest("created_at")
         self.assertIn(exam.examplary_id, self.fake.exams)
-        self.assertEqual(exam.name, "Mathematics")
-        self.assertContains(self.client.get(self.course.get_absolute_url()), exam.examplary_id)
+        self.assertEqual(exam.name, "Mathematics 9, exam 2")
+        page = self.client.get(self.course.done_url, follow=True)
+        self.assertContains(page, "The exam “Mathematics 9, exam 2” is ready.")
+        self.assertNotContains(page, exam.examplary_id)
 
     def test_generated_exam_is_kept_when_its_name_cannot_be_read(self) -> None:
         self.sign_in("teacher")
@@ -242,8 +249,75 @@ class ResultTests(SchoolTestCase):
         self.assertIsNotNone(self.handed_in.marked_at)
 
 
+class ConfirmationTests(SchoolTestCase):
+    def assert_confirmed(self, url: str, text: str) -> None:
+        page = self.client.get(url, follow=True)
+        self.assertRedirects(page, url.partition("?")[0])
+        self.assertContains(page, f'<p class="message" role="status">{text}</p>', html=True)
+        self.assertNotContains(self.client.get(page.request["PATH_INFO"]), 'class="message"')
+
+    def test_each_flow_is_confirmed(self) -> None:
+        course, exam = self.course, self.exam
+        for name, pk, done_url, text in (
+            ("exam-new", course.pk, course.done_url, "Mathematics 9, exam 2"),
+            ("rubric-new", course.pk, course.done_url, "The rubric is saved."),
+            ("mark", self.handed_in.pk, exam.done_url, "Your marks are saved."),
+        ):
+            with self.subTest(name):
+                self.sign_in("teacher")
+                self.finish(reverse(name, args=[pk]))
+                if name == "exam-new":
+                    text = f"The exam “{text}” is ready. Publish it when you like."
+                self.assert_confirmed(done_url, text)
+        self.sign_in("student")
+        self.finish(self.client.post(reverse("exam-start", args=[exam.pk])).url)
+        self.assert_confirmed(course.done_url, "You have handed in “Fractions and ratios”.")
+
+    def test_outcome_without_an_id_names_no_other_exam(self) -> None:
+        Exam.objects.update(examplary_id=None)
+        session = ExamplarySession(flow="generate-exam", status="completed")
+        self.assertNotIn(str(self.exam), confirmation.describe(session))
+
+    def test_flow_that_was_cancelled(self) -> None:
+        self.sign_in("teacher")
+        self.open_embed(reverse("exam-new", args=[self.course.pk])).cancel()
+
+        self.assert_confirmed(self.course.done_url, "You cancelled. Nothing has changed.")
+
+    def test_old_address_confirms_nothing(self) -> None:
+        self.sign_in("teacher")
+        self.finish(reverse("rubric-new", args=[self.course.pk]))
+        ExamplarySession.objects.update(ended_at=timezone.now() - timedelta(minutes=2))
+
+        page = self.client.get(self.course.done_url, follow=True)
+        self.assertNotContains(page, 'class="message"')
+
+
+class TourTests(SchoolTestCase):
+    def test_tour_of_each_account_has_links_that_exist(self) -> None:
+        for username, count in (("teacher", 3), ("student", 2), ("admin", 2)):
+            self.sign_in(username)
+            page = self.client.get(reverse("home")).content.decode()
+            links = re.findall(
+                r'<li>.*?<a href="([^"]+)"', page.partition("tour")[2].partition("<form")[0]
+            )
+            self.assertEqual(len(links), count)
+            for link in links:
+                with self.subTest(username=username, link=link):
+                    self.assertEqual(self.client.get(link).status_code, 200)
+
+    def test_tour_is_hidden_until_the_next_sign_in(self) -> None:
+        self.sign_in("student")
+        self.assertContains(self.client.get(reverse("home")), "A tour in five minutes")
+        self.client.post(reverse("tour-hide"))
+        self.assertNotContains(self.client.get(reverse("home")), "A tour in five minutes")
+        self.client.logout()
+        self.sign_in("student")
+        self.assertContains(self.client.get(reverse("home")), "A tour in five minutes")
+
+
 class ContentTests(SchoolTestCase):
-    """Of visitors who come at once, each has read the row before any of them writes to it."""
+    """Simultaneous visitors each read the row before any of them writes to it."""
 
     def test_visitors_at_once_use_the_same_exam(self) -> None:
         first, second = Exam.objects.get(), Exam.objects.get()
@@ -262,6 +336,81 @@ class ContentTests(SchoolTestCase):
         self.course.refresh_from_db()
         self.assertEqual(first.practice_space_id, self.course.practice_space_id)
         self.assertEqual(second.practice_space_id, self.course.practice_space_id)
+
+
+class TwoSchoolsTests(ExamplaryTestMixin, TestCase):
+    """Southfield has an API key, and so a workspace of its own."""
+
+    fake_options = {"staging": True}
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.south = self.fake.add_workspace(staging=True)
+        key = self.south.api_key
+        self.enterContext(
+            override_settings(
+                SOUTHFIELD_API_KEY=key, EXAMPLARY_WORKSPACES={"southfield": {"API_KEY": key}}
+            )
+        )
+        call_command("seed")
+        self.northern, self.southern = (
+            Exam.objects.get(course__name="Mathematics 9"),
+            Exam.objects.get(course__name="History 9"),
+        )
+
+    def sign_in(self, username: str) -> None:
+        self.client.force_login(User.objects.get(username=username))
+
+    def test_each_school_has_its_content_in_its_own_workspace(self) -> None:
+        for username, exam, workspace in (
+            ("teacher", self.northern, self.fake),
+            ("rosa", self.southern, self.south),
+        ):
+            self.sign_in(username)
+            download = self.client.get(reverse("exam-download", args=[exam.pk]))
+            self.assertEqual(download.status_code, 200)
+            exam.refresh_from_db()
+            self.assertEqual(list(workspace.exams), [exam.examplary_id])
+        for username, workspace in (("student", self.fake), ("luis", self.south)):
+            self.sign_in(username)
+            course = Course.objects.filter(students__username=username).latest("name")
+            self.client.get(reverse("practice", args=[course.pk]))
+            course.refresh_from_db()
+            self.assertEqual(list(workspace.practice_spaces), [course.practice_space_id])
+
+    def test_result_comes_from_the_workspace_of_the_school(self) -> None:
+        self.sign_in("rosa")
+        page = reverse("exam-new", args=[self.southern.course.pk])
+        open_embed(self.client, self.south, page).complete()
+
+        exam = Exam.objects.latest("created_at")
+        self.assertIn(exam.examplary_id, self.south.exams)
+        self.assertNotEqual(exam.name, "Untitled exam")
+        self.assertEqual(self.fake.sessions, {})
+
+    def test_student_takes_an_exam_in_the_workspace_of_the_school(self) -> None:
+        self.sign_in("luis")
+        start = self.client.post(reverse("exam-start", args=[self.southern.pk]))
+        open_embed(self.client, self.south, start.url).complete()
+
+        self.assertTrue(
+            Sitting.objects.filter(student__username="luis", handed_in_at__isnull=False)
+        )
+
+    def test_pages_name_the_school_and_its_accounts(self) -> None:
+        for username, school, other in (
+            ("teacher", "Northfield School", "Sign in as student"),
+            ("rosa", "Southfield School", "Sign in as luis"),
+            ("luis", "Southfield School", "Sign in as rosa"),
+        ):
+            self.sign_in(username)
+            page = self.client.get(reverse("home"))
+            self.assertContains(page, f"· {school}</title>")
+            self.assertContains(page, other)
+
+    def test_without_the_key_there_is_one_school(self) -> None:
+        with override_settings(SOUTHFIELD_API_KEY="", EXAMPLARY_WORKSPACES={}):
+            self.assertEqual(workspace_of(User.objects.get(username="rosa")), "default")
 
 
 class DownloadTests(SchoolTestCase):

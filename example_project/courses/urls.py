@@ -12,6 +12,7 @@ urlpatterns = [
     path("courses/<int:pk>/rubrics/new/", views.rubric_new, name="rubric-new"),
     path("courses/<int:pk>/practice/", views.practice, name="practice"),
     path("rubrics/<int:pk>/edit/", views.rubric_edit, name="rubric-edit"),
+    path("tour/hide/", views.hide_tour, name="tour-hide"),
     path("results/", views.results, name="results"),
     path("exams/<int:pk>/", views.exam, name="exam"),
     path("exams/<int:pk>/edit/", views.exam_edit, name="exam-edit"),

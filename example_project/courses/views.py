@@ -1,5 +1,5 @@
-"""The pages. Those of teachers are for the course's own teacher, those of students for its own
-students; for everybody else they do not exist.
+"""The pages. Pages of teachers are for the course's own teacher, and pages of students for its own
+students. Other users get a 404.
 
 Those that may make something at Examplary answer GET and not HEAD, which only asks what there is.
 """
@@ -16,9 +16,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import content_disposition_header
 from django.utils.text import slugify
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
-from courses import content
+from courses import confirmation, content
 from courses.models import Course, Exam, Rubric, Sitting
 from django_examplary import services
 from django_examplary.exceptions import ExamplaryError
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def asks_examplary(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Where Examplary cannot do what the view asks for, answer with a page that says so."""
+    """Render an error page if the view's calls to Examplary fail."""
 
     @wraps(view)
     def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -49,10 +50,19 @@ def home(request: HttpRequest) -> HttpResponse:
     taken = request.user.courses_taken.select_related("teacher").annotate(
         exam_count=Count("exams", filter=Q(exams__is_published=True))
     )
-    return render(request, "courses/home.html", {"taught": taught, "taken": taken})
+    context = {"taught": taught, "taken": taken, "tour": "tour_hidden" not in request.session}
+    return render(request, "courses/home.html", context)
+
+
+@require_POST
+def hide_tour(request: HttpRequest) -> HttpResponse:
+    """Hide the guided tour until the user signs in again."""
+    request.session["tour_hidden"] = True
+    return redirect("home")
 
 
 @require_safe
+@confirmation.confirms
 def course(request: HttpRequest, pk: int) -> HttpResponse:
     mine = Q(teacher=request.user) | Q(students=request.user)
     course = get_object_or_404(Course.objects.filter(mine).distinct(), pk=pk)
@@ -78,7 +88,7 @@ def course(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def results(request: HttpRequest) -> HttpResponse:
-    """How far everybody is: a teacher's own students, or a student's own self."""
+    """Show the progress of a teacher's students, or of the signed-in student."""
     mine = Q(student=request.user) | Q(exam__course__teacher=request.user)
     sittings = Sitting.objects.filter(mine).select_related("exam__course", "student")
     ordered = sittings.order_by("exam__course__name", "exam__name", "exam", "started_at")
@@ -105,7 +115,11 @@ def rubric_new(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _course_page(request: HttpRequest, pk: int, template: str) -> HttpResponse:
     course = get_object_or_404(Course, pk=pk, teacher=request.user)
-    context = {"course": course, "metadata": {"course": str(course.pk)}}
+    name = _("%(course)s, exam %(number)s") % {
+        "course": course,
+        "number": course.exams.count() + 1,
+    }
+    context = {"course": course, "name": name, "metadata": {"course": str(course.pk)}}
     return render(request, template, context)
 
 
@@ -119,13 +133,14 @@ def rubric_edit(request: HttpRequest, pk: int) -> HttpResponse:
         EditRubric(rubric=rubric.content),
         origin=f"{request.scheme}://{request.get_host()}",
         metadata={"rubric": str(rubric.pk)},
-        next_url=rubric.course.get_absolute_url(),
+        next_url=rubric.course.done_url,
     )
     context = {"course": rubric.course, "rubric": rubric, "session": session}
     return render(request, "courses/rubric_edit.html", context)
 
 
 @require_safe
+@confirmation.confirms
 def exam(request: HttpRequest, pk: int) -> HttpResponse:
     exam = _get_exam(request, pk)
     sittings = exam.sittings.select_related("student")
@@ -154,7 +169,7 @@ def exam_publish(request: HttpRequest, pk: int) -> HttpResponse:
 def exam_download(request: HttpRequest, pk: int) -> HttpResponse:
     exam = _get_exam(request, pk)
     content.send_exam(exam)
-    package = services.get_client().download_exam_qti3(exam.examplary_id or "")
+    package = content.client_of(exam.course).download_exam_qti3(exam.examplary_id or "")
     file_name = f"{slugify(exam.name) or 'exam'}-qti3.zip"
     return HttpResponse(
         package,
@@ -194,7 +209,7 @@ def exam_start(request: HttpRequest, pk: int) -> HttpResponse:
     exams = Exam.objects.filter(is_published=True, course__students=request.user)
     exam = get_object_or_404(exams, pk=pk)
     content.send_exam(exam)
-    sitting, _ = Sitting.objects.get_or_create(exam=exam, student=request.user)
+    sitting = Sitting.objects.get_or_create(exam=exam, student=request.user)[0]
     return redirect("sitting", sitting.pk)
 
 

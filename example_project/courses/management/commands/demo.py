@@ -8,20 +8,23 @@ import subprocess
 import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from django_examplary.conf import conf
 from django_examplary.testing import FakeExamplary, serve
+from django_examplary.testing.store import StoreError, open_fake
 
 WELCOME = """
   Northfield School   http://localhost:{port}/
   Administration      http://localhost:{port}/admin/
   Examplary           {examplary}
 
-  Sign in as teacher, student or admin; the password is demo.
+  Sign in as {users}; the password is demo.
 """
 FREE_PORT = """\
   PORT is the free port that the server prints below.
@@ -50,9 +53,18 @@ class Command(BaseCommand):
             default=8001,
             help="port of the fake Examplary; 0 takes a free port",
         )
+        parser.add_argument(
+            "--seed", type=Path, help="a JSON file with exams and the like for the fake"
+        )
+        parser.add_argument(
+            "--store",
+            type=Path,
+            help="a folder that keeps the data of the site and of the fake over a restart",
+        )
         parser.add_argument("--noreload", action="store_true", help="do not watch the code")
 
     def handle(self, *, port: int, fake_port: int, noreload: bool, **options: Any) -> None:
+        seed, store = options["seed"], options["store"]
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
             self._refuse_taken_port(port, "--port")
@@ -60,25 +72,41 @@ class Command(BaseCommand):
             examplary = f"{conf.EXAMPLARY_API_URL}, with your key"
             if not conf.EXAMPLARY_API_KEY:
                 self._refuse_taken_port(fake_port, "--fake-port")
-                fake = stack.enter_context(serve(FakeExamplary(staging=True), port=fake_port)).fake
-                # The fake forgets everything when it stops, and the site does with it.
-                folder = stack.enter_context(TemporaryDirectory())
+                # The site and the fake know each other's ids, so they share the folder.
+                folder = store or Path(stack.enter_context(TemporaryDirectory()))
+                fake = self._open_fake(seed, folder)
+                stack.enter_context(serve(fake, port=fake_port))
                 environment = {
-                    "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3?transaction_mode=IMMEDIATE",
+                    "DATABASE_URL": f"sqlite:///{folder.resolve()}/db.sqlite3?transaction_mode=IMMEDIATE",
                     "EXAMPLARY_API_KEY": fake.api_key,
                     "EXAMPLARY_API_URL": fake.base_url,
                     "EXAMPLARY_EMBED_ORIGINS": fake.base_url,
                 }
+                second = settings.SOUTHFIELD_API_KEY
+                # A store may hold it already.
+                if second and second not in [each.api_key for each in fake.workspaces]:
+                    fake.add_workspace(second, staging=True)
                 examplary = f"{fake.base_url}, a fake: nothing leaves this machine"
             _manage(environment, "migrate", "--verbosity", "0")
             _manage(environment, "seed")
-            self.stdout.write(WELCOME.format(port=port or "PORT", examplary=examplary))
+            users = "teacher, student or admin"
+            if settings.SOUTHFIELD_API_KEY:
+                users += ", or at Southfield School as rosa or luis"
+            welcome = WELCOME.format(port=port or "PORT", examplary=examplary, users=users)
+            self.stdout.write(welcome)
             if not port:
                 self.stdout.write(FREE_PORT)
             self.stdout.flush()
             # A process of its own, so that reloading the code does not restart the fake.
             reload = ["--noreload"] if noreload else []
             _manage(environment, "runserver", f"localhost:{port}", *reload)
+
+    def _open_fake(self, seed: Path | None, folder: Path) -> FakeExamplary:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return open_fake(seed, folder / "examplary.json", staging=True)
+        except (OSError, StoreError) as error:
+            raise CommandError(f"--seed or --store can't be used: {error}") from None
 
     def _refuse_taken_port(self, port: int, option: str) -> None:
         with socket.socket() as probe:

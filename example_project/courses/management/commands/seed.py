@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand
 from django.utils import timezone
@@ -57,6 +58,8 @@ class Command(BaseCommand):
         classmate = self._user("noor", "Noor Haddad")
         self._user("admin", "Ada Brandt", is_staff=True, is_superuser=True)
 
+        if settings.SOUTHFIELD_API_KEY:
+            self._add_southfield()
         mathematics, is_new = Course.objects.get_or_create(
             name="Mathematics 9",
             defaults={
@@ -93,13 +96,33 @@ class Command(BaseCommand):
         levels = ("Clear throughout", "Clear in part", "Hard to follow")
         Rubric.objects.create(course=mathematics, content=_rubric("Explanation", *levels))
 
-    def _user(self, username: str, name: str, **flags: bool) -> Any:
+    def _add_southfield(self) -> None:
+        course, _ = Course.objects.get_or_create(
+            name="History 9",
+            defaults={
+                "subject": "History",
+                "student_level": "us_high_school_lower",
+                "topics": ["ancient-rome", "middle-ages"],
+                "teacher": self._user("rosa", "Rosa Marín", "southfield"),
+            },
+        )
+        course.students.add(self._user("luis", "Luis Ferrer", "southfield"))
+        Exam.objects.get_or_create(
+            course=course,
+            name="Rome",
+            defaults={
+                "own_questions": [{"type": "essay", "title": "Why did Rome grow?"}],
+                "is_published": True,
+            },
+        )
+
+    def _user(self, username: str, name: str, school: str = "northfield", **flags: bool) -> Any:
         users = get_user_model().objects
         first_name, last_name = name.split()
         user = users.filter(username=username).first()
         return user or users.create_user(
             username,
-            f"{username}@northfield.example",
+            f"{username}@{school}.example",
             PASSWORD,
             first_name=first_name,
             last_name=last_name,
