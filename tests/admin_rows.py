@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 
 from django_examplary.admin.base import ExamplaryAdminMixin
@@ -26,6 +26,11 @@ def limit(monkeypatch: pytest.MonkeyPatch, **limits: Any) -> None:
 def make_user(username: str, **fields: Any) -> User:
     fields.setdefault("email", f"{username}@school.example")
     return User.objects.create_user(username, **fields)
+
+
+def allow(user: User, *codenames: str) -> None:
+    """Give a user some permissions."""
+    user.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
 
 
 def make_actor(username: str, **fields: Any) -> ExamplaryActor:

@@ -106,7 +106,7 @@ def use_embeds(settings: Any, fake: Any) -> list[str]:
     from django_examplary.flows import GenerateExam  # noqa: PLC0415
     from django_examplary.launch import (  # noqa: PLC0415
         Launch,
-        new_ticket,
+        one_time_options,
         sign_report,
         sign_return,
     )
@@ -165,12 +165,13 @@ def use_embeds(settings: Any, fake: Any) -> list[str]:
     assert client.post(sync).status_code == 503
 
     # Addresses and fields with tokens are in use when something fails.
-    wanted = replace(wanted_of(7), ticket=new_ticket())
-    token, reported = wanted.sign(), sign_report(wanted_of(1))
+    wanted = replace(wanted_of(7), **one_time_options(teacher))
+    token, reported = wanted.sign(), sign_report(replace(wanted, nonce="1"))
     returned = sign_return(str(ExamplarySession.objects.latest("created_at").pk))
     visitor = Client(raise_request_exception=False)
     fake.fail("POST", "/embed-sessions", status=500)
     link = reverse("django_examplary:window", args=[token])
+    launched = wanted_of(8).sign()
     assert visitor.get(link).status_code == 503
     failing = mock.patch("django_examplary.views.services.verify_session", side_effect=TimeUp)
     with failing:
@@ -181,8 +182,10 @@ def use_embeds(settings: Any, fake: Any) -> list[str]:
         assert client.get(url).status_code == 500
     with mock.patch("django_examplary.views.find_session", side_effect=TimeUp):
         assert visitor.get(link).status_code == 500
+        url = reverse("django_examplary:launch", args=[launched])
+        assert client.get(url).status_code == 500
     # Their signatures, since some collectors encode the colons.
-    return [each.rpartition(":")[2] for each in (token, reported, returned)]
+    return [each.rpartition(":")[2] for each in (token, launched, reported, returned)]
 
 
 def main(collector: str, *options: str) -> None:

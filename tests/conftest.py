@@ -3,7 +3,6 @@ from __future__ import annotations
 import gc
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -11,16 +10,17 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.dispatch import Signal
 from django.utils import timezone, translation
 
 from django_examplary import signals
 from django_examplary.client import ExamplaryClient
-from django_examplary.exceptions import ExamplaryError
+from django_examplary.exceptions import ExamplaryError, ExamplaryNotReadyError
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.testing import FakeExamplary, serve
+from tests.threads import call_at_once
 
 
 def pytest_sessionstart() -> None:
@@ -29,7 +29,7 @@ def pytest_sessionstart() -> None:
     if database.get("PORT"):  # pragma: no cover  # SQLite has none.
         address = f"{database['HOST']}:{database['PORT']}"
         try:
-            socket.create_connection((database["HOST"], int(database["PORT"])), timeout=5).close()
+            socket.create_connection((database["HOST"], int(database["PORT"])), timeout=60).close()
         except OSError as error:
             pytest.exit(
                 f"Every test was skipped: no database server at {address} ({error})",
@@ -45,7 +45,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_finish() -> None:
-    """What is there by now stays: the garbage collector need not look through it again."""
+    """Exempt the objects of the collection from the garbage collector: they all stay."""
     gc.freeze()
 
 
@@ -66,6 +66,13 @@ def _reset_language() -> Iterator[None]:
     translation.deactivate()
 
 
+@pytest.fixture(scope="module")
+def quick_collection() -> None:
+    """Let `gc.collect()` examine only the objects that the module's own tests create."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def fake(settings) -> Iterator[FakeExamplary]:
     """A fake Examplary on this machine, which the settings point to."""
@@ -74,6 +81,14 @@ def fake(settings) -> Iterator[FakeExamplary]:
         settings.EXAMPLARY_EMBED_ORIGINS = [server.url]
         settings.DEBUG = True  # Embeds may come over http then, from this machine.
         yield server.fake
+
+
+@pytest.fixture
+def dead_address() -> Iterator[str]:
+    """A URL that refuses connections: its port is reserved, so that no other process gets it."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{reserved.getsockname()[1]}"
 
 
 @pytest.fixture
@@ -96,6 +111,15 @@ def wrong_key(fake, settings) -> Callable[[], AbstractContextManager[None]]:
 @pytest.fixture
 def teacher(db) -> User:
     return User.objects.create_user("teacher", "teacher@school.example", first_name="Tea")
+
+
+@pytest.fixture
+def staff(client, db) -> User:
+    """A signed-in staff member who may see everything and do nothing."""
+    user = User.objects.create_user("staff", "staff@school.example", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client.force_login(user)
+    return user
 
 
 @pytest.fixture
@@ -149,26 +173,30 @@ def attempt() -> Callable[[Callable[[], Any]], Any]:
 
 
 @pytest.fixture
+def patiently() -> Callable[[Callable[[], Any]], Any]:
+    """Repeat a call for which another caller holds the claim, as a page does.
+
+    On a busy machine a caller may need longer than the others wait.
+    """
+
+    def run(call: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return call()
+            except ExamplaryNotReadyError:  # pragma: no cover  # on a busy machine only
+                continue
+
+    return run
+
+
+@pytest.fixture
 def in_threads(
     attempt: Callable[[Callable[[], Any]], Any],
 ) -> Callable[[int, Callable[[], Any]], list[Any]]:
     """Run a call in several threads at once, and return the results and errors."""
 
     def run(count: int, call: Callable[[], Any]) -> list[Any]:
-        results: list[Any] = []
-
-        def work() -> None:
-            try:
-                results.append(attempt(call))
-            finally:
-                connection.close()
-
-        threads = [threading.Thread(target=work) for _ in range(count)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return results
+        return call_at_once(*[lambda: attempt(call)] * count)
 
     return run
 

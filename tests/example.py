@@ -18,7 +18,7 @@ def clean_environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("DJANGO_", "EXAMPLARY_")) and name != "DATABASE_URL"
+        if not name.startswith(("DJANGO_", "EXAMPLARY_", "SOUTHFIELD_")) and name != "DATABASE_URL"
     }
 
 
@@ -35,9 +35,9 @@ def run(*arguments: str, **environment: str) -> tuple[int, str]:
     return command.returncode, output
 
 
-def demo(*arguments: str) -> AbstractContextManager[str]:
+def demo(*arguments: str, **environment: str) -> AbstractContextManager[str]:
     """Run the demonstration on free ports while the context lasts; return the site's address."""
     return processes.serve(
         *(sys.executable, str(MANAGE), "demo", "--port", "0", "--fake-port", "0", *arguments),
-        environment=clean_environment(),
+        environment=clean_environment() | environment,
     )

@@ -34,5 +34,5 @@ def find(html: str, tag: str) -> dict[str, str]:
 
 
 def skeleton(html: str) -> list[tuple[str, list[str]]]:
-    """Return what nobody but the template's author may decide: elements and attribute names."""
+    """Return the parts that only the template's author may decide: elements, attribute names."""
     return [(tag, list(attributes)) for tag, attributes in elements(html)]

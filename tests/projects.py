@@ -15,7 +15,26 @@ from pathlib import Path
 from django_examplary.testing import FakeExamplary
 from tests import example, processes
 
-TUTORIAL = Path(__file__).parents[1] / "docs/tutorial/index.md"
+ROOT = Path(__file__).parents[1]
+TUTORIAL = ROOT / "docs/tutorial/index.md"
+
+_BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+
+
+def _quick_start() -> tuple[list[tuple[str, str]], list[list[str]]]:
+    files, commands = [], []
+    for _, language, code in _BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8")):
+        head, _, body = textwrap.dedent(code).partition("\n")
+        if name := re.fullmatch(r"# (\w+\.py)|{# (templates/\w+\.html) #}", head):
+            files.append((f"school/{name[1]}" if name[1] else name[2], body))
+        elif language == "console":
+            lines = [line.split() for line in textwrap.dedent(code).splitlines()]
+            commands += [words[2:] for words in lines if words[:2] == ["python", "manage.py"]]
+    return files, commands
+
+
+#: The files of the quick start with the lines that it adds to them, and its commands.
+QUICK_START, QUICK_START_COMMANDS = _quick_start()
 
 
 class Manage:
@@ -24,7 +43,7 @@ class Manage:
     def __init__(self, folder: Path, fake: FakeExamplary) -> None:
         self.folder = folder
         self._command = [sys.executable, str(folder / "manage.py")]
-        self._environment = example.clean_environment() | {
+        self.environment = example.clean_environment() | {
             "DJANGO_SUPERUSER_USERNAME": "tea",
             "DJANGO_SUPERUSER_PASSWORD": "demo",
             "EXAMPLARY_API_KEY": fake.api_key,
@@ -32,24 +51,48 @@ class Manage:
             "EXAMPLARY_EMBED_ORIGINS": fake.base_url,
         }
 
-    def run(self, *arguments: str) -> None:
-        """Run a command, without a terminal that it could ask at."""
+    def write(self, name: str, code: str) -> None:
+        """Add lines to the end of a file, which need not exist yet."""
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as opened:
+            opened.write(textwrap.dedent(code))
+
+    def run(self, *arguments: str) -> str:
+        """Run a command, without a terminal that it could ask at, and return its output."""
         if arguments[0] == "createsuperuser":
             arguments += ("--noinput",)
         command = [*self._command, *arguments]
-        subprocess.run(command, env=self._environment, cwd=self.folder, check=True)
+        return subprocess.run(
+            command,
+            env=self.environment,
+            cwd=self.folder,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
 
     def serve(self) -> AbstractContextManager[str]:
         """Run the site on a free port while the context lasts; return its address."""
         return processes.serve(
             *(*self._command, "runserver", "localhost:0", "--noreload"),
-            environment=self._environment,
+            environment=self.environment,
             exit_code=-signal.SIGTERM,
         )
 
 
+def start_quick_start(folder: Path, fake: FakeExamplary) -> Manage:
+    """Start a project, and add the lines of the quick start. Its commands have yet to be run."""
+    command = [sys.executable, "-m", "django", "startproject", "school", str(folder)]
+    subprocess.run(command, check=True)
+    manage = Manage(folder, fake)
+    for name, code in QUICK_START:
+        manage.write(name, code)
+    return manage
+
+
 def follow_tutorial(folder: Path, fake: FakeExamplary) -> Iterator[tuple[str, Manage]]:
-    """Do what the tutorial says, in its order, and yield at the end of each stage.
+    """Follow the tutorial in its order, and yield at the end of each stage.
 
     The reader's own environment, the fake and the server belong to the caller.
     """

@@ -13,6 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
+from django.utils.html import escape
 
 from django_examplary import services
 from django_examplary.admin import (
@@ -38,7 +39,7 @@ complete.register(ExamplaryActor, ExamplaryActorAdmin)
 @admin.register(User, site=complete)
 @admin.register(User, site=site)
 class SchoolUserAdmin(ProvisionActorsMixin, UserAdmin):  # type: ignore[type-arg]
-    """What a project writes."""
+    """The code that a project writes."""
 
     inlines = [ExamplaryActorInline]
 
@@ -65,8 +66,8 @@ SECRETS = {
 
 
 @pytest.fixture
-def staff(client, db) -> Client:
-    """A browser of somebody who may look at everything, and change what can be changed."""
+def staff_client(client, db) -> Client:
+    """Return a client whose user may view everything, and change every editable field."""
     user = User.objects.create_user("staff", is_staff=True)
     allowed = Permission.objects.exclude(codename="provision_examplaryactor")
     user.user_permissions.set(allowed)
@@ -101,7 +102,7 @@ def test_list_of_actors(admin_client):
 
     page = html(admin_client, ACTORS)
 
-    for text in ("ada@school.example", "teacher", "address already in use"):
+    for text in ("teacher", "address already in use"):
         assert text in page
 
 
@@ -167,6 +168,55 @@ def test_actions_use_the_key_of_each_workspace(admin_client, fake, north):
     assert ada.examplary_id in north.users
 
 
+def test_action_goes_on_with_other_workspaces_after_one_was_removed(admin_client, fake, north):
+    chosen = [make_session(make_actor(name), workspace="gone") for name in ("carl", "dora")]
+    chosen.append(
+        services.open_session(make_user("bob"), GenerateExam(), origin="https://school.example")
+    )
+    # The list is read in the order of creation, the latest first.
+    chosen += [make_session(make_actor("eve"), workspace="gone")]
+
+    page = admin_client.post(
+        SESSIONS,
+        {"action": "revoke", "_selected_action": [each.pk for each in chosen]},
+        follow=True,
+    )
+
+    told = [(each.level_tag, each.message) for each in page.context["messages"]]
+    assert sorted(told)[1] == ("success", "1 session revoked.")
+    assert [text for level, text in told if level == "error"] == [
+        "There is no workspace 'gone'. Add it to EXAMPLARY_WORKSPACES, or change what "
+        "EXAMPLARY_WORKSPACE returns."
+    ]
+    assert all(each.revoked for each in fake.sessions.values())
+
+
+@pytest.mark.parametrize("url", [ACTORS, SESSIONS])
+@pytest.mark.parametrize("alias", ["Łódź 3", "'; --", "a/b?c#d&e", "%s{0}%", '"<b>'])
+def test_alias_of_any_characters_can_be_filtered_by(admin_client, settings, url, alias):
+    settings.EXAMPLARY_WORKSPACE = lambda user: "default"
+    for name, workspace in (("ada", alias), ("bob", "default")):
+        make_session(make_actor(name, workspace=workspace), workspace=workspace)
+
+    def rows(query):
+        page = admin_client.get(url, query)
+        assert page.status_code == 200
+        return page, list(page.context["cl"].queryset.values_list("workspace", flat=True))
+
+    page, _ = rows({})
+    [spec] = [each for each in page.context["cl"].filter_specs if each.title == "workspace"]
+    [link] = [
+        each["query_string"]
+        for each in spec.choices(page.context["cl"])
+        if each["display"] == alias
+    ]
+    filtered = admin_client.get(f"{url}{link}")
+    found = filtered.context["cl"].queryset.values_list("workspace", flat=True)
+    assert list(found) == [alias]
+    assert escape(alias) in filtered.content.decode()
+    assert rows({"workspace": alias})[1] == [alias]
+
+
 @pytest.mark.parametrize("url", [ACTORS, SESSIONS])
 def test_list_takes_as_many_queries_for_many_rows(admin_client, url):
     make_session(make_actor("first"))
@@ -228,7 +278,7 @@ def test_saving_an_actor_cannot_undo_a_claim(admin_client):
 
 
 @pytest.mark.parametrize("selected", [True, False])
-def test_deletion_says_what_stays(admin_client, selected):
+def test_deletion_page_lists_data_that_stays(admin_client, selected):
     actor = make_actor("ada")
 
     if selected:
@@ -237,7 +287,7 @@ def test_deletion_says_what_stays(admin_client, selected):
     else:
         page = html(admin_client, f"{ACTORS}{actor.pk}/delete/")
 
-    assert "At Examplary the users stay" in page
+    assert "The users stay at Examplary" in page
     assert "Are you sure" in page
 
 
@@ -275,7 +325,7 @@ def test_session_page_explains_the_session(admin_client):
         assert text in page
 
 
-# What must not be seen
+# Hidden data
 
 
 def test_no_page_shows_a_secret(admin_client):
@@ -389,7 +439,7 @@ def test_refusal_of_the_api_is_shown(fake, admin_client):
     assert ExamplaryActor.objects.get().state == State.FAILED
 
 
-def test_missing_key_is_told_once(settings, fake, admin_client):
+def test_missing_key_is_reported_once(settings, fake, admin_client):
     settings.EXAMPLARY_API_KEY = ""
 
     messages = provision(admin_client, USERS, [make_user("ada"), make_user("bob")])
@@ -401,21 +451,25 @@ def test_missing_key_is_told_once(settings, fake, admin_client):
 
 
 @pytest.mark.parametrize("url", [ACTORS, USERS])
-def test_provision_takes_a_permission(fake, staff, url):
+def test_provision_takes_a_permission(fake, staff_client, url):
     actor = make_actor("ada", state=State.PENDING, examplary_id=None)
     chosen = [actor] if url == ACTORS else [actor.user]
 
-    page = staff.get(url)
+    page = staff_client.get(url)
     assert page.status_code == 200
     assert PROVISION[url] not in dict(page.context["action_form"].fields["action"].choices)
-    assert ("success", "1 user has an active Examplary actor.") not in provision(staff, url, chosen)
+    assert ("success", "1 user has an active Examplary actor.") not in provision(
+        staff_client, url, chosen
+    )
     assert fake.calls() == []
 
     user = User.objects.get(username="staff")
     user.user_permissions.add(Permission.objects.get(codename="provision_examplaryactor"))
-    page = staff.get(url)
+    page = staff_client.get(url)
     assert PROVISION[url] in dict(page.context["action_form"].fields["action"].choices)
-    assert provision(staff, url, chosen) == [("success", "1 user has an active Examplary actor.")]
+    assert provision(staff_client, url, chosen) == [
+        ("success", "1 user has an active Examplary actor.")
+    ]
 
 
 def test_action_has_a_name_for_people(admin_client):
@@ -474,7 +528,7 @@ def test_other_views_stay_atomic(monkeypatch, admin_client, url):
     assert any(query["sql"].startswith("SAVEPOINT") for query in queries)
 
 
-# What goes beyond one request
+# Actions that exceed one request
 
 
 def test_provision_is_short_whatever_is_selected(fake, admin_client, monkeypatch):
@@ -507,11 +561,11 @@ def test_answers_that_cannot_be_read_leave_few_users_uncertain(fake, admin_clien
     messages = provision(admin_client, USERS, users)
 
     assert "4 calls in a row failed" in messages[-1][1]
-    # Four that failed in a row, and those that were under way by then.
+    # Four that failed in a row, and those that were already under way.
     assert ExamplaryActor.objects.filter(state=State.UNCERTAIN).count() < 8
 
 
-def test_many_failures_are_told_in_a_few_words(fake, admin_client, monkeypatch):
+def test_many_failures_are_summarised(fake, admin_client, monkeypatch):
     limit(monkeypatch, messages=2)
     users = [make_user(f"user{number}") for number in range(5)]
     User.objects.filter(username__startswith="user").update(email="no address")
@@ -523,21 +577,21 @@ def test_many_failures_are_told_in_a_few_words(fake, admin_client, monkeypatch):
 
 
 @pytest.mark.parametrize("action", ["provision_actors", "retry_actors"])
-def test_what_failed_is_tried_again(fake, admin_client, action):
+def test_failed_actors_are_retried(fake, admin_client, action):
     actor = make_actor("ada", state=State.FAILED, examplary_id=None, last_error="before")
 
-    # In a list of what failed, where it will not be any more.
+    # From the list of failed actors, where the actor is missing afterwards.
     messages = act(admin_client, f"{ACTORS}?state__exact=failed", action, [actor])
 
     assert messages == [("success", "1 user has an active Examplary actor.")]
 
 
-def test_retry_is_for_what_failed(fake, admin_client):
+def test_retry_skips_actors_that_did_not_fail(fake, admin_client):
     actor = make_actor("ada", state=State.PENDING, examplary_id=None)
 
     messages = act(admin_client, ACTORS, "retry_actors", [actor])
 
-    assert messages == [("warning", "Provisioning failed for none of these.")]
+    assert messages == [("warning", "None of these actors has failed.")]
     assert fake.calls() == []
 
 
@@ -565,11 +619,11 @@ def test_summary(admin_client):
     assert f"{ACTORS}?state__exact=failed" in page.content.decode()
 
 
-def test_link_to_provisioning_takes_its_permission(admin_client, staff):
+def test_link_to_provisioning_takes_its_permission(admin_client, staff_client):
     link = f'href="{ACTORS}provision/"'
 
-    assert link not in html(staff, ACTORS)
-    staff.logout()
+    assert link not in html(staff_client, ACTORS)
+    staff_client.logout()
     assert link in html(admin_client, ACTORS)
 
 
@@ -590,13 +644,13 @@ def act(browser: Client, url: str, action: str, chosen: list[Any]) -> list[tuple
     return [(each.level_tag, each.message) for each in answer.context["messages"]]
 
 
-def test_outputs_take_a_permission(admin_client, staff):
+def test_outputs_take_a_permission(admin_client, staff_client):
     session = make_session(make_actor("ada"), outputs={"examId": "exam_canary"})
     url = f"{SESSIONS}{session.pk}/change/"
     Permission.objects.get(codename="view_outputs").user_set.clear()
 
-    assert "exam_canary" not in html(staff, url)
-    staff.logout()
+    assert "exam_canary" not in html(staff_client, url)
+    staff_client.logout()
     assert "exam_canary" in html(admin_client, url)
 
 
@@ -628,7 +682,7 @@ def test_check_comes_to_each_in_the_end(fake, admin_client, exam, monkeypatch):
     assert asked == {exam.examplary_id, other.examplary_id}
 
 
-def test_revoking_what_is_over(fake, admin_client, exam):
+def test_revoking_an_ended_session(fake, admin_client, exam):
     services.revoke_session(exam)
 
     messages = act(admin_client, SESSIONS, "revoke", [exam])
@@ -644,7 +698,7 @@ def test_revoking_without_a_key(settings, fake, admin_client, exam):
     assert (level, "EXAMPLARY_API_KEY" in text) == ("error", True)
 
 
-def test_check_of_what_is_over(fake, admin_client, exam):
+def test_verifying_an_ended_session(fake, admin_client, exam):
     services.revoke_session(exam)
     before = len(fake.requests)
 
@@ -696,7 +750,7 @@ def test_revoke(fake, admin_client, exam, url, action, told):
     assert fake.sessions[exam.examplary_id].revoked is told
 
 
-def test_revoking_what_had_ended_before(fake, admin_client, exam):
+def test_revoking_a_session_that_ended_at_examplary(fake, admin_client, exam):
     fake.complete(exam.examplary_id)
 
     messages = act(admin_client, SESSIONS, "revoke", [exam])
@@ -715,13 +769,13 @@ def test_revoking_what_had_ended_before(fake, admin_client, exam):
         (ACTORS, "revoke_open_sessions", "revoke_examplarysession"),
     ],
 )
-def test_action_takes_a_permission(fake, staff, exam, url, action, permission):
+def test_action_takes_a_permission(fake, staff_client, exam, url, action, permission):
     if action == "retry_actors":
         ExamplaryActor.objects.update(state=State.FAILED)
     Permission.objects.get(codename=permission).user_set.clear()
     before = len(fake.requests)
 
-    act(staff, url, action, [exam if url == SESSIONS else exam.actor])
+    act(staff_client, url, action, [exam if url == SESSIONS else exam.actor])
 
     exam.refresh_from_db()
     assert (exam.status, len(fake.requests)) == (Status.PENDING, before)
@@ -732,14 +786,16 @@ def test_action_takes_a_permission(fake, staff, exam, url, action, permission):
 
 def test_column_with_the_state_of_the_actor(admin_client):
     actor = make_actor("ada")
+    make_actor("eve", state=State.UNCERTAIN)
     make_user("bob")
 
     page = html(admin_client, USERS)
 
     # This site has no page of an actor to link to; the other one has.
     assert 'field-examplary_actor_state">active<' in page
+    assert 'field-examplary_actor_state">uncertain: no response from Examplary<' in page
     assert 'field-examplary_actor_state">-<' in page
-    link = f'<a href="/complete/django_examplary/examplaryactor/{actor.pk}/change/">active</a>'
+    link = f'href="/complete/django_examplary/examplaryactor/{actor.pk}/change/">active</a>'
     assert link in html(admin_client, "/complete/auth/user/")
 
 
@@ -756,7 +812,7 @@ def test_user_list_takes_as_many_queries_for_many_rows(admin_client):
     assert len(many) == len(few)
 
 
-def test_user_list_follows_what_the_project_follows(admin_client, monkeypatch):
+def test_user_list_keeps_the_projects_related_rows(admin_client, monkeypatch):
     monkeypatch.setattr(SchoolUserAdmin, "list_select_related", ["examplary_actor__user"])
     make_actor("ada")
 

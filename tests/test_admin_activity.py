@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.db import connection
+from django.db.models.signals import post_init
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -42,12 +45,14 @@ def ended(actor, minutes, **fields):
     return make_session(actor, ended_at=values["created_at"] + timedelta(minutes=minutes), **values)
 
 
-def test_sessions_are_counted_by_day_and_flow():
+def test_sessions_are_counted_by_day_and_flow(monkeypatch):
+    now = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: now)
     ada = make_actor("ada")
-    yesterday = timezone.now() - timedelta(days=1)
+    yesterday = now - timedelta(days=1)
     for days, flow in [(0, "take-exam"), (0, "take-exam"), (0, "edit-exam"), (1, "take-exam")]:
-        make_session(ada, flow=flow, created_at=timezone.now() - timedelta(days=days))
-    make_session(ada, created_at=timezone.now() - timedelta(days=40))
+        make_session(ada, flow=flow, created_at=now - timedelta(days=days))
+    make_session(ada, created_at=now - timedelta(days=40))
 
     activity = measure()
 
@@ -109,6 +114,38 @@ def test_days_are_in_utc_where_the_database_lacks_time_zones(monkeypatch, settin
     assert list(measure().per_day) == [day]
 
 
+@pytest.mark.parametrize(
+    ("name", "now"),
+    [
+        # Days of 23 and of 25 hours, and of 23 and 25 hours from midnight on.
+        ("Europe/Amsterdam", datetime(2026, 3, 31, 12, tzinfo=UTC)),
+        ("Europe/Amsterdam", datetime(2026, 10, 27, 12, tzinfo=UTC)),
+        ("Africa/Cairo", datetime(2026, 4, 26, 12, tzinfo=UTC)),
+        ("Africa/Cairo", datetime(2026, 11, 1, 12, tzinfo=UTC)),
+        ("Pacific/Auckland", datetime(2026, 4, 7, 12, tzinfo=UTC)),
+    ],
+)
+def test_days_are_those_of_python(monkeypatch, settings, name, now):
+    settings.TIME_ZONE = name
+    monkeypatch.setattr(timezone, "now", lambda: now)
+    actor = make_actor("ada", created_at=now)
+    times = [now - timedelta(minutes=20 * number) for number in range(3 * 24 * 8)]
+    ExamplarySession.objects.bulk_create(
+        ExamplarySession(actor=actor, flow="take-exam", created_at=each) for each in times
+    )
+    # A MariaDB server without time zone tables counts days in UTC, and the page names the zone.
+    zone = ZoneInfo(name) if connection.features.has_zoneinfo_database else UTC
+    expected = Counter(each.astimezone(zone).date() for each in times)
+
+    activity = measure()
+
+    assert len(activity.per_day) == 7
+    assert activity.per_day == {day: {"take-exam": expected[day]} for day in activity.days}
+    # Days of 23 or 25 hours, and of 24.
+    assert zone == UTC or {69, 75} & set(expected.values())
+    assert 72 in expected.values()
+
+
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="Servers keep the zone they began with.")
 def test_days_without_time_zones(settings, monkeypatch):
     settings.USE_TZ = False
@@ -142,7 +179,7 @@ def test_page_shows_everything_in_words_and_numbers(admin_client):
     for text in (
         "Generate an exam",
         "of-tomorrow",
-        "1:05:00",
+        "1\xa0hour, 5\xa0minutes",
         ">ada<",
         "Address already in use",
         ">33 %<",
@@ -196,9 +233,9 @@ def test_bars_are_stacked_to_the_maximum():
 
     assert chart.maximum == 4
     first, second, third = chart.bars
-    assert second.y == 10
-    assert first.y == pytest.approx(second.y + second.height, abs=0.02)
-    assert third.title == "Tue, b: 2"
+    assert second["y"] == 10
+    assert first["y"] == pytest.approx(second["y"] + second["height"], abs=0.02)
+    assert third["title"] == "Tue, b: 2"
     assert chart.legend == [(COLOURS[0], "a"), (COLOURS[1], "b")]
 
 
@@ -216,7 +253,7 @@ def rows(response):
     return list(csv.reader(io.StringIO(text.removeprefix("\ufeff"))))
 
 
-def test_csv_of_sessions_has_what_is_listed(admin_client):
+def test_csv_of_sessions_has_the_listed_rows(admin_client):
     ada = make_actor("ada")
     done = ended(ada, 5, outputs={"examId": "exam_1"})
     make_session(ada)
@@ -247,6 +284,24 @@ def test_csv_goes_beyond_the_page_of_the_list(admin_client):
         make_session(ada)
 
     assert len(rows(admin_client.get(f"{SESSIONS}csv/?p=2"))) == 106
+
+
+def test_csv_reads_rows_while_it_sends_them(admin_client):
+    for name in ("ada", "bob", "eve"):
+        make_session(make_actor(name))
+    response = admin_client.get(f"{SESSIONS}csv/")
+    read = []
+
+    def count(**_: object) -> None:
+        read.append(1)
+
+    post_init.connect(count, sender=ExamplarySession)
+    _mark, _head, _row = (next(response.streaming_content) for _ in range(3))
+    post_init.disconnect(count, sender=ExamplarySession)
+    # The end of the stream closes the response, and lets the test keep its connection.
+    assert len(list(response.streaming_content)) == 2
+
+    assert len(read) == 1
 
 
 def test_csv_with_a_wrong_filter_leads_to_the_list(admin_client):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from datetime import timedelta
 from html import unescape
 from typing import Any
@@ -10,7 +13,6 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group, Permission, User
-from django.core.exceptions import FieldError
 from django.db import connection, models
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
@@ -22,11 +24,13 @@ from django_examplary.admin import (
     ExamplaryActorInline,
     ExamplarySessionAdmin,
     ProvisionActorsMixin,
+    base,
     searching,
 )
 from django_examplary.admin.advice import explain
+from django_examplary.admin.names import user_name
 from django_examplary.models import ExamplaryActor, ExamplarySession
-from tests.admin_rows import State, Status, make_actor, make_session, make_user
+from tests.admin_rows import State, Status, allow, make_actor, make_session, make_user
 
 
 class SchoolUserAdmin(ProvisionActorsMixin, UserAdmin):  # type: ignore[type-arg]
@@ -45,12 +49,14 @@ restricted = admin.AdminSite(name="restricted")
 lonely = admin.AdminSite(name="lonely")
 for each, user_admin in ((site, SchoolUserAdmin), (restricted, OnlyPupils)):
     each.register(User, user_admin)
-for each in (site, restricted, lonely):
+plain = admin.AdminSite(name="plain")
+for each in (site, restricted, lonely, plain):
     each.register(ExamplaryActor, ExamplaryActorAdmin)
 for each in (site, restricted):
     each.register(ExamplarySession, ExamplarySessionAdmin)
+plain.register(ExamplarySession, admin.ModelAdmin)
 
-urlpatterns = [path(f"{each.name}/", each.urls) for each in (site, restricted, lonely)]
+urlpatterns = [path(f"{each.name}/", each.urls) for each in (site, restricted, lonely, plain)]
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
 
@@ -100,6 +106,38 @@ def test_search_finds_session_by_user(admin_client, ada, text):
     assert found(admin_client, SESSIONS, q=text) == [session]
 
 
+def test_search_compares_each_actor_once_and_not_each_session(admin_client, ada):
+    make_session(ada)
+
+    with CaptureQueriesContext(connection) as queries:
+        assert found(admin_client, SESSIONS, q="Lovelace")
+
+    searches = [each["sql"] for each in queries if "lovelace" in each["sql"].lower()]
+    assert searches
+    for sql in searches:
+        _, _, before = sql.lower().partition(" from ")
+        assert " in (select " in before.partition(" like ")[0]
+        assert "presets" not in before
+
+
+def test_search_of_sessions_in_other_fields(admin_client, ada, monkeypatch):
+    fields = ["actor__user__username", "next_url"]
+    monkeypatch.setattr(ExamplarySessionAdmin, "get_search_fields", lambda *_: fields)
+    session = make_session(ada, next_url="/exams/12/")
+    make_session(make_actor("bob"), next_url="/exams/13/")
+
+    assert found(admin_client, SESSIONS, q="exams/12") == [session]
+    assert found(admin_client, SESSIONS, q="ada") == [session]
+
+
+def test_search_for_users_finds_full_name(ada):
+    make_user("bob", first_name="Ada")
+
+    fields = searching.user_search_fields()
+
+    assert list(searching.search_rows(User.objects.all(), fields, "Ada Lovelace")) == [ada.user]
+
+
 def test_search_finds_failed_actor_without_sent_name(admin_client):
     actor = make_actor("bob", state=State.FAILED, examplary_id=None)
 
@@ -141,30 +179,46 @@ def test_search_in_outputs_takes_a_permission(client, ada):
     assert found(client, SESSIONS, q="exam_1") == []
 
 
-class Odd(models.Model):  # noqa: DJ008  # It has no rows.
-    """A user model with a foreign key and an encrypted field in place of text."""
+def test_search_works_with_a_foreign_key_and_an_encrypted_field():
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.odd_user.render"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
 
-    class Encrypted(models.CharField):  # type: ignore[type-arg]
-        def get_lookup(self, lookup_name):
-            raise FieldError("Encrypted fields cannot be searched.")
+    assert run.returncode == 0, run.stdout + run.stderr
+    # By a first name, by an encrypted address, by a text that no user has.
+    unknown = "There is no such user."
+    assert json.loads(run.stdout) == {
+        "actors": [["person ada"], [], []],
+        "sessions": [["ada"], [], []],
+        "provision": [["person ada"], [], []],
+        "link": [unknown, unknown, unknown, "will be linked"],
+        "rows": 2,
+    }
 
-    USERNAME_FIELD = "person"
-    person = models.ForeignKey("auth.User", on_delete=models.CASCADE)
-    email = Encrypted(max_length=254)
+
+class Plain(models.Model):  # noqa: DJ008  # It has no rows.
+    """A user model without any text, and without groups."""
+
+    USERNAME_FIELD = "number"
+    number = models.ForeignKey("auth.User", on_delete=models.CASCADE)
 
     class Meta:
-        app_label = "odd"
+        app_label = "plain"
 
     @classmethod
     def get_email_field_name(cls):
         return "email"
 
 
-def test_search_skips_fields_that_are_no_text(monkeypatch):
-    monkeypatch.setattr(searching, "get_user_model", lambda: Odd)
+def test_user_model_without_text_has_no_search_and_no_groups(monkeypatch):
+    monkeypatch.setattr(searching, "get_user_model", lambda: Plain)
 
     assert searching.user_search_fields() == []
-    assert searching.search_users(Odd._default_manager.all(), "ada").query.is_empty()
+    assert searching.search_rows(Plain._default_manager.all(), [], "ada").query.is_empty()
     assert searching.user_group_filter() == []
 
 
@@ -224,6 +278,47 @@ def test_filters_have_translated_names(admin_client, ada):
         assert f">{gettext('Take an exam')}<" in sessions
     assert ">of-tomorrow<" in sessions
     assert ">docent<" in actors
+
+
+TEMPLATES = {
+    # As in django-guardian, and one that extends itself further up.
+    "guarded.html": """{% extends "admin/change_form.html" %}
+        {% block object-tools-items %}<li>Object permissions</li>{{ block.super }}{% endblock %}""",
+    "own.html": """{% extends "admin/django_examplary/change_form.html" %}
+        {% block object-tools-items %}<li>Object permissions</li>{{ block.super }}{% endblock %}""",
+    "variable.html": """{% extends base|default:"admin/django_examplary/change_form.html" %}
+        {% block object-tools-items %}<li>Object permissions</li>{{ block.super }}{% endblock %}""",
+    "unknown.html": """{% extends base %}""",
+    "again.html": """{% extends "again.html" %}""",
+    "whole.html": """Object permissions{% block content %}{% endblock %}""",
+}
+
+
+@pytest.fixture
+def templates(settings):
+    """Templates of mixins and projects."""
+    [engine] = settings.TEMPLATES
+    loaders = [
+        ("django.template.loaders.locmem.Loader", TEMPLATES),
+        "django.template.loaders.app_directories.Loader",
+    ]
+    options = {**engine["OPTIONS"], "loaders": loaders}
+    settings.TEMPLATES = [{**engine, "APP_DIRS": False, "OPTIONS": options}]
+
+
+@pytest.mark.parametrize("name", ["guarded.html", "own.html", "variable.html", "whole.html"])
+def test_buttons_stay_with_the_template_of_a_mixin(admin_client, ada, templates, monkeypatch, name):
+    monkeypatch.setattr(ExamplaryActorAdmin, "change_form_template", name)
+
+    page = html(admin_client, f"{ACTORS}{ada.pk}/change/")
+
+    assert page.count("Object permissions") == 1
+    assert page.count("Erase data…") == 1
+
+
+@pytest.mark.parametrize(("name", "is_based"), [("unknown.html", True), ("again.html", False)])
+def test_parents_of_a_template_are_found_without_its_context(templates, name, is_based):
+    assert base._is_based_on(name, "admin/django_examplary/change_form.html") is is_based
 
 
 @pytest.mark.parametrize("language", ["de", "es", "fr", "nl"])
@@ -291,10 +386,11 @@ def test_pages_link_user_actor_and_sessions(admin_client, ada):
 
     assert f'href="{SESSIONS}?actor__id__exact={ada.pk}">2</a>' in user_page
     assert f"{ACTORS}{ada.pk}/change/" in user_page
-    assert f'href="{USERS}{ada.user_id}/change/"' in actor_page
+    user_link = f'href="{USERS}{ada.user_id}/change/">ada (Ada Lovelace)</a>, now@school.example'
+    assert user_link in actor_page
     assert f'{SESSIONS}?actor__id__exact={ada.pk}">Sessions</a> <b>2</b>' in actor_page
     assert 'status__exact=pending">Open sessions</a> <b>1</b>' in actor_page
-    assert f'href="{USERS}{ada.user_id}/change/">ada</a>' in session_page
+    assert user_link in session_page
     assert f'href="{ACTORS}{ada.pk}/change/">ada (active)</a>' in session_page
     assert len(found(admin_client, SESSIONS, actor__id__exact=ada.pk)) == 2
 
@@ -331,6 +427,78 @@ def test_staff_see_only_the_users_of_their_user_admin(admin_client, ada):
 
 
 @pytest.mark.parametrize(
+    ("name", "link"), [("school", "<li><a href="), ("restricted", None), ("lonely", "<li>Other")]
+)
+def test_user_who_has_the_refused_address_is_shown_if_visible(admin_client, ada, name, link):
+    pupil = make_actor(
+        "pupil1",
+        user=make_user("pupil1", email="now@school.example"),
+        state=State.FAILED,
+        last_error="The address exists.",
+    )
+
+    page = html(admin_client, f"/{name}/django_examplary/examplaryactor/{pupil.pk}/change/")
+
+    assert "Another user of this site has the same e-mail address." in page
+    assert ("Ada Lovelace" in page) == (link is not None)
+    if link:
+        assert link in next(line for line in page.splitlines() if "Ada Lovelace" in line)
+
+
+@pytest.mark.parametrize(("url", "other"), [(SESSIONS, ACTORS), (ACTORS, USERS)])
+def test_search_without_result_leads_to_the_next_list(admin_client, ada, url, other):
+    make_user("eve & co")
+    link = f'href="{other}?q=eve%20%26%20co"'
+
+    assert link in html(admin_client, f"{url}?q=eve+%26+co")
+    assert "No actor matches" not in html(admin_client, f"{ACTORS}?q=ada")
+    assert "No actor matches" not in html(admin_client, f"{ACTORS}?state__exact=failed")
+    assert "matches:" not in html(admin_client, "/lonely/django_examplary/examplaryactor/?q=eve")
+    assert [user.username for user in found(admin_client, USERS, q="eve & co")] == ["eve & co"]
+
+
+def test_lists_show_the_full_name(admin_client, ada):
+    make_session(ada)
+
+    for url in (ACTORS, SESSIONS):
+        assert "ada (Ada Lovelace)" in html(admin_client, url)
+
+
+def test_full_name_that_is_the_user_name_is_shown_once():
+    assert user_name(make_user("Ada Lovelace", first_name="Ada", last_name="Lovelace")) == (
+        "Ada Lovelace"
+    )
+
+
+def test_list_of_actors_links_the_activity_page_if_permitted(admin_client, client, ada):
+    assert f'href="{SESSIONS}activity/"' in html(admin_client, ACTORS)
+    assert "activity/" not in html(admin_client, "/lonely/django_examplary/examplaryactor/")
+    # A class of the project's own that has no such page.
+    assert "activity/" not in html(admin_client, "/plain/django_examplary/examplaryactor/")
+
+    staff = make_user("staff", is_staff=True)
+    allow(staff, "view_examplaryactor")
+    client.force_login(staff)
+    assert "activity/" not in html(client, ACTORS)
+
+
+def test_activity_page_links_the_teachers_and_the_failures(admin_client, client, ada):
+    make_session(ada, status=Status.COMPLETED, ended_at=timezone.now())
+    make_actor("bob", state=State.FAILED, last_error="The address exists.")
+    failures = f'href="{ACTORS}?state__exact=failed"'
+
+    page = html(admin_client, f"{SESSIONS}activity/")
+
+    assert f'href="{ACTORS}{ada.pk}/change/">ada (Ada Lovelace)</a>' in page
+    assert failures in page
+
+    staff = make_user("staff", is_staff=True)
+    allow(staff, "view_examplarysession")
+    client.force_login(staff)
+    assert failures not in html(client, f"{SESSIONS}activity/")
+
+
+@pytest.mark.parametrize(
     "url",
     [
         ACTORS,
@@ -345,6 +513,10 @@ def test_staff_see_only_the_users_of_their_user_admin(admin_client, ada):
         f"{SESSIONS}csv/",
         f"{ACTORS}csv/",
         f"{USERS}{{user}}/change/",
+        f"{ACTORS}{{actor}}/history/",
+        f"{ACTORS}{{actor}}/delete/",
+        f"{SESSIONS}{{session}}/history/",
+        f"{SESSIONS}?actor__user__groups__isnull=True",
         f"{ACTORS}?workspace=default",
         f"{SESSIONS}?workspace=default",
         f"{SESSIONS}?flow__exact=generate-exam",
@@ -370,3 +542,13 @@ def test_number_of_queries_is_constant(admin_client, settings, url):
         make_session(actor, status=Status.COMPLETED, ended_at=timezone.now())
         make_session(actor)
     assert count() == few
+
+
+def test_pages_open_where_templates_show_unknown_names(admin_client, ada, settings):
+    [engine] = settings.TEMPLATES
+    options = {**engine["OPTIONS"], "string_if_invalid": "INVALID"}
+    settings.TEMPLATES = [{**engine, "OPTIONS": options}]
+    session = make_session(ada)
+    for page in (ACTORS, f"{ACTORS}{ada.pk}/change/", f"{SESSIONS}{session.pk}/change/"):
+        response = admin_client.get(page)
+        assert (response.status_code, "INVALID" in response.text) == (200, False)

@@ -12,7 +12,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from django_examplary.models import ExamplaryActor
-from tests.admin_rows import limit, make_actor, make_user
+from django_examplary.services.link_file import UNKNOWN, find_users, read_lines
+from tests.admin_rows import allow, limit, make_actor, make_user
 
 ACTORS = "/admin/django_examplary/examplaryactor/"
 PAGE = f"{ACTORS}link/"
@@ -25,15 +26,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def users(fake):
     return [make_user(f"user{number}") for number in range(3)]
-
-
-@pytest.fixture
-def staff(client):
-    """A staff member who may link, and is no superuser."""
-    user = make_user("staff", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename="link_examplaryactor"))
-    client.force_login(user)
-    return user
 
 
 def results(response):
@@ -63,7 +55,7 @@ def test_page_is_linked_from_the_list(admin_client):
     assert "multipart/form-data" in admin_client.get(PAGE).content.decode()
 
 
-def test_first_look_links_nobody(fake, admin_client):
+def test_preview_links_no_users(fake, admin_client):
     make_actor("bob")
     content = (
         b"\xef\xbb\xbfuser,id\nuser0,user_0\nUSER1@school.example,user_1\n"
@@ -86,6 +78,12 @@ def test_first_look_links_nobody(fake, admin_client):
     assert "Link 2 users" in response.content.decode()
     assert fake.requests == []
     assert linked() == {"bob": "user_bob"}
+
+
+def test_file_with_the_line_ends_of_old_programs_is_read(fake, admin_client):
+    response = admin_client.post(PAGE, upload(b"user,id\ruser0,user_0\r"))
+
+    assert results(response) == [("user0", "will be linked")]
 
 
 def test_users_are_linked_and_logged(fake, admin_client):
@@ -187,7 +185,23 @@ def test_files_that_are_no_list(admin_client):
     assert response.context["form"].errors["file"] == ["The submitted file is empty."]
 
 
+def test_longer_file_is_refused_and_not_cut(admin_client):
+    # Cut after a megabyte, the last line would end in another id.
+    content = b"\n" * (1024 * 1024 - len(b"user1,user_1")) + b"user1,user_12\n"
+    [error] = errors(admin_client.post(PAGE, upload(content)))
+
+    assert error.startswith("These are more than")
+
+
+def test_file_with_a_null_character_shows_the_line(admin_client):
+    response = admin_client.post(PAGE, upload(b"us\x00er0,user_0\nuser1,user_1\n"))
+
+    assert [result for _, result in results(response)][1] == "will be linked"
+    assert results(response)[0][1].startswith("The line must have")
+
+
 def test_staff_cannot_link_themselves(client, staff):
+    allow(staff, "link_examplaryactor")
     data = {"text": "staff,user_admin\nuser0,user_0\n", "apply": "1"}
 
     assert results(client.post(PAGE, data)) == [
@@ -212,12 +226,20 @@ def test_page_takes_the_permission_of_the_link(client, staff):
     assert linked() == {}
 
 
-def test_users_whom_the_user_admin_hides_do_not_exist(client, staff, monkeypatch):
+@pytest.fixture
+def hidden_user(staff, monkeypatch):
+    """A user whom the user admin hides from a staff member who may link the others."""
+
     class SchoolUserAdmin(type(admin.site.get_model_admin(User))):
         def get_queryset(self, request):
             return super().get_queryset(request).exclude(username="user1")
 
+    allow(staff, "link_examplaryactor")
     monkeypatch.setitem(admin.site._registry, User, SchoolUserAdmin(User, admin.site))
+    return User.objects.get(username="user1")
+
+
+def test_users_whom_the_user_admin_hides_do_not_exist(client, hidden_user):
     text = "user0,user_0\nuser1,user_1\nUSER1@school.example,user_2\n"
 
     response = client.post(PAGE, {"text": text, "apply": "1"})
@@ -229,6 +251,19 @@ def test_users_whom_the_user_admin_hides_do_not_exist(client, staff, monkeypatch
     assert linked() == {"user0": "user_0"}
 
 
+def test_address_that_a_hidden_user_has_too_is_ambiguous(client, hidden_user):
+    User.objects.filter(pk=hidden_user.pk).update(email="user0@school.example")
+
+    response = client.post(PAGE, {"text": "user0@school.example,user_0\n", "apply": "1"})
+
+    assert [result for _, result in results(response)] == [
+        "Several users have this address. Write the user name."
+    ]
+    assert linked() == {}
+    client.post(PAGE, {"text": "user0,user_0\n", "apply": "1"})
+    assert linked() == {"user0": "user_0"}
+
+
 def test_number_of_queries_is_constant(admin_client):
     lines = [f"USER{number}@school.example,user_{number}" for number in range(3)]
     counts = []
@@ -237,3 +272,15 @@ def test_number_of_queries_is_constant(admin_client):
             results(admin_client.post(PAGE, {"text": "\n".join(lines[:count])}))
         counts.append(len(queries))
     assert counts[0] == counts[1]
+
+
+def test_name_with_an_address_is_unknown_where_addresses_cannot_be_searched(monkeypatch):
+    """It may be the address of another user, whom the search does not find."""
+    monkeypatch.setattr(User, "get_email_field_name", lambda: "missing")
+    make_user("ada@school.example")
+    bob = make_user("bob")
+    lines = read_lines("ada@school.example,user_1\nbob,user_2\n")
+
+    find_users(lines)
+
+    assert [(line.user, line.problem) for line in lines] == [(None, UNKNOWN), (bob, "")]

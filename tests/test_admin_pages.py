@@ -1,24 +1,35 @@
-"""The page of an actor or a session with its buttons, the log of what staff did, and erasure."""
+"""The page of an actor or a session with its buttons, the log of staff actions, and erasure."""
 
 from __future__ import annotations
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import resolve
 
 from django_examplary import services
-from django_examplary.admin.advice import advise
+from django_examplary.admin import ExamplaryActorAdmin
+from django_examplary.admin.advice import advise, advise_each
+from django_examplary.data import ActorProfile
 from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from tests import wire
-from tests.admin_rows import State, Status, limit, make_actor, make_session, make_user
+from tests.admin_rows import State, Status, allow, limit, make_actor, make_session, make_user
 
 pytestmark = pytest.mark.django_db
 
 ACTORS = "/admin/django_examplary/examplaryactor/"
 SESSIONS = "/admin/django_examplary/examplarysession/"
 
-BUTTONS = ["Provision", "Try again", "Link an existing id", "Revoke open sessions", "Erase data…"]
+BUTTONS = [
+    "Provision",
+    "Try again",
+    "Link an existing account",
+    "Revoke open sessions",
+    "Erase data…",
+]
 
 
 def html(browser, url):
@@ -48,19 +59,6 @@ def failed():
     return make_actor("ada", state=State.FAILED, examplary_id=None, last_error="The address exists")
 
 
-@pytest.fixture
-def staff(client):
-    """A staff member who may see everything and do nothing."""
-    user = make_user("staff", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
-    client.force_login(user)
-    return user
-
-
-def allow(user, *codenames):
-    user.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
-
-
 # Advice
 
 
@@ -78,7 +76,7 @@ REFUSED = {"status": 400, "body": {"message": "This role is wrong."}}
         ({**wire.GARBAGE, "before": False}, "no response"),
     ],
 )
-def test_advice_matches_what_the_api_did(fake, failure, advice):
+def test_advice_matches_the_failure_of_the_api(fake, failure, advice):
     user = make_user("ada")
     fake.fail("POST", "/users", times=None, **failure)
 
@@ -95,12 +93,90 @@ def test_advice_about_an_address_that_is_no_address(fake):
     assert "no valid e-mail" in str(advise(user.examplary_actor).name)
 
 
-def test_advice_about_the_address_of_the_owner(fake):
+@pytest.mark.parametrize(
+    ("verified", "advice"),
+    [(True, "address of the API key’s owner"), (False, "address already in use")],
+)
+def test_advice_about_the_address_of_the_owner(fake, settings, verified, advice):
+    fake.duplicates = "return"
+    settings.EXAMPLARY_EMAILS_ARE_VERIFIED = verified
     user = make_user("ada", email=fake.users["user_owner"]["email"])
 
     services.provision_actors(User.objects.filter(pk=user.pk))
 
-    assert "address" in str(advise(user.examplary_actor).name)
+    assert advise(user.examplary_actor).name == advice
+
+
+def test_advice_about_an_address_that_two_users_share(fake):
+    fake.duplicates = "return"
+    ada, bob = (make_user(name, email="both@school.example") for name in ("ada", "bob"))
+    for user in (ada, bob):
+        services.provision_actors(User.objects.filter(pk=user.pk))
+
+    assert ada.examplary_actor.is_active
+    assert advise(bob.examplary_actor).name == "address shared with another user"
+
+
+@pytest.mark.parametrize(
+    ("address", "sent"),
+    [("ADA@school.example", ""), ("bob@school.example", "ada@School.example"), ("", "x@y.example")],
+)
+def test_advice_about_a_refused_address_names_the_other_user(admin_client, failed, address, sent):
+    bob = make_actor("bob", user=make_user("bob", email=address), email=sent)
+
+    response = admin_client.get(page(failed))
+
+    others = [link["count"] for link in response.context["links"] if "address" in link["label"]]
+    advice = "Another user of this site has the same e-mail address. Give each of them"
+    is_shared = "ada" in (address + sent).lower()
+    assert others == (["bob"] if is_shared else [])
+    assert (advice in response.text) == is_shared
+    assert (f'<a href="/admin/auth/user/{bob.user_id}/change/">Other user' in response.text) == (
+        is_shared
+    )
+
+
+@pytest.mark.parametrize("fault", ["raises", "unsearchable"])
+def test_advice_about_a_refused_address_that_cannot_be_compared(
+    admin_client, failed, settings, monkeypatch, fault
+):
+    make_user("bob", email="ada@school.example")
+    if fault == "raises":
+        settings.EXAMPLARY_ACTOR_PROFILE = lambda user: 1 / 0
+    else:
+        settings.EXAMPLARY_ACTOR_PROFILE = lambda user: ActorProfile(email="ada@school.example")
+        monkeypatch.setattr(User, "get_email_field_name", classmethod(lambda model: "missing"))
+
+    text = html(admin_client, page(failed))
+
+    assert "used by another Examplary account" in text
+    assert "Other user" not in text
+
+
+def test_advice_after_an_action_and_on_a_session_is_about_the_other_user(fake, admin_client):
+    ada, bob = (make_user(name, email="both@school.example") for name in ("ada", "bob"))
+    for user in (ada, bob):
+        services.provision_actors(User.objects.filter(pk=user.pk))
+    session = make_session(bob.examplary_actor)
+
+    response = admin_client.post(f"{ACTORS}{bob.examplary_actor.pk}/do/retry_actors/", follow=True)
+
+    advice = "Another user of this site has the same e-mail address."
+    assert advice in messages(response)[0]
+    assert advice in html(admin_client, page(session))
+
+
+def test_advice_about_refused_addresses_takes_one_query():
+    for number in range(3):
+        make_actor(f"user{number}", state=State.FAILED, last_error="The address exists")
+    make_user("other", email="user1@school.example")
+    rows = list(ExamplaryActor.objects.select_related("user").order_by("pk"))
+
+    with CaptureQueriesContext(connection) as queries:
+        advised = list(advise_each(rows))
+
+    assert [other and other.username for _, other in advised] == [None, "other", None]
+    assert len(queries) == 1
 
 
 def test_advice_about_a_profile_that_raises(fake, settings):
@@ -165,8 +241,18 @@ def test_page_explains_actors(admin_client, url):
 )
 def test_buttons_of_an_actor(admin_client, state, expected):
     actor = make_actor("ada", state=state)
+    make_session(actor)
+    make_session(make_actor("bob"))
 
     assert buttons(admin_client, actor) == [*expected, *BUTTONS[2:]]
+
+
+def test_actor_without_open_sessions_has_no_button_to_revoke(admin_client):
+    actor = make_actor("ada")
+    make_session(actor, status=Status.COMPLETED)
+    make_session(make_actor("bob"))
+
+    assert buttons(admin_client, actor) == ["Link an existing account", "Erase data…"]
 
 
 @pytest.mark.parametrize(
@@ -175,18 +261,45 @@ def test_buttons_of_an_actor(admin_client, state, expected):
         ("provision_examplaryactor", State.PENDING, "Provision"),
         ("provision_examplaryactor", State.FAILED, "Try again"),
         ("retry_examplaryactor", State.FAILED, "Try again"),
-        ("link_examplaryactor", State.FAILED, "Link an existing id"),
+        ("link_examplaryactor", State.FAILED, "Link an existing account"),
         ("revoke_examplarysession", State.ACTIVE, "Revoke open sessions"),
         ("erase_examplaryactor", State.ACTIVE, "Erase data…"),
     ],
 )
 def test_button_takes_its_permission(client, staff, codename, state, button):
     actor = make_actor("ada", state=state)
+    make_session(actor)
     assert buttons(client, actor) == []
 
     allow(staff, codename)
 
     assert buttons(client, actor) == [button]
+
+
+@pytest.mark.parametrize(
+    ("path", "codename"),
+    [
+        ("provision/", "provision_examplaryactor"),
+        ("link/", "link_examplaryactor"),
+        ("{}/link/", "link_examplaryactor"),
+        ("csv/", "export_examplaryactor"),
+    ],
+)
+def test_page_takes_the_permission_to_view_the_list_too(client, staff, failed, path, codename):
+    url = ACTORS + path.format(failed.pk)
+    staff.user_permissions.clear()
+    allow(staff, codename)
+    assert client.get(url).status_code == 403
+
+    allow(staff, "view_examplaryactor")
+    assert client.get(url).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["provision/", "link/", "1/link/", "1/do/retry_actors/"])
+def test_page_that_calls_the_api_is_not_atomic(path):
+    view = resolve(ACTORS + path).func
+
+    assert "default" in view._non_atomic_requests
 
 
 def test_retry_button_provisions_and_logs(fake, client, staff, failed):
@@ -216,6 +329,17 @@ def test_action_of_a_row_takes_the_permission_to_view_it(fake, client, staff, fa
     staff.user_permissions.set(Permission.objects.filter(codename="retry_examplaryactor"))
 
     assert client.post(f"{ACTORS}{failed.pk}/do/retry_actors/").status_code == 403
+    assert fake.requests == []
+
+
+def test_action_of_a_row_takes_the_permission_to_view_that_row(
+    fake, admin_client, failed, monkeypatch
+):
+    monkeypatch.setattr(
+        ExamplaryActorAdmin, "has_view_permission", lambda self, request, obj=None: obj is None
+    )
+
+    assert admin_client.post(f"{ACTORS}{failed.pk}/do/retry_actors/").status_code == 403
     assert fake.requests == []
 
 
@@ -272,6 +396,8 @@ def test_session_history_shows_old_and_new_status(fake, admin_client, exam, name
     history = html(admin_client, f"{SESSIONS}{exam.pk}/history/")
     assert logged() == [message]
     assert message in history
+    assert "Change history: Generate an exam (" in history
+    assert "generate-exam" not in history
     assert exam.examplary_id.value not in history
 
 
@@ -284,6 +410,43 @@ def test_failed_provisioning_is_logged(fake, admin_client):
     assert LogEntry.objects.get().object_id == str(user.examplary_actor.pk)
 
 
+def test_session_page_explains_an_actor_that_does_not_work(admin_client):
+    session = make_session(make_actor("ada", state=State.UNCERTAIN))
+
+    assert "its response did not arrive" in html(admin_client, page(session))
+
+    ExamplaryActor.objects.update(state=State.ACTIVE)
+    assert 'class="examplary-note"' not in html(admin_client, page(session))
+    assert 'class="examplary-note"' not in html(admin_client, page(make_session(None)))
+
+
+@pytest.mark.parametrize(
+    ("state", "explanation"),
+    [
+        (State.PENDING, "<b>Waiting:</b> The user has no Examplary account yet."),
+        (State.UNCERTAIN, "<b>Uncertain:</b> Examplary may have created the account"),
+    ],
+)
+def test_list_explains_states_that_need_it(admin_client, state, explanation):
+    assert explanation not in html(admin_client, ACTORS)
+
+    make_actor("ada", state=state)
+
+    assert explanation in html(admin_client, ACTORS)
+
+
+@pytest.mark.parametrize(
+    ("url", "title"),
+    [
+        (f"{ACTORS}provision/", "Provision users"),
+        (f"{ACTORS}link/", "Link users from a file"),
+        (f"{SESSIONS}activity/", "Examplary activity"),
+    ],
+)
+def test_page_has_its_title_once(admin_client, url, title):
+    assert html(admin_client, url).count(f"{title}</h1>") == 1
+
+
 # Linking
 
 
@@ -293,7 +456,7 @@ def test_staff_cannot_link_themselves(fake, client, staff):
     allow(staff, "link_examplaryactor")
 
     assert buttons(client, own) == []
-    assert buttons(client, other) == ["Link an existing id"]
+    assert buttons(client, other) == ["Link an existing account"]
     response = client.post(f"{ACTORS}{own.pk}/link/", {"examplary_id": "user_other"})
     assert response.status_code == 403
     assert client.get(f"{ACTORS}{other.pk}/link/").status_code == 200
@@ -337,9 +500,9 @@ def test_erasure_is_confirmed_first(fake, admin_client, exam, from_page):
         response = erase(admin_client, actor)
 
     text = response.content.decode()
-    assert "what this site knows of 1 user’s work" in text
+    assert "this site’s data about 1 user’s work" in text
     assert "1 session will be erased." in text
-    assert f"({actor.examplary_id})" in text
+    assert f": {actor.examplary_id}</li>" in text
     assert f'name="_selected_action" value="{actor.pk}"' in text
     assert ExamplarySession.objects.exists()
 
@@ -364,7 +527,7 @@ def test_erasure_revokes_erases_and_logs_on_the_user(fake, admin_client, exam):
     )
 
 
-def test_erasure_reports_what_could_not_be_revoked(fake, admin_client, exam):
+def test_erasure_reports_sessions_it_could_not_revoke(fake, admin_client, exam):
     fake.fail("DELETE", "/embed-sessions/{id}", status=500, times=None)
 
     response = erase(admin_client, exam.actor, confirmed="yes")
@@ -396,8 +559,21 @@ def test_erasure_names_the_first_users_and_counts_the_others(admin_client, monke
 
     text = erase(admin_client, *actors).content.decode()
 
-    assert text.count("(user_user") == 2
+    assert text.count(": user_user") == 2
     assert "and 3 others" in text
+
+
+def test_erasure_takes_as_many_queries_for_many_users(admin_client):
+    def count() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            erase(admin_client, *ExamplaryActor.objects.all())
+        return len(queries)
+
+    make_session(make_actor("first"))
+    few = count()
+    for number in range(5):
+        make_session(make_actor(f"user{number}"))
+    assert count() == few
 
 
 def test_erasure_takes_its_permission(client, staff):
@@ -423,7 +599,9 @@ def test_no_log_entry_holds_a_secret(fake, admin_client, exam):
 
     erase(admin_client, exam.actor, confirmed="yes")
 
-    for entry in LogEntry.objects.all():
+    entries = LogEntry.objects.all()
+    assert len(entries) == 3
+    for entry in entries:
         text = f"{entry.change_message} {entry.object_repr}"
         assert remote not in text
         assert url not in text

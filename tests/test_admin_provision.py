@@ -18,7 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from django_examplary.admin import Limits, provisioning
+from django_examplary.admin import provisioning
 from django_examplary.admin.provisioning import SelectionForm
 from django_examplary.data import ActorProfile
 from django_examplary.models import ExamplaryActor
@@ -27,7 +27,7 @@ from tests.admin_rows import limit
 from tests.html import find_all
 
 PAGE = "/admin/django_examplary/examplaryactor/provision/"
-#: With everybody selected.
+#: With all users selected.
 URL = f"{PAGE}?role=teacher"
 
 #: The beginning of the button that starts provisioning.
@@ -38,7 +38,7 @@ State = ExamplaryActor.State
 
 
 @pytest.fixture(autouse=True)
-def staff(admin_user):
+def _provisioned_admin(admin_user):
     """The staff member who looks needs no provisioning."""
     ExamplaryActor.objects.create(user=admin_user, state=State.ACTIVE, examplary_id="user_admin")
 
@@ -179,7 +179,7 @@ def test_role_is_in_the_language_of_the_page(admin_client):
     assert page.context["role"] == "docent"
 
 
-def test_page_is_about_nobody(admin_client):
+def test_page_without_selected_users(admin_client):
     page = html(admin_client)
 
     assert "None of these users has to be provisioned." in page
@@ -362,7 +362,7 @@ def test_run_that_was_left_goes_on(fake, admin_client, monkeypatch):
     assert (answer["done"], answer["total"], answer["finished"]) == (8, 8, True)
 
 
-def test_what_failed_is_tried_again_by_a_new_run_only(fake, admin_client):
+def test_failed_actors_are_retried_by_a_new_run_only(fake, admin_client):
     [user] = make_users(1)
     fake.fail("POST", "/users", status=422)
 
@@ -378,7 +378,7 @@ def test_what_failed_is_tried_again_by_a_new_run_only(fake, admin_client):
     assert ExamplaryActor.objects.get(user=user).is_active
 
 
-def test_refused_key_ends_the_run_and_is_told(fake, admin_client):
+def test_refused_key_ends_the_run_and_is_reported(fake, admin_client):
     make_users(9)
     fake.fail("POST", "/users", status=401, times=None)
 
@@ -389,7 +389,7 @@ def test_refused_key_ends_the_run_and_is_told(fake, admin_client):
     assert len(fake.calls("POST", "/users")) <= 4
 
 
-def test_missing_key_is_told(settings, admin_client):
+def test_missing_key_is_reported(settings, admin_client):
     settings.EXAMPLARY_API_KEY = ""
     make_users(1)
 
@@ -398,7 +398,7 @@ def test_missing_key_is_told(settings, admin_client):
     assert told(admin_client, url)[0].startswith("EXAMPLARY_API_KEY is not set")
 
 
-def test_users_in_other_hands_are_told(fake, admin_client):
+def test_users_claimed_elsewhere_are_reported(fake, admin_client):
     [user] = make_users(1)
     ExamplaryActor.objects.create(
         user=user, state=State.CLAIMED, lapses_at=timezone.now() + timedelta(minutes=5)
@@ -420,15 +420,18 @@ def test_pause_of_the_api_is_passed_on(fake, admin_client):
     assert 25 < answer["pause"] <= 30
 
 
-def test_request_is_short_whatever_the_api_does(fake, admin_client, monkeypatch):
-    limit(monkeypatch, deadline=0.5)
+def test_request_is_short_whatever_the_api_does(fake, admin_client, monkeypatch, settings):
+    settings.EXAMPLARY_TIMEOUT = settings.EXAMPLARY_DEADLINE = 100
+    limit(monkeypatch, deadline=0.5, batch=0.5)
     make_users(20)
     fake.fail("POST", "/users", transport=wire.HANG, times=None)
     started = time.monotonic()
 
     batch(admin_client)
 
-    assert time.monotonic() - started < Limits().batch + 0.5 + 1
+    # No call waits for the 100 seconds of the settings, and most are left to the next request.
+    assert time.monotonic() - started < 60
+    assert len(fake.calls("POST", "/users")) < 20
 
 
 def test_page_takes_as_many_queries_for_many_users(fake, admin_client):
@@ -466,7 +469,7 @@ def link_url(actor):
 def test_existing_id_is_linked(fake, admin_client, actor):
     change = reverse("admin:django_examplary_examplaryactor_change", args=[actor.pk])
     assert f'href="{link_url(actor)}"' in html(admin_client, change)
-    assert "Link an existing Examplary id" in html(admin_client, link_url(actor))
+    assert "Link an existing Examplary account" in html(admin_client, link_url(actor))
     assert fake.requests == []
 
     answer = admin_client.post(link_url(actor), {"examplary_id": "user_ann"}, follow=True)

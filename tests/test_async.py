@@ -274,6 +274,37 @@ def test_slow_api_holds_up_no_other_request(kind, fake, settings):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_few_launches_of_a_process_use_a_database_connection(fake, settings):
+    checks, may_continue = [], threading.Event()
+
+    def authorize(request, launch):
+        checks.append(User.objects.count())
+        return may_continue.wait(PATIENCE)
+
+    settings.EXAMPLARY_AUTHORIZE = authorize
+    settings.EXAMPLARY_CONCURRENT_LAUNCHES = 16
+    addresses = []
+    for number in range(9):
+        user, cookie = sign_in(number)
+        token = Launch(user_id=str(user.pk), flow=GenerateExam(), origin="http://127.0.0.1").sign()
+        addresses.append((reverse("django_examplary:launch", args=[token]), cookie))
+
+    with serve_site() as port, ThreadPoolExecutor(len(addresses)) as pool:
+        working = [pool.submit(get, port, *address) for address in addresses[:8]]
+        try:
+            wait_for(lambda: len(checks) == 8)
+            refused = get(port, *addresses[8])
+            assert not any(each.done() for each in working)
+        finally:
+            may_continue.set()
+        answers = [each.result() for each in working]
+        later = get(port, *addresses[8])
+
+    assert (refused, set(answers), later) == (409, {302}, 302)
+    assert len(checks) == 9
+
+
+@pytest.mark.django_db(transaction=True)
 def test_tag_in_an_async_view(settings, teacher, async_client):
     settings.ROOT_URLCONF = __name__
     async_client.force_login(teacher)

@@ -208,6 +208,38 @@ def test_every_workspace_is_checked(north, expected):
     assert "north" in hints or not expected
 
 
+@pytest.mark.parametrize("alias", [5, None, ("north",), "", "n" * 65, "north\n"])
+def test_key_that_is_no_alias_is_an_error(alias):
+    workspaces = {alias: {"API_KEY": API_KEY}, "south": {"API_KEY": API_KEY}}
+    with override_settings(EXAMPLARY_WORKSPACES=workspaces):
+        [error] = [each for each in check_settings() if each.id.endswith("E001")]
+
+    assert error.msg == f"EXAMPLARY_WORKSPACES[{alias!r}] is not valid."
+    assert error.hint == "Write the alias as a string of 1 to 64 printable characters."
+
+
+def test_each_unusable_workspace_is_named():
+    workspaces = {"north": {"API_KEY": 5}, "south": {"API_KEY": API_KEY}, "west": API_KEY, 7: {}}
+    with override_settings(EXAMPLARY_WORKSPACES=workspaces):
+        errors = [each for each in check_settings() if each.id.endswith("E001")]
+
+    assert [each.msg for each in errors] == [
+        f"EXAMPLARY_WORKSPACES[{alias!r}] is not valid." for alias in ("north", "west", 7)
+    ]
+    assert errors[0].hint == "EXAMPLARY_WORKSPACES['north']['API_KEY'] must be a string."
+    west = "EXAMPLARY_WORKSPACES['west'] must be a mapping with the key 'API_KEY'."
+    assert errors[1].hint == west
+    assert API_KEY not in str(errors)
+
+
+def test_wrong_flat_setting_is_reported_once():
+    workspaces = {"north": {"API_KEY": API_KEY}, "south": {"API_KEY": API_KEY}}
+    overrides = {"EXAMPLARY_WORKSPACES": workspaces, "EXAMPLARY_API_URL": 5}
+
+    assert ids(check_settings, **overrides) == ["E001"]
+    assert ids(check_deployment, **overrides) == []
+
+
 def test_workspaces_without_a_choice_are_reported():
     workspaces = {"default": {"API_KEY": API_KEY}, "north": {"API_KEY": API_KEY}}
 
@@ -224,6 +256,8 @@ def test_workspace_on_localhost_is_an_error_with_deploy():
     north = {"API_KEY": API_KEY, "API_URL": "http://localhost:8001"}
 
     assert ids(check_deployment, EXAMPLARY_WORKSPACES={"north": north}) == ["E005"]
+    workspaces = {"north": north, "south": {"API_KEY": 5}, 7: north}
+    assert ids(check_deployment, EXAMPLARY_WORKSPACES=workspaces) == ["E005"]
     # Reported by the checks of the settings.
     for wrong in ({**north, "API_URL": "file:///"}, {**north, "API_URL": 5}):
         assert ids(check_deployment, EXAMPLARY_WORKSPACES={"north": wrong}) == []
@@ -350,6 +384,18 @@ class NotSessionMiddleware:
     """Has the right words in its name, and nothing else."""
 
 
+class Revisions:
+    """As the middleware of django-reversion."""
+
+    atomic = True
+
+
+class RevisionsWithoutTransaction(Revisions):
+    """As the documentation advises."""
+
+    atomic = False
+
+
 def replace(old: str, new: str) -> list[str]:
     return [f"{__name__}.{new}" if each.endswith(f".{old}") else each for each in MIDDLEWARE]
 
@@ -364,6 +410,8 @@ def replace(old: str, new: str) -> list[str]:
         ({"MIDDLEWARE": replace("CsrfViewMiddleware", "Csrf")}, []),
         ({"MIDDLEWARE": replace("SessionMiddleware", "NotSessionMiddleware")}, ["W020"]),
         ({"MIDDLEWARE": ["nowhere.SessionMiddleware", *MIDDLEWARE]}, []),
+        ({"MIDDLEWARE": [*MIDDLEWARE, f"{__name__}.Revisions"]}, ["W028"]),
+        ({"MIDDLEWARE": [*MIDDLEWARE, f"{__name__}.RevisionsWithoutTransaction"]}, []),
         ({"SESSION_COOKIE_SAMESITE": "None"}, ["W010"]),
         ({"SESSION_COOKIE_SAMESITE": "None", "SESSION_COOKIE_SECURE": True}, []),
         ({"SESSION_COOKIE_SAMESITE": "Strict"}, []),

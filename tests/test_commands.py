@@ -14,13 +14,14 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import ProgrammingError, connection
 from django.utils import timezone
 
 from django_examplary import services
 from django_examplary.flows import GenerateExam
 from django_examplary.management import base
 from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.services import bulk
 from tests import wire
 from tests.processes import PATIENCE, finish, wait_for
 
@@ -36,7 +37,7 @@ class Terminal(io.StringIO):
 
 
 def run(name, *arguments, stderr=None, **options):
-    """Return the exit code, what was printed, and what was said."""
+    """Return the exit code, stdout and stderr."""
     stdout, stderr = io.StringIO(), stderr or io.StringIO()
     try:
         call_command(name, *arguments, stdout=stdout, stderr=stderr, **options)
@@ -76,7 +77,7 @@ def examplary(fake, monkeypatch):
     return fake
 
 
-# What they share
+# All commands
 
 
 @pytest.mark.parametrize(
@@ -222,6 +223,31 @@ def test_ping_of_several_workspaces_names_the_refused_key(fake, schools):
     assert "401" in result["north"]["error"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"API_KEY": "a key"}, "Not every workspace answered properly."),
+        ({"EMBED_ORIGINS": ["https://app.examplary.ai/"]}, "The settings are wrong."),
+    ],
+)
+def test_wrong_settings_of_one_workspace_do_not_stop_the_others(
+    fake, schools, settings, wrong, expected
+):
+    settings.EXAMPLARY_WORKSPACES["west"] = {"API_KEY": schools.api_key, **wrong}
+
+    code, text, message = run("examplary_ping", stderr=(stderr := io.StringIO()))
+
+    assert (code, message) == (2, expected)
+    assert "EXAMPLARY_WORKSPACES['west']" in stderr.getvalue()
+    default, north, west = text.splitlines()
+    assert "accepted the API key" in default
+    assert "accepted the API key" in north
+    assert west.startswith("west: ")
+    sent = len(fake.requests)
+    assert run("examplary_ping", workspace="west")[2] == "The settings are wrong: nothing was sent."
+    assert len(fake.requests) == sent
+
+
 @pytest.mark.parametrize("arguments", [{"workspace": "north"}, {"session": "nan"}])
 def test_ping_of_one_workspace(fake, schools, db, arguments):
     services.provision_actor(User.objects.create_user("nan", "nan@school.example"))
@@ -258,17 +284,39 @@ def test_commands_for_one_workspace(fake, schools, db):
     for name in NAMES:
         User.objects.create_user(name, f"{name}@school.example")
 
+    assert json.loads(
+        run("examplary_provision", workspace="north", dry_run=True, json=True)[1]
+    ) == {"users": 3}
     assert "3 users provisioned" in run("examplary_provision", workspace="north")[1]
+    assert run("examplary_provision", workspace="north", dry_run=True)[1].startswith("0 users")
     services.open_session(
         User.objects.get(username="ann"), GenerateExam(), origin="https://school.example"
     )
     assert "0 sessions verified" in run("examplary_sweep", workspace="default")[1]
     assert "1 sessions verified" in run("examplary_sweep", workspace="north")[1]
-    code, _, message = run("examplary_sweep", workspace="south")
-    assert (code, "There is no workspace 'south'" in message) == (2, True)
+    for command in ("examplary_sweep", "examplary_provision"):
+        for dry_run in (False, True):
+            code, _, message = run(command, workspace="south", dry_run=dry_run)
+            assert (code, "There is no workspace 'south'" in message) == (2, True)
 
 
-def test_wrong_settings_are_told_and_nothing_is_sent(fake, settings):
+@pytest.mark.parametrize("alias", ["Łódź 3", "'; --", "a/b?c#d", "%s{0}%"])
+def test_commands_for_an_alias_of_any_characters(fake, settings, db, alias):
+    school = fake.add_workspace()
+    settings.EXAMPLARY_WORKSPACES = {alias: {"API_KEY": school.api_key}}
+    settings.EXAMPLARY_WORKSPACE = lambda user: alias
+    user = User.objects.create_user("ann", "ann@school.example")
+
+    assert "1 users provisioned" in run("examplary_provision", workspace=alias)[1]
+    session = services.open_session(user, GenerateExam(), origin="https://school.example")
+    session.refresh_from_db()
+    assert (session.workspace, session.actor.workspace) == (alias, alias)
+    assert "1 sessions verified" in run("examplary_sweep", workspace=alias)[1]
+    assert f"{alias}: {fake.base_url} accepted the API key" in run("examplary_ping")[1]
+    assert fake.users.keys() == {fake.owner_id}
+
+
+def test_wrong_settings_are_reported_and_nothing_is_sent(fake, settings):
     settings.EXAMPLARY_EMBED_ORIGINS = ["https://app.examplary.ai/"]
 
     code, _, message = run("examplary_ping", stderr=(stderr := io.StringIO()))
@@ -278,7 +326,7 @@ def test_wrong_settings_are_told_and_nothing_is_sent(fake, settings):
     assert fake.requests == []
 
 
-def test_setting_of_a_wrong_type_is_told(fake, settings):
+def test_setting_of_a_wrong_type_is_reported(fake, settings):
     settings.EXAMPLARY_API_KEY = 5
 
     code, _, message = run("examplary_ping", stderr=(stderr := io.StringIO()))
@@ -287,7 +335,7 @@ def test_setting_of_a_wrong_type_is_told(fake, settings):
     assert "EXAMPLARY_API_KEY must be a string." in stderr.getvalue()
 
 
-def test_ping_says_nothing_of_what_is_silenced(fake, settings):
+def test_ping_omits_silenced_checks(fake, settings):
     settings.EXAMPLARY_EMBED_ORIGINS = ["https://app.examplary.ai/"]
     settings.SILENCED_SYSTEM_CHECKS = ["django_examplary.E004"]
 
@@ -405,7 +453,7 @@ class Hostile(base.ExamplaryCommand):
         self.finish({}, HOSTILE, as_json=False, failed=HOSTILE)
 
 
-def test_every_command_escapes_what_it_prints():
+def test_every_command_escapes_its_output():
     stdout, stderr = io.StringIO(), io.StringIO()
 
     with pytest.raises(CommandError) as caught:
@@ -465,7 +513,7 @@ def test_selection(fake):
         (["99999999999999999999"], "There is no user 99999999999999999999."),
     ],
 )
-def test_what_is_not_there_is_refused(fake, teacher, arguments, message, dry_run):
+def test_missing_rows_are_refused(fake, teacher, arguments, message, dry_run):
     Group.objects.create(name="Pupils").user_set.add(teacher)
     arguments = [each.format(pk=teacher.pk) for each in arguments]
 
@@ -474,13 +522,29 @@ def test_what_is_not_there_is_refused(fake, teacher, arguments, message, dry_run
 
 
 @pytest.mark.django_db
-def test_users_who_are_passed_over_are_left(fake, teacher):
+def test_skipped_users_are_left(fake, teacher):
     ExamplaryActor.objects.create(user=teacher, state=State.CLAIMED, lapses_at=later())
 
     code, text, message = run("examplary_provision")
 
-    assert (code, message) == (1, "Some users were passed over: run it again in a minute.")
-    assert text.startswith("0 users provisioned.\n1 passed over")
+    assert (code, message) == (1, "Some users were skipped: run it again in a minute.")
+    assert text.startswith("0 users provisioned.\n1 skipped")
+
+
+@pytest.mark.django_db
+def test_users_whom_another_run_has_provisioned_are_not_left(fake, make_users, monkeypatch):
+    make_users(2)
+    claim_actor = bulk.claim_actor
+
+    def provision_first(actor):
+        services.provision_actor(actor.user)
+        return claim_actor(actor)
+
+    monkeypatch.setattr(bulk, "claim_actor", provision_first)
+    code, text, _ = run("examplary_provision", rate=0)
+
+    assert (code, "2 skipped" in text) == (0, True)
+    assert ExamplaryActor.objects.filter(state=State.ACTIVE).count() == 2
 
 
 @pytest.mark.django_db
@@ -491,7 +555,7 @@ def test_role(fake, teacher):
 
 
 @pytest.mark.django_db
-def test_failures_are_told_by_reason(fake, teacher, student):
+def test_failures_are_grouped_by_reason(fake, teacher, student):
     User.objects.update(email="no address")
     ExamplaryActor.objects.create(
         user=User.objects.create_user("busy"), state=State.CLAIMED, lapses_at=later()
@@ -500,8 +564,8 @@ def test_failures_are_told_by_reason(fake, teacher, student):
     code, text, message = run("examplary_provision", rate=0)
 
     assert (code, message) == (1, "Some users have no actor.")
-    assert text.startswith("0 users provisioned.\n1 passed over: try again in a minute.\n2 failed:")
-    assert text.rstrip().endswith("the list of Examplary actors in the admin says.")
+    assert text.startswith("0 users provisioned.\n1 skipped: try again in a minute.\n2 failed:")
+    assert text.rstrip().endswith("The list of Examplary actors in the admin shows these users.")
 
 
 @pytest.mark.django_db
@@ -545,7 +609,7 @@ def test_clean_stop_and_resumption(examplary, number, code, make_users):
     _, said = command.communicate(timeout=PATIENCE)
 
     assert command.returncode == code, said
-    assert f"Stopped by {number.name}. Run it again to go on." in said
+    assert f"Stopped by {number.name}. Run it again to continue." in said
     states = set(ExamplaryActor.objects.values_list("state", flat=True))
     assert states <= {State.ACTIVE, State.PENDING}
     examplary.latency = 0
@@ -604,7 +668,7 @@ def test_second_signal_kills(examplary, make_users):
 
 @pytest.mark.django_db(transaction=True)
 def test_commands_admin_and_launches_at_the_same_time_create_each_user_once(
-    examplary, admin_client, make_users
+    examplary, admin_client, make_users, patiently
 ):
     users = make_users(60)
     examplary.latency = 0.01
@@ -616,7 +680,11 @@ def test_commands_admin_and_launches_at_the_same_time_create_each_user_once(
     def launch():
         try:
             for user in reversed(users):
-                services.open_session(user, GenerateExam(), origin="https://school.example")
+                patiently(
+                    lambda user=user: services.open_session(
+                        user, GenerateExam(), origin="https://school.example"
+                    )
+                )
         finally:
             connection.close()
 
@@ -629,11 +697,11 @@ def test_commands_admin_and_launches_at_the_same_time_create_each_user_once(
 
     results = [json.loads(finish(command)) for command in commands]
 
-    # Who was another's at the time is left.
+    # Users that another process claimed at the time are skipped.
     assert {command.returncode for command in commands} <= {0, 1}
     assert all(result["failed"] == {} for result in results)
     assert sum(result["provisioned"] for result in results) <= 61
-    # The admin who looks on too: the commands are for everybody.
+    # The signed-in admin too: the commands cover all users.
     assert ExamplaryActor.objects.filter(state=State.ACTIVE).count() == 61
     assert len(examplary.users) - 1 == len(examplary.calls("POST", "/users")) == 61
     assert len(examplary.sessions) == 60
@@ -664,7 +732,7 @@ def test_code_that_calls_a_command_keeps_its_signals(db, fake):
 
 @pytest.fixture
 def completed(fake, teacher):
-    """A session that was completed without anybody here knowing."""
+    """Return a session that was completed at Examplary only."""
     session = services.open_session(
         teacher, GenerateExam(subject="Art"), origin="https://school.example"
     )
@@ -683,13 +751,26 @@ def test_sweep(fake, completed):
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("name", ["examplary_sweep", "examplary_provision"])
+def test_database_that_fails_is_a_message_without_values(fake, before_query, name):
+    def fail():
+        raise ProgrammingError("no such table (SECRET)")
+
+    with before_query(fail, "SELECT"):
+        code, _, text = run(name)
+
+    assert code == 1
+    assert text.startswith("The database failed: ProgrammingError. Run `migrate` if")
+
+
+@pytest.mark.django_db
 def test_sweep_without_doing_it(fake, completed):
     before = len(fake.requests)
 
     code, text, _ = run("examplary_sweep", dry_run=True)
 
     assert code == 0
-    assert text == "Would ask about 1 open sessions, revoke 0, send 0 late signals and delete 0.\n"
+    assert text == "Would check 1 open sessions, revoke 0, send 0 late signals and delete 0.\n"
     assert len(fake.requests) == before
 
 
@@ -719,7 +800,7 @@ def test_sweep_that_fails(fake, completed, status, message):
 
 
 @pytest.mark.django_db
-def test_sweep_deletes_what_is_old(fake, completed, settings):
+def test_sweep_deletes_old_sessions(fake, completed, settings):
     settings.EXAMPLARY_RETENTION = 30
     run("examplary_sweep")
     ExamplarySession.objects.update(ended_at=timezone.now() - timedelta(days=31))

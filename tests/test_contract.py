@@ -229,7 +229,7 @@ def test_rules_of_the_flows_match_the_contract():
         )
 
 
-# Requests that nobody thought of, against the fake itself
+# Generated requests, against the fake itself
 
 schema = schemathesis.openapi.from_dict(CONTRACT).exclude(path_regex="^/oauth/")
 schema.config.phases.update(phases=["fuzzing"])

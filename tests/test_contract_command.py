@@ -149,12 +149,12 @@ READABLE = {
 }
 
 
-@pytest.mark.parametrize("call", [call for call in CALLS if call.reader], ids=str)
-def test_readers_need_what_the_baseline_says(call: Call):
+@pytest.mark.parametrize("call", [call for call in CALLS if call.resource.reader], ids=str)
+def test_readers_need_the_fields_of_the_baseline(call: Call):
     ids: Any = READABLE["id"]
     least = {**READABLE, "id": ids.get(call.path, "exam_1")}
-    reader: Any = call.reader
-    needed = {read.name for read in call.reads if read.needed} - {"embedUrl"}
+    reader: Any = call.resource.reader
+    needed = {read.name for read in call.resource.reads if read.needed} - {"embedUrl"}
 
     assert reader.from_json(least)
     for name in needed:
@@ -274,11 +274,11 @@ DIFFERENCES = {
     ),
     "request field shorter": (
         [put(properties("UserCreate"), name={"type": "string", "maxLength": 50})],
-        "ERROR POST /users name: must have maxLength 50, and may have 100",
+        "ERROR POST /users name: maxLength is 50, and 100 may be sent",
     ),
     "request field longer": (
         [put(properties("UserCreate"), name={"type": "string", "minLength": 2})],
-        "ERROR POST /users name: must have minLength 2, and may have 1",
+        "ERROR POST /users name: minLength is 2, and 1 may be sent",
     ),
     "pattern of an address": (
         [put(schema("Email"), pattern="^[a-z.]+@[a-z.]+$")],
@@ -342,19 +342,19 @@ DIFFERENCES = {
                 intendedDuration={"type": "number", "multipleOf": 10},
             )
         ],
-        "ERROR POST /embed-sessions presets[generate-exam].intendedDuration: must be a multiple",
+        "ERROR POST /embed-sessions presets[generate-exam].intendedDuration: multipleOf is 10",
     ),
     "preset with an inclusive range": (
         [put(properties("PresetsGenerateExam"), intendedDuration={"minimum": 20, "maximum": 10})],
-        "ERROR POST /embed-sessions presets[generate-exam].intendedDuration: must be at least 20",
+        "ERROR POST /embed-sessions presets[generate-exam].intendedDuration: minimum is 20",
     ),
     "preset with an inclusive maximum": (
         [put(properties("PresetsGenerateExam"), intendedDuration={"maximum": 10})],
-        "ERROR POST /embed-sessions presets[generate-exam].intendedDuration: must be at most 10",
+        "ERROR POST /embed-sessions presets[generate-exam].intendedDuration: maximum is 10",
     ),
     "preset with exclusive limits of 3.1": (
         [put(properties("PresetsGenerateExam"), intendedDuration={"exclusiveMinimum": 15})],
-        "ERROR POST /embed-sessions presets[generate-exam].intendedDuration: must be more than 15",
+        "ERROR POST /embed-sessions presets[generate-exam].intendedDuration: exclusiveMinimum is",
     ),
     "preset with exclusive limits of 3.0": (
         [
@@ -363,7 +363,7 @@ DIFFERENCES = {
                 intendedDuration={"maximum": 15, "exclusiveMaximum": True},
             )
         ],
-        "ERROR POST /embed-sessions presets[generate-exam].intendedDuration: must be less than 15",
+        "ERROR POST /embed-sessions presets[generate-exam].intendedDuration: exclusiveMaximum is",
     ),
     "list of other items": (
         [
@@ -376,7 +376,7 @@ DIFFERENCES = {
     ),
     "list of more items": (
         [put(properties("PresetsGenerateExam"), sourceMaterialIds={"minItems": 2})],
-        "ERROR POST /embed-sessions presets[generate-exam].sourceMaterialIds: must have minItems",
+        "ERROR POST /embed-sessions presets[generate-exam].sourceMaterialIds: minItems is 2",
     ),
     "value of a preset removed": (
         [
@@ -537,11 +537,11 @@ SETTLED = {
     ),
     3: (
         [put(properties("User"), avatar={"type": "string"})],
-        "POST /users: the answer also has avatar",
+        "POST /users: the answer has avatar",
     ),
     4: (
         [put(responses("post", "/users"), **{"409": {"description": "Known address."}})],
-        "POST /users: 409, Known address.: may be a known address",
+        "POST /users: 409, Known address.",
     ),
     5: (
         [put(lambda document: document["paths"]["/users"], get={})],
@@ -674,7 +674,12 @@ SETTLED = {
         "GET /me: deprecated operations are marked",
     ),
     31: (
-        [put(responses("post", "/embed-sessions"), **{"404": {"description": "No such exam."}})],
+        [
+            put(
+                responses("post", "/embed-sessions"),
+                **{"404": {"description": "No such exam."}, "422": {"description": 5}},
+            )
+        ],
         "POST /embed-sessions: 404, No such exam.",
     ),
 }
@@ -794,14 +799,22 @@ def test_deep_and_wide_schemas_are_compared():
     assert findings(document) == []
 
 
-def test_references_without_a_target_refuse_nothing():
+def test_references_without_a_target_are_reported_and_refuse_nothing():
     document = changed(
         put(body("post", "/users"), schema={"$ref": "https://schemas.example/user.json"}),
         put(answer("post", "/users"), schema={"$ref": "#/components/schemas/Missing/a~1b"}),
         put(answer("get", "/source-materials", "200"), schema={"$ref": "#/components/x"}),
     )
 
-    assert findings(document) == []
+    text = "has no target in the document, so it is not compared"
+    assert {(each.group, each.where, each.text) for each in findings(document)} == {
+        ("WARN", reference, text)
+        for reference in (
+            "https://schemas.example/user.json",
+            "#/components/schemas/Missing/a~1b",
+            "#/components/x",
+        )
+    }
 
 
 def test_patterns_that_python_cannot_read_refuse_nothing():
@@ -876,6 +889,15 @@ def test_odd_nodes_refuse_nothing():
     document = changed(
         put(properties("UserCreate"), name=True, sendInvite=7),
         put(schema("UserCreate"), required="email", allOf={"type": "string"}),
+        put(schema("PresetsGenerateExam"), required=[{}]),
+        put(
+            properties("User"),
+            email={
+                "type": ["string", {}],
+                "anyOf": [{"$ref": {}}, {}],
+                "x-provenance": "inferred",
+            },
+        ),
         put(schema("Scoring"), properties=None),
         put(responses("get", "/me"), **{"200": {"content": {JSON: 5}}, "204": {"content": 5}}),
         put(operation("get", "/taxonomies"), responses=[], parameters=[5]),
@@ -1258,6 +1280,13 @@ def test_probe_without_an_answer(fake, probe, settings):
     assert "read the session: GET /embed-sessions/{id}: no answer, Examplary" in text
     # It was deleted nevertheless.
     assert len(fake.calls("DELETE", "/embed-sessions/{id}")) == 1
+
+
+def test_probe_reports_the_last_answer(fake, probe):
+    fake.fail("GET", "/embed-sessions/{id}", status=503, headers={"Retry-After": "0"})
+
+    assert probe()[3]["steps"][3]["status"] == 200
+    assert len(fake.calls("GET", "/embed-sessions/{id}")) == 3
 
 
 def test_probe_deletes_its_session_after_ctrl_c(fake):

@@ -1,4 +1,4 @@
-"""What a policy must allow, and where the nonce of a response comes from."""
+"""The sources that a policy must allow, and the origin of a response's nonce."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.test import override_settings
 from django.utils.translation import gettext_lazy
 
 from django_examplary.csp import csp_directives, csp_nonce
+from django_examplary.exceptions import ExamplaryConfigurationError
 
 
 @pytest.mark.parametrize("name", ["_csp_nonce", "csp_nonce"])
@@ -46,6 +47,21 @@ def test_policy_lists_the_origins_of_every_workspace():
     assert csp_directives()["frame-src"] == ["'self'", *origins]
     with override_settings(EXAMPLARY_WORKSPACES=lambda alias: None):
         assert csp_directives()["frame-src"] == ["'self'", *origins[:1]]
+
+
+@pytest.mark.parametrize("wrong", [{"API_KEY": 5}, {"EMBED_ORIGINS": "x"}, "a key", None])
+@pytest.mark.parametrize("alias", ["south", 7])
+def test_unusable_workspace_leaves_the_policy_of_the_others(alias, wrong):
+    north = {"API_KEY": "examp_n", "EMBED_ORIGINS": ["https://north.example"]}
+    with override_settings(EXAMPLARY_WORKSPACES={alias: wrong, "north": north}):
+        origins = ["https://app.examplary.ai", "https://north.example"]
+        assert csp_directives()["frame-src"] == ["'self'", *origins]
+
+
+@override_settings(EXAMPLARY_EMBED_ORIGINS="https://a.example")
+def test_wrong_flat_setting_is_an_error():
+    with pytest.raises(ExamplaryConfigurationError, match="EXAMPLARY_EMBED_ORIGINS"):
+        csp_directives()
 
 
 @override_settings(STATIC_URL="https://static.example/files/")

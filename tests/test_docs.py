@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import dataclasses
 import gc
+import html
 import inspect
 import json
 import re
 import socket
-import subprocess
 import sys
 import textwrap
 import tomllib
@@ -44,7 +44,7 @@ from django_examplary.flows import FLOWS, EditExam, Flow, GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.testing import Embed, FakeExamplary, helpers, serve
 from tests.html import find, find_all
-from tests.projects import TUTORIAL, Manage
+from tests.projects import QUICK_START, QUICK_START_COMMANDS, TUTORIAL, start_quick_start
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -56,9 +56,9 @@ PAGES = [
 TOX = ConfigParser(interpolation=None)
 TOX.read(ROOT / "tox.ini")
 
-# What a reader sees run, and what no test can.
+# The languages of blocks that are executed, and those of blocks that are not.
 RUN = {"python", "django", "console", "jinja", "sh"}
-SHOWN = {"css", "js", "json", "text", ""}
+SHOWN = {"yaml", "css", "js", "json", "text", ""}
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ def read_blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
     fences = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
     for match in fences.finditer(text):
+        if re.search(r"<!-- needs [\w-]+ -->\n\n\Z", text[: match.start()]):
+            continue  # `tests/third_party/test_recipes.py` runs it.
         yield Block(
             page=page.relative_to(ROOT).as_posix(),
             line=text.count("\n", 0, match.start()) + 1,
@@ -128,7 +130,7 @@ def school(monkeypatch) -> None:
 
 
 @pytest.fixture
-def receivers() -> Iterator[None]:
+def receivers(quick_collection) -> Iterator[None]:
     """Those that a page connects are not for the next test."""
     every = [each for each in vars(signals).values() if isinstance(each, Signal)]
     before = [list(each.receivers) for each in every]
@@ -182,7 +184,7 @@ def test_python(page, request, settings, teacher, rf_request):
         "INSTALLED_APPS": [],
         "TEMPLATES": [{}],
         "urlpatterns": [],
-        # Whom and what a page speaks of.
+        # The user and the objects that the examples mention.
         "request": rf_request,
         "user": teacher,
         "fake": fake,
@@ -194,6 +196,19 @@ def test_python(page, request, settings, teacher, rf_request):
         exec(compile(block.code, str(block), "exec", dont_inherit=True), names)  # noqa: S102
         run_tests({name: names[name] for name in set(names) - known}, request)
         request.getfixturevalue("fake_examplary").heal()
+
+
+@pytest.mark.parametrize("field", ["token", "reference", "csrfmiddlewaretoken"])
+def test_recipe_for_error_trackers_removes_fields(field):
+    names: dict[str, Any] = {}
+    for block in of("python"):
+        if block.page == "docs/howto/monitoring.md":
+            exec(compile(block.code, str(block), "exec", dont_inherit=True), names)  # noqa: S102
+    event = {"request": {"data": {field: "canary", "page": "1"}}}
+
+    scrubbed = names["scrub_event"](event, hint={})
+
+    assert scrubbed == {"request": {"data": {field: "[Filtered]", "page": "1"}}}
 
 
 @pytest.mark.usefixtures("school", "receivers")
@@ -217,19 +232,41 @@ def test_recipe_for_lost_signals(teacher, fake):
     assert exams.get_or_create.call_args.kwargs["examplary_id"] == "exam_1"
 
 
+def test_recipe_to_rename_an_alias(teacher, student, fake, settings):
+    workspaces = {"north": {"API_KEY": fake.add_workspace().api_key}}
+    settings.EXAMPLARY_WORKSPACES = workspaces
+    settings.EXAMPLARY_WORKSPACE = lambda user: "north" if user == teacher else "default"
+    for user in (teacher, student):
+        services.provision_actor(user)
+    before = services.open_session(teacher, GenerateExam(), origin="https://s.example")
+    [block] = [each for each in of("python") if "update(workspace=" in each.code]
+    calls = len(fake.requests)
+
+    exec(compile(block.code, str(block), "exec", dont_inherit=True), {})  # noqa: S102
+    settings.EXAMPLARY_WORKSPACES = {"north-campus": workspaces["north"]}
+    settings.EXAMPLARY_WORKSPACE = lambda user: "north-campus" if user == teacher else "default"
+
+    after = services.open_session(teacher, GenerateExam(), origin="https://s.example")
+    assert (after.pk, after.workspace) == (before.pk, "north-campus")
+    assert len(fake.requests) == calls
+    assert services.sweep_sessions().verified == 1
+    assert services.provision_actor(student).workspace == "default"
+
+
 @pytest.fixture
 def histograms(monkeypatch):
-    """Read what OpenTelemetry has recorded: attributes and counts by name."""
+    """Read what OpenTelemetry has recorded: attributes, counts and sums by name and unit."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
     monkeypatch.setattr(metrics, "get_meter", provider.get_meter)
 
-    def read() -> dict[str, list[tuple[Any, int]]]:
+    def read() -> dict[tuple[str, str], list[tuple[Any, int, float]]]:
         data = reader.get_metrics_data()
         assert data is not None
         return {
-            metric.name: [
-                (dict(point.attributes), point.count) for point in metric.data.data_points
+            (metric.name, metric.unit): [
+                (dict(point.attributes), point.count, point.sum)
+                for point in metric.data.data_points
             ]
             for resource in data.resource_metrics
             for scope in resource.scope_metrics
@@ -246,6 +283,13 @@ def test_recipes_for_metrics_count_calls_and_failures(fake, histograms):
     for block in of("python"):
         if "api_call_finished" in block.code and block.page == "docs/reference/operations.md":
             exec(compile(block.code, str(block), "exec", dont_inherit=True), names)  # noqa: S102
+    durations: list[float] = []
+
+    def listen(seconds: float, **kwargs: Any) -> None:
+        durations.append(seconds)
+
+    signals.api_call_finished.connect(listen)
+    fake.latency = 0.02
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
         collector.bind(("127.0.0.1", 0))
         collector.settimeout(60)
@@ -257,12 +301,15 @@ def test_recipes_for_metrics_count_calls_and_failures(fake, histograms):
         lines = [collector.recv(1000).decode() for _ in range(2)]
 
     operation = {"operation": "GET /me"}
-    assert histograms()["examplary.call.duration"] == [
-        ({**operation, "outcome": "ok", "status": 200}, 1),
-        ({**operation, "outcome": "ExamplaryPermissionError", "status": 403}, 1),
+    assert min(durations) >= 0.02
+    assert histograms()["examplary.call.duration", "s"] == [
+        ({**operation, "outcome": "ok", "status": 200}, 1, durations[0]),
+        ({**operation, "outcome": "ExamplaryPermissionError", "status": 403}, 1, durations[1]),
     ]
-    assert re.fullmatch(r"examplary\.GET__me\.ok:\d+\|ms", lines[0])
-    assert re.fullmatch(r"examplary\.GET__me\.ExamplaryPermissionError:\d+\|ms", lines[1])
+    assert lines == [
+        f"examplary.GET__me.{outcome}:{seconds * 1000:.0f}|ms"
+        for outcome, seconds in zip(["ok", "ExamplaryPermissionError"], durations, strict=True)
+    ]
 
 
 def run_tests(names: dict[str, Any], request: pytest.FixtureRequest) -> None:
@@ -305,6 +352,18 @@ def test_template(block, rf_request, teacher, fake):
     assert re.search("/examplary/(launch|window)/", html)
 
 
+def test_fragment_cache_keeps_users_apart(rf_request, admin_user):
+    [block] = [each for each in of("django") if "{% cache" in each.code]
+    frames = []
+    for user in (rf_request.user, admin_user, rf_request.user):
+        rf_request.user = user
+        html = Template(block.code).render(RequestContext(rf_request))
+        frames.append(find(html, "iframe")["src"])
+
+    # The last is that of the first user from the cache.
+    assert frames[0] == frames[2] != frames[1]
+
+
 jinja2 = Jinja2(
     {
         "NAME": "jinja2",
@@ -335,7 +394,19 @@ def commands() -> list[tuple[str, ...]]:
 
 # Not ours.
 TOOLS = {
-    *(".", "apt-get", "export", "lint-imports", "mypy", "pre-commit", "python", "ruff", "tox"),
+    *(
+        ".",
+        "apt-get",
+        "cd",
+        "export",
+        "git",
+        "lint-imports",
+        "mypy",
+        "pre-commit",
+        "python",
+        "ruff",
+        "tox",
+    ),
     "xvfb-run",
 }
 
@@ -363,38 +434,13 @@ def test_command(words):
 
 # The quick start
 
-QUICK_START = [
-    block
-    for block in of("python", "django")
-    if block.page == "README.md" and re.match(r"# \w+\.py\n|{# templates/", block.code)
-]
-
-
-QUICK_START_COMMANDS = [
-    words[2:]
-    for block in of("console")
-    for line in block.code.splitlines()
-    if block.page == "README.md" and (words := line.split())[:2] == ["python", "manage.py"]
-]
-
 
 def test_quick_start(tmp_path):
     """A new project with the lines and the commands of the README, and with no others."""
-    django_admin = [sys.executable, "-m", "django", "startproject", "school", str(tmp_path)]
-    subprocess.run(django_admin, check=True)
-    lines = 0
-    for block in QUICK_START:
-        head, _, code = block.code.partition("\n")
-        [name] = re.findall(r"[\w/]+\.(?:py|html)", head)
-        file = tmp_path / name if name.endswith(".html") else tmp_path / "school" / name
-        file.parent.mkdir(exist_ok=True)
-        with file.open("a", encoding="utf-8") as opened:
-            opened.write(code)
-        lines += len([line for line in code.splitlines() if line])
-    assert lines <= 10
+    assert len([line for _, code in QUICK_START for line in code.splitlines() if line]) <= 10
 
     with serve() as server:
-        manage = Manage(tmp_path, server.fake)
+        manage = start_quick_start(tmp_path, server.fake)
         *commands, serving = QUICK_START_COMMANDS
         for command in commands:
             manage.run(*command)
@@ -460,7 +506,7 @@ def describe(flow: type[Flow]) -> list[str]:
         if isinstance(value, property) and name != "is_complete"
     ]
     need = f"`{flow.needs.role}` of `{flow.needs.preset}`" if flow.needs else ""
-    # On the class, to have no need of presets; a property says so of what comes without any.
+    # Read from the class, so that no presets are needed.
     completes = bool(flow.completes)
     availability = "staging only" if flow.prerelease else "production"
     return [
@@ -526,7 +572,7 @@ def test_options_of_the_tag():
 
 
 def section(text: str, heading: str) -> str:
-    """What is below a heading, up to the next one."""
+    """Return the text below a heading, up to the next one."""
     return re.split(r"^#+ .+\n", text.partition(f" {heading}\n")[2], flags=re.MULTILINE)[0]
 
 
@@ -541,7 +587,7 @@ def test_json_of_the_commands(command, capsys):
     result = re.search(r"the fields of `(\w+)`", cell)
     fields = dataclasses.fields(getattr(services, result[1])) if result else ()
 
-    # An empty file has nobody to link.
+    # An empty file has no users to link.
     required = {"csv": "/dev/null"} if command == "examplary_link" else {}
     call_command(command, json=True, **required)
     printed = list(json.loads(capsys.readouterr().out))
@@ -574,7 +620,7 @@ def test_states_and_statuses():
 
 
 def test_messages_of_the_views():
-    """What users read, the page on troubleshooting quotes."""
+    """The page on troubleshooting quotes the messages that users see."""
     text = read("howto/troubleshooting.md")
     quoted = set(re.findall(r"“([A-Z][^”]+)”", text))
     titles = {problems.explain(reason)[0] for reason in REASONS}
@@ -582,12 +628,15 @@ def test_messages_of_the_views():
     assert titles <= quoted
     table = {
         codes(row[1])[0]: row
-        for row in rows(section(text, "What an embed says"))
+        for row in rows(section(text, "Messages of an embed"))
         if len(codes(row[1])) == 1 and row[0].startswith("“")
     }
     assert all(table[reason][0] == f"“{problems.explain(reason)[0]}”" for reason in REASONS)
+    named: dict[str, set[str]] = {}
     for kinds, reason, _ in problems.REASONS:
-        assert set(codes(table[reason][2])) == {kind.__name__ for kind in kinds}
+        named.setdefault(reason, set()).update(kind.__name__ for kind in kinds)
+    for reason, names in named.items():
+        assert set(codes(table[reason][2])) == names
 
 
 REASONS = (
@@ -596,6 +645,17 @@ REASONS = (
     "signed-out",
     "other-account",
 )
+
+
+def test_fields_of_the_models():
+    private = {"claim_token", "lapses_at", "idempotency_key", "fingerprint", "open_key", "ticket"}
+    private |= {"asked_at", "announced_at"}
+    text = read("reference/models.md")
+    for model in (ExamplaryActor, ExamplarySession):
+        listed = {name for row in rows(section(text, model.__name__)) for name in codes(row[0])}
+        fields = {field.name for field in model._meta.concrete_fields}
+        # Every model has the primary key.
+        assert listed - {"id"} == fields - private - {"id"}
 
 
 def test_commands_are_listed():
@@ -614,6 +674,24 @@ def test_site_shows_the_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     assert f"\nsite_name: django-examplary {project['version']}\n" in MKDOCS
+
+
+def test_diagrams_are_drawn_from_their_texts():
+    drawings = sorted(DOCS.glob("diagrams/*.svg"))
+
+    assert drawings
+    for drawing in drawings:
+        source = html.escape(drawing.with_suffix(".mmd").read_text(encoding="utf-8"), quote=False)
+        assert f"<metadata>{source}</metadata>" in drawing.read_text(encoding="utf-8"), drawing
+
+
+def test_states_and_statuses_are_in_the_diagrams():
+    actor, session = (
+        (DOCS / f"diagrams/{name}.mmd").read_text(encoding="utf-8") for name in ("actor", "session")
+    )
+
+    assert all(str(label) in actor for label in ExamplaryActor.State.labels)
+    assert all(value in session for value in ExamplarySession.Status.values)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

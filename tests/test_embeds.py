@@ -37,7 +37,6 @@ from django_examplary.data import Theme
 from django_examplary.embeds import (
     DISPLAYS,
     LOADING,
-    TITLES,
     embed_context,
     launch_url,
     render_embed,
@@ -47,6 +46,7 @@ from django_examplary.embeds import (
 from django_examplary.exceptions import ExamplaryValidationError, ExamplaryWarning
 from django_examplary.flows import (
     FLOWS,
+    TITLES,
     EditExam,
     EditRubric,
     GenerateExam,
@@ -92,30 +92,30 @@ def page(rf) -> Iterator[HttpRequest]:
 
 @pytest.fixture
 def visit(rf) -> HttpRequest:
-    """A request for a page by somebody who is not."""
+    """Return a request for a page by a visitor who is not."""
     request: HttpRequest = rf.get("/exams/?page=2&by=name")
     request.user = AnonymousUser()
     return request
 
 
 def launched(url: str, view: str = "launch") -> Launch:
-    """What a launch URL asks for."""
+    """Return the launch of a launch URL."""
     match = resolve(url)
     assert match.view_name == f"django_examplary:{view}"
     return Launch.unsign(match.kwargs["token"], max_age=60)
 
 
 def opened(url: str) -> Launch:
-    """What the URL of a whole window asks for."""
+    """Return the launch of a whole window's URL."""
     return launched(url, "window")
 
 
 def asked(html: str) -> Launch:
-    """What the frame in some HTML asks for."""
+    """Return the launch of the frame in some HTML."""
     return launched(find(html, "iframe")["src"])
 
 
-# What is rendered
+# Rendering
 
 
 def test_embed(page):
@@ -129,6 +129,7 @@ def test_embed(page):
         "data-key": key,
         "data-csrf-token": find(html, "examplary-embed")["data-csrf-token"],
         "data-origins": "https://app.examplary.ai",
+        "data-site-origin": "http://testserver",
         "data-grace": "10",
         "data-confirm-close": "",
     }
@@ -156,6 +157,11 @@ def test_embed(page):
         origin="http://testserver",
         language="en",
     )
+
+
+def test_embed_says_whether_it_may_explain_itself_to_developers(page, settings):
+    settings.DEBUG = True
+    assert "data-debug" in find(render_embed(page, "generate-exam"), "examplary-embed")
 
 
 def test_options_reach_the_frame(page):
@@ -203,7 +209,9 @@ def test_frame_waits_for_its_opener(page, options):
     assert "src" not in find(html, "iframe")
     # Without JavaScript it is a link to the whole window.
     assert opened(find(html, "a")["href"]).flow.slug == "generate-exam"
-    assert "data-examplary-opener" in find(html, "a")
+    opener = find(html, "a")
+    assert "data-examplary-opener" in opener
+    assert (opener["hx-boost"], opener["data-turbo"]) == ("false", "false")
 
 
 def test_dialog_may_load_before_it_opens(page):
@@ -300,7 +308,7 @@ def test_data_of_a_visitor_is_where_to_sign_in(visit):
     assert data == {"login_url": "/accounts/login/?next=/exams/%3Fpage%3D2%26by%3Dname"}
 
 
-def test_dialog_asks_unless_told_otherwise(page):
+def test_dialog_confirms_by_default(page):
     html = render_embed(page, "generate-exam", display="modal", confirm_close=False)
 
     assert "data-confirm-close" not in find(html, "examplary-embed")
@@ -361,14 +369,14 @@ def test_frame_of_an_unknown_flow_is_titled_by_its_name(page):
         ("mark-answer", True),
     ],
 )
-def test_done_button_is_for_what_never_completes(page, flow, done):
+def test_done_button_is_for_flows_without_completion(page, flow, done):
     def links(**options):
         return [
             "finish" in each["href"] for each in find_all(render_embed(page, flow, **options), "a")
         ]
 
     assert ("data-done" in find(render_embed(page, flow), "examplary-embed")) is done
-    # Without JavaScript somebody must say when it is finished; a whole window comes back.
+    # Without JavaScript the user must confirm the end; a whole window comes back.
     assert links() == [True]
     assert links(load="click") == links(display="modal") == ([False, True] if done else [False])
 
@@ -390,7 +398,7 @@ def test_done_button_is_for_what_never_completes(page, flow, done):
     ],
 )
 @override_settings(EXAMPLARY_EMBED_ORIGINS=["https://a.example", "https://b.example"])
-def test_frame_is_allowed_what_its_flow_needs(page, slug, allow):
+def test_frame_allows_the_features_of_its_flow(page, slug, allow):
     html = render_embed(page, slug, presets=PRESETS.get(slug))
 
     assert find(html, "iframe").get("allow") == allow
@@ -434,7 +442,7 @@ def test_csrf_token_is_that_of_the_page(page):
 
 @pytest.mark.parametrize("name", ["title", "css_class", "allow"])
 def test_text_from_a_template_is_escaped_like_any_other(page, name):
-    """What stands in a template is marked as safe, which it is in the page, not in an attribute."""
+    """Template text is marked as safe: that holds in the page, but not in an attribute."""
     text = 'a" onclick="b'
     marked = render_embed(page, "generate-exam", **{name: SafeString(text)})
     plain = render_embed(page, "generate-exam", **{name: text})
@@ -511,7 +519,7 @@ def test_files_can_be_named_by_their_content(tmp_path):
         assert (tmp_path / address.removeprefix("/static/")).is_file()
 
 
-# What it costs
+# Costs
 
 
 @pytest.mark.django_db
@@ -533,7 +541,7 @@ def test_rendering_asks_neither_the_api_nor_the_database(
     assert len(fake.calls("POST", "/embed-sessions")) == 1
 
 
-# What the frame asks for
+# Launches
 
 
 @pytest.mark.parametrize(
@@ -673,7 +681,7 @@ def test_launch_url(page):
     )
 
 
-# Who is not signed in
+# Anonymous visitors
 
 
 def test_request_without_a_user_is_that_of_a_visitor(rf):
@@ -690,7 +698,7 @@ def test_visitor_is_invited_to_sign_in(visit):
         render_embed(visit, "generate-exam"),
         """
         <div class="examplary-embed examplary-embed--signed-out">
-          <p class="examplary-embed__title">Sign in to go on</p>
+          <p class="examplary-embed__title">Sign in to continue</p>
           <p>This part of the page is for people with an account.</p>
           <a class="examplary-embed__button"
              href="/accounts/login/?next=/exams/%3Fpage%3D2%26by%3Dname"
@@ -718,6 +726,8 @@ def test_preview_shows_the_title_and_opens_no_session(page, display):
         # From another host, or over another scheme, only a whole address leads back.
         ("https://testserver/sign-in/", "/sign-in/", {}, "http://testserver"),
         ("https://id.school.example/", "/", {}, "http://testserver"),
+        ("http://id.school.example/", "/", {}, "http://testserver"),
+        ("//id.school.example/", "/", {}, "http://testserver"),
     ],
 )
 def test_visitor_comes_back_to_the_page(visit, login_url, path, query, site):
@@ -740,7 +750,7 @@ def test_visitor_gets_no_token(visit):
     assert "launch" not in launch_url(visit, "generate-exam", subject="Mathematics")
 
 
-# What is refused
+# Refused arguments
 
 
 @pytest.mark.parametrize(
@@ -839,7 +849,7 @@ def test_error_is_the_same_for_a_visitor(visit):
         render_embed(visit, "edit-exam")
 
 
-# What must not break out
+# Escaping
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -875,7 +885,7 @@ def test_name_of_a_flow_stays_in_its_attributes(page, text):
     ("option", "name"),
     [("presets", "subject"), ("theme", "primaryColor"), ("theme", "locale"), ("metadata", "a")],
 )
-def test_what_is_signed_stays_in_the_token(page, option, name, text):
+def test_signed_options_stay_in_the_token(page, option, name, text):
     html = render_embed(page, "generate-exam", **{option: {name: text}})
 
     assert skeleton(html) == skeleton(render_embed(page, "generate-exam"))

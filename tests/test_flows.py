@@ -44,7 +44,7 @@ EXAM_IDS = (
     ["exam_", "abc", "xexam_abc", "", 7, None, "exam_1/../users", "exam_1\n", "exam_é"],
 )
 
-# The tables of the API's documentation: what each preset takes, and what it does not.
+# The tables of the API's documentation: valid and invalid values of each preset.
 PRESETS: dict[str, dict[str, tuple[list[Any], list[Any]]]] = {
     "generate-exam": {
         "name": TEXTS,
@@ -280,6 +280,7 @@ def test_access_to_other_resources_is_not_granted(resource):
         (Outputs(), True),
         (GenerateExamOutputs({"examId": "exam_a"}), True),
         (GenerateExamOutputs({"examId": None}), False),
+        (GenerateExamOutputs({"examId": ""}), False),
         (GenerateQuestionOutputs({"question": {}}), True),
         (EditRubricOutputs({"criteria": []}), False),
     ],

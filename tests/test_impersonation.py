@@ -7,7 +7,9 @@ from django.urls import include, path
 from hijack.views import AcquireUserView, ReleaseUserView
 
 from django_examplary import services
+from django_examplary.embeds import embed_context
 from django_examplary.flows import GenerateExam
+from django_examplary.models import ExamplarySession
 from tests import urls
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
@@ -72,15 +74,30 @@ def test_user_who_signs_out_after_an_impersonation_ended_revokes(
 
 
 def refuse_impersonators(request, launch):
-    return not request.session.get("hijack_history")
+    """The function of the documentation."""
+    keys = ("hijack_history", "loginas_from_user", "_impersonate", "exit_users_pk")
+    return not any(request.session.get(key) for key in keys)
 
 
-def test_authorize_refuses_impersonators(fake, admin_client, teacher, settings):
+@pytest.mark.parametrize("impersonate", [use_hijack, use_loginas])
+def test_authorize_refuses_impersonators(fake, admin_client, teacher, settings, impersonate):
     settings.EXAMPLARY_AUTHORIZE = refuse_impersonators
-    use_hijack(admin_client, teacher)
+    impersonate(admin_client, teacher)
 
     page = admin_client.get("/embed/").content.decode()
     response = admin_client.get(page.split('src="')[1].split('"')[0])
 
     assert response.status_code == 403
     assert fake.calls() == []
+
+
+def test_metadata_marks_a_session_of_its_own(fake, admin_client, teacher, session, rf):
+    use_hijack(admin_client, teacher)
+    request = rf.get("/")
+    request.user = teacher
+    data = embed_context(request, "generate-exam", metadata={"impersonator": "yes"})
+
+    assert admin_client.get(data["url"]).status_code == 302
+
+    marked = ExamplarySession.objects.exclude(pk=session.pk).get()
+    assert (marked.metadata, marked.actor) == ({"impersonator": "yes"}, session.actor)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import fields, replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.core import signing
 from django.core.exceptions import SuspiciousOperation
 from django.test import override_settings
+from django.utils.translation import gettext_lazy
 
 from django_examplary.exceptions import ExamplaryValidationError, InvalidLaunchToken
 from django_examplary.flows import EditExam, GenerateExam, MarkAnswer, TakeExam
@@ -29,7 +31,7 @@ LAUNCH = Launch(
     language="nl",
 )
 
-# Another value for every field that tells two sessions apart.
+# Another value for every field that distinguishes two sessions.
 CHANGES: dict[str, Any] = {
     "user_id": "8",
     "flow": EditExam(exam_id="exam_abc"),
@@ -183,8 +185,10 @@ def test_key_ignores_the_order_of_presets():
     assert one.key == two.key
 
 
-def test_changes_cover_every_field_that_tells_sessions_apart():
-    assert {*CHANGES, "language", "ticket"} == {field.name for field in fields(Launch)}
+def test_changes_cover_every_field_of_the_fingerprint():
+    assert {*CHANGES, "language", "ticket", "credentials"} == {
+        field.name for field in fields(Launch)
+    }
 
 
 @pytest.mark.parametrize(("field", "value"), CHANGES.items())
@@ -197,7 +201,7 @@ def test_key_differs_by_the_presets():
 
 
 def test_key_ignores_the_language_of_the_page_and_the_link():
-    assert replace(LAUNCH, language="en", ticket=7).key == LAUNCH.key
+    assert replace(LAUNCH, language="en", ticket=7, credentials="x").key == LAUNCH.key
 
 
 def test_key_of_a_stored_session_is_its_id():
@@ -286,10 +290,14 @@ def test_return_reference_that_was_not_signed_is_refused(reference):
         unsign_return(reference)
 
 
-@pytest.mark.parametrize("use", [Launch.sign, lambda launch: launch.key])
-def test_preset_that_json_has_no_type_for_is_refused(use):
-    with pytest.raises(ExamplaryValidationError, match="presets: cannot be sent as JSON"):
-        use(Launch(user_id="7", flow=MarkAnswer(extra={"when": object()})))
+@pytest.mark.parametrize(
+    "value", [object(), [Decimal(1)], {"text": gettext_lazy("en")}, {(1, 2): "pair"}]
+)
+def test_value_that_json_has_no_type_for_is_refused(value):
+    with pytest.raises(ExamplaryValidationError, match=r"^when: .* JSON has no type for"):
+        MarkAnswer(extra={"when": value})
+    with pytest.raises(ExamplaryValidationError, match=r"^theme: .* JSON has no type for"):
+        Launch(user_id="7", theme={"when": value})
 
 
 @pytest.mark.parametrize("metadata", [["course"], {"course": 7}, {7: "course"}])

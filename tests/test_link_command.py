@@ -12,6 +12,7 @@ from django.core.management import CommandError, call_command
 from django_examplary import services
 from django_examplary.management.base import ExamplaryCommand
 from django_examplary.models import ExamplaryActor
+from django_examplary.services.linking import store_link
 
 User = get_user_model()
 
@@ -58,11 +59,22 @@ def test_users_are_linked_by_name_and_by_address(users, link):
     assert services.provision_actor(users[0]).examplary_id == "user_0"
 
 
+def test_user_whose_workspace_is_unknown_fails_alone(users, link, settings):
+    settings.EXAMPLARY_WORKSPACE = lambda user: {users[1].pk: "default"}[user.pk]
+
+    code, text, message = link("user0,user_0\nuser1,user_1\n")
+
+    assert code == 1
+    assert "EXAMPLARY_WORKSPACE raised KeyError." in text + message
+    assert linked() == {"user1": "user_1"}
+
+
 @pytest.mark.parametrize(
     "content",
     [
         "user,id\nuser0,user_0\n",
         "User;Examplary_ID\r\nuser0;user_0\r\n\r\n",
+        "User\tExamplary ID\nuser0\tuser_0\n",
         b"\xef\xbb\xbfuser0;user_0",
         "user0 , user_0 \n , \n",
     ],
@@ -120,6 +132,25 @@ def test_failed_lines_do_not_stop_the_others(users, link):
     assert linked() == {"user0": "user_0"}
 
 
+@pytest.mark.parametrize("problem", ["key", "alias"])
+def test_school_that_cannot_be_called_does_not_stop_the_others(
+    fake, users, link, settings, problem
+):
+    north = {"API_KEY": f"examp_{'x' * 32}"}
+    settings.EXAMPLARY_WORKSPACES = {"north": north} if problem == "key" else {}
+    settings.EXAMPLARY_WORKSPACE = lambda user: "default" if user == users[1] else "north"
+
+    code, text, message = link("user0,user_0\nuser1,user_1\nuser2,user_2\n", "--json")
+
+    assert (code, message) == (1, "Some users are not linked.")
+    failed = json.loads(text)["failed"]
+    assert [each["line"] for each in failed] == [1, 3]
+    expected = "401" if problem == "key" else "There is no workspace 'north'"
+    assert all(expected in each["reason"] for each in failed)
+    assert linked() == {"user1": "user_1"}
+    assert len(fake.requests) == (2 if problem == "key" else 1)
+
+
 def test_outage_stops_the_run_and_the_next_one_continues(fake, users, link):
     content = "user0,user_0\nuser1,user_1\nuser2,user_2\n"
     fake.fail("GET", "/me", status=401)
@@ -148,9 +179,10 @@ def test_signal_stops_the_run(users, link, monkeypatch):
         ("user0,user_0\nuser0,user_1\n", "line 1: Another line has the same"),
         (b"\xff\xfe", "could not be read"),
         (b"user0," + b"x" * 200_000, "is not CSV"),
+        ("user\x000,user_0\n", "line 1: The line must have a user name"),
     ],
 )
-def test_wrong_file_links_nobody(fake, users, link, content, message):
+def test_wrong_file_links_no_users(fake, users, link, content, message):
     code, text, error = link(content)
 
     assert (code, text) == (2, "")
@@ -178,6 +210,32 @@ def test_user_of_two_lines_is_not_linked(users, link):
 
     assert (code, text.count("Another line has the same user")) == (1, 2)
     assert linked() == {"user2": "user_2"}
+
+
+def test_address_that_another_user_chose_as_name_is_ambiguous(users, link):
+    User.objects.create_user("user0@school.example", "thief@school.example")
+
+    code, text, _ = link("user0@school.example,user_0\nuser1,user_1\n")
+
+    assert code == 1
+    assert "line 1, user0@school.example: Several users have this address" in text
+    assert linked() == {"user1": "user_1"}
+
+
+def test_name_that_is_the_own_address_is_found(users, link):
+    User.objects.create_user("head@school.example", "head@school.example")
+
+    assert link("head@school.example,user_9\n")[0] == 0
+
+
+def test_user_who_gets_an_id_while_the_api_is_called_keeps_it(fake, users, link, during_call):
+    during_call("get_me", lambda: store_link(users[0], "user_new", "default"))
+
+    code, text, _ = link("user0,user_0\n")
+
+    assert code == 1
+    assert "line 1, user0: The user has the id user_new. Pass --replace" in text
+    assert linked() == {"user0": "user_new"}
 
 
 def test_user_is_claimed_by_another_while_the_run_lasts(users, link, monkeypatch):

@@ -6,7 +6,12 @@ import pytest
 
 from django_examplary.client import ExamplaryClient
 from django_examplary.client.locales import send_with_locale
-from django_examplary.exceptions import ExamplaryActorNotFoundError, ExamplaryInvalidRequestError
+from django_examplary.client.retries import is_uncertain
+from django_examplary.exceptions import (
+    ExamplaryActorNotFoundError,
+    ExamplaryConnectionError,
+    ExamplaryInvalidRequestError,
+)
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
 
 THEME = {"locale": "nl", "primaryColor": "#4f46e5"}
@@ -98,6 +103,16 @@ def test_wrong_url_of_the_second_request_does_not_hide_the_first_error(fake, lau
 
     with pytest.raises(ExamplaryInvalidRequestError, match="The first"):
         launch()
+
+
+def test_unanswered_second_request_is_not_hidden_by_the_first_error(fake, launch):
+    fake.fail("POST", PATH, status=400, body={"message": "The first"}, times=1)
+    fake.fail("POST", PATH, transport="close", before=False, times=1)
+
+    with pytest.raises(ExamplaryConnectionError) as caught:
+        launch()
+
+    assert is_uncertain(caught.value)
 
 
 def test_unknown_actor_is_not_about_the_locale(fake, launch):

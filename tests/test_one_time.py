@@ -76,6 +76,17 @@ def test_visitor_with_a_link_finishes_as_its_user(fake, embed, teacher, announce
     assert client.cookies == {}
 
 
+def test_user_whom_the_objects_of_the_model_hide_can_use_a_link(
+    fake, client, embed, teacher, monkeypatch
+):
+    """As a manager without the archived users does."""
+    data = embed()
+    hidden = type(teacher)._default_manager.none()
+    monkeypatch.setattr(type(teacher), "objects", hidden)
+
+    assert go(client, data["url"]).status_code == 302
+
+
 def test_close_ends_the_session(fake, client, embed):
     data = embed("edit-rubric")
     go(client, data["url"])
@@ -232,8 +243,25 @@ def test_project_decides_about_the_user_of_the_link(fake, client, embed, teacher
     assert (seen, fake.requests) == ([(teacher, True)], [])
 
 
+@pytest.mark.parametrize("opened", [True, False])
+def test_new_password_ends_links_and_reports(fake, client, embed, teacher, opened):
+    data = embed()
+    if opened:
+        go(client, embed()["url"])
+        data = embed()
+    sent = len(fake.requests)
+    teacher.set_password("another")
+    teacher.save()
+
+    assert problem(go(client, data["url"])) == "signed-out"
+    response = post(client, SYNC, data={"token": data["token"]})
+    assert (response.status_code, response.json()["reason"]) == (403, "signed-out")
+    assert len(fake.requests) == sent
+    assert go(client, embed()["url"]).status_code == 302
+
+
 @pytest.mark.parametrize("name", ["launch", "report"])
-def test_user_who_is_deactivated_or_deleted_is_nobody(fake, client, embed, teacher, name):
+def test_deactivated_or_deleted_user_is_refused(fake, client, embed, teacher, name):
     data = embed()
 
     def answer():
@@ -261,6 +289,14 @@ def test_link_of_another_user_is_refused(fake, client, embed, student):
 def test_prefetch_does_not_use_the_link(fake, client, embed):
     data = embed()
     go(client, data["url"], **{"sec-purpose": "prefetch"})
+
+    assert go(client, data["url"]).status_code == 302
+
+
+def test_failed_launch_does_not_use_the_link(fake, client, embed):
+    data = embed()
+    fake.fail("POST", "/embed-sessions", status=401)
+    assert problem(go(client, data["url"])) == "misconfigured"
 
     assert go(client, data["url"]).status_code == 302
 
@@ -306,6 +342,15 @@ def test_report_is_of_its_own_session(fake, client, embed, request_of, student):
     # The student has not opened it.
     assert post(client, SYNC, data={"token": data["token"]}).status_code == 404
     assert client.get(SYNC).status_code == 405
+
+
+@pytest.mark.parametrize("url", [SYNC, CLOSE])
+def test_no_cache_stores_a_report(fake, client, embed, url):
+    data = embed("edit-rubric")
+    go(client, data["url"])
+
+    for token in (data["token"], "x"):
+        assert post(client, url, data={"token": token})["Cache-Control"] == "no-store, private"
 
 
 def test_report_token_expires_as_the_page_does(settings, teacher, client, pass_time):

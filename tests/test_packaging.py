@@ -93,7 +93,7 @@ def test_summary_names_the_environments_that_the_oldest_python_skips():
 
 
 def test_actions_are_named_by_commit():
-    """What a tag stands for can be changed by whoever gets hold of the action."""
+    """An attacker who controls an action can move its tags, but not its commits."""
     for workflow in WORKFLOWS.glob("*.yml"):
         for action in re.findall(r"uses: (\S+)", workflow.read_text()):
             assert re.search(r"^\./|@[0-9a-f]{40}$", action), action

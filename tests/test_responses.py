@@ -25,6 +25,7 @@ from django_examplary.exceptions import (
     ExamplaryServerError,
 )
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
+from tests import wire
 
 JSON = {"Content-Type": "application/json"}
 USER = {"id": "user_1", "email": "ann@school.example", "name": "Ann", "role": "teacher"}
@@ -93,6 +94,11 @@ def without(body, *names):
     return {name: value for name, value in body.items() if name not in names}
 
 
+def redirect(status, location):
+    return {"status": status, "body": b"<p>Moved", "headers": {"Location": location}}
+
+
+NOT = "which is not followed"
 OK = Works(id="user_1")
 OPEN = Works(id="embed_session_1", status="pending", is_pending=True)
 RESULT = Works(outputs={"examId": "exam_1"}, is_completed=True)
@@ -127,7 +133,11 @@ ROWS = [
     (
         "POST /users",
         answer({**USER, "email": "other@school.example"}),
-        Reported(ExamplaryResponseError, "another object's data"),
+        Reported(
+            ExamplaryResponseError,
+            "another object's data: its email is not the one",
+            examplary_id="user_1",
+        ),
     ),
     (
         "POST /users",
@@ -141,7 +151,7 @@ ROWS = [
     (
         "POST /users",
         answer({"id": 7, "createdBy": "user_8", "user": "user_9"}),
-        Reported(ExamplaryResponseError, "id is not a string", examplary_id=""),
+        Reported(ExamplaryResponseError, "id is not a string", examplary_id="user_9"),
     ),
     (
         "POST /users",
@@ -159,6 +169,64 @@ ROWS = [
     ),
     ("POST /users", HTML, Reported(ExamplaryResponseError, "a web page (text/html)")),
     ("GET /me", HTML, Reported(ExamplaryResponseError, "EXAMPLARY_API_URL is the address")),
+    ("POST /users", answer({"result": {"response": {"data": {"user": USER}}}}), OK),
+    ("POST /users", answer({"data": [USER], "meta": {"id": "req_1"}}), OK),
+    ("POST /users", answer({"user": USER, "organization": {"id": "org_1"}}), OK),
+    ("POST /users", answer({"results": [{"status": 201, "user": USER}]}, 207), OK),
+    ("POST /users", answer({**USER, "email": " Ann@School.Example "}), OK),
+    ("POST /users", {**answer(USER), "transport": wire.CHUNKED}, OK),
+    ("POST /users", answer(USER) | {"headers": {"Content-Encoding": "utf-8"}}, OK),
+    ("POST /users", {"body": b"\xef\xbb\xbf" + json.dumps(USER).encode(), "headers": JSON}, OK),
+    ("POST /users", {"body": json.dumps(USER).encode("utf-16"), "headers": JSON}, OK),
+    ("POST /users", {"body": b'{"id": "user_8", "id": "user_1"}', "headers": JSON}, OK),
+    (
+        "POST /users",
+        answer({"userId": "user_9", "createdBy": {"id": "user_8"}}),
+        Reported(
+            ExamplaryResponseError, "userId (str), createdBy (dict: id).", examplary_id="user_9"
+        ),
+    ),
+    *(
+        (
+            "POST /users",
+            {"status": status, "body": b"", "headers": {"Location": "/users/user_9"}},
+            Reported(ExamplaryResponseError, "but empty", examplary_id="user_9"),
+        )
+        for status in (201, 202, 204)
+    ),
+    (
+        "POST /users",
+        answer({"id": 17}),
+        Reported(ExamplaryResponseError, "id is not a string", examplary_id="17"),
+    ),
+    (
+        "POST /users",
+        answer({"id": "usr_17"}),
+        Reported(ExamplaryResponseError, "starts with user_", examplary_id="usr_17"),
+    ),
+    (
+        "POST /users",
+        answer({"statusCode": 400, "message": "Quota exceeded for ann@school.example"}),
+        Reported(ExamplaryResponseError, "Its message: Quota exceeded for <e-mail>"),
+    ),
+    (
+        "POST /users",
+        answer({"error": {"message": f"Key {DEFAULT_API_KEY} is old"}}),
+        Reported(ExamplaryResponseError, "Its message: Key <hidden> is old"),
+    ),
+    *(
+        (
+            "POST /users",
+            {"body": b"x", "headers": {"Content-Encoding": encoding}},
+            Reported(ExamplaryResponseError, f"is compressed with {encoding}"),
+        )
+        for encoding in ("gzip", "br")
+    ),
+    (
+        "POST /users",
+        {"status": 409, "body": b"x", "headers": {"Content-Encoding": "br"}},
+        Reported(ExamplaryConflictError, "was answered with 409"),
+    ),
     # Users: refusals
     (
         "POST /users",
@@ -183,6 +251,28 @@ ROWS = [
     ),
     ("GET /me", refused({}, 405), Reported(ExamplaryConfigurationError, WRONG_URL)),
     ("GET /me", refused({}, 301), Reported(ExamplaryConfigurationError, WRONG_URL)),
+    *(
+        (call, redirect(status, location), Reported(ExamplaryConfigurationError, words))
+        for call in ("GET /me", "POST /users", "POST /embed-sessions")
+        for status, location, words in (
+            (302, "https://login.school.example/?next=/x", f"to login.school.example, {NOT}"),
+            (307, "/users/", f"another path with a slash at its end, {NOT}"),
+            (308, "//[::1]/", f"to [::1] with a slash at its end, {NOT}"),
+        )
+    ),
+    (
+        "POST /users",
+        redirect(303, "/users/user_9"),
+        Reported(
+            ExamplaryAPIError, f"303: a redirect to another path, {NOT}", examplary_id="user_9"
+        ),
+    ),
+    (
+        "POST /users",
+        refused({"message": "Locked"}, 423),
+        Reported(ExamplaryAPIError, "423: Locked"),
+    ),
+    ("POST /users", refused({"message": "Early"}, 425), Reported(ExamplaryAPIError, "425: Early")),
     # Unapproved workspaces
     *(
         (
@@ -224,6 +314,50 @@ ROWS = [
     ),
     ("POST /embed-sessions", answer({**SESSION, "outputs": None}), Works(outputs={})),
     ("POST /embed-sessions", answer({**SESSION, "outputs": []}), Works(outputs={})),
+    ("POST /embed-sessions", answer({**SESSION, "expiresAt": "soon"}), Works(expires_at=None)),
+    (
+        "POST /embed-sessions",
+        answer({**SESSION, "expiresAt": "1765900800000"}),
+        Works(expires_at=datetime(2025, 12, 16, 16, tzinfo=UTC)),
+    ),
+    ("POST /embed-sessions", answer({**SESSION, "status": {"state": "pending"}}), OPEN),
+    ("POST /embed-sessions", answer({**SESSION, "flow": "generateExam"}), OPEN),
+    ("POST /embed-sessions", answer({"items": [SESSION], "count": 1}), OPEN),
+    ("POST /embed-sessions", answer({"session": SESSION, "actor": {"id": "user_1"}}), OPEN),
+    (
+        "POST /embed-sessions",
+        answer({**SESSION, "status": "openstaand"}),
+        Works(status="openstaand", is_pending=False, is_final=False),
+    ),
+    *(
+        (
+            "POST /embed-sessions",
+            answer({**SESSION, "status": status}),
+            Reported(ExamplaryResponseError, f"returned a session that is {status}."),
+        )
+        for status in ("completed", "cancelled", "expired")
+    ),
+    (
+        "POST /embed-sessions",
+        answer({"status": "error", "message": "Quota"}),
+        Reported(ExamplaryResponseError, "Its message: Quota"),
+    ),
+    (
+        "POST /embed-sessions",
+        {"status": 201, "body": b"", "headers": {"Location": "/embed-sessions/embed_session_1"}},
+        Reported(ExamplaryResponseError, "but empty", examplary_id=""),
+    ),
+    (
+        "POST /embed-sessions",
+        answer({"jobId": "job_1", "status": "queued"}, 202),
+        Reported(ExamplaryResponseError, "jobId (str), status (str)"),
+    ),
+    ("POST /embed-sessions", HTML, Reported(ExamplaryResponseError, "a web page (text/html)")),
+    (
+        "POST /embed-sessions",
+        refused({"message": "Locked"}, 423),
+        Reported(ExamplaryAPIError, "423: Locked"),
+    ),
     (
         "POST /embed-sessions",
         answer(without(SESSION, "embedUrl")),
@@ -281,6 +415,30 @@ ROWS = [
     ("GET session", answer({**DONE, "outputs": None, "result": {"examId": "exam_1"}}), RESULT),
     ("GET session", answer({**DONE, "outputs": [{"examId": "exam_1"}]}), RESULT),
     ("GET session", answer({**DONE, "outputs": []}), Works(outputs={}, is_completed=True)),
+    ("GET session", answer({**DONE, "outputs": '{"examId": "exam_1"}'}), RESULT),
+    ("GET session", answer({**DONE, "outputs": "exam_1"}), Works(outputs={}, is_completed=True)),
+    ("GET session", answer({**DONE, "status": {"code": "completed", "label": "Klaar"}}), RESULT),
+    (
+        "GET session",
+        answer({**DONE, "status": "voltooid"}),
+        Works(status="voltooid", is_final=False, is_pending=False),
+    ),
+    (
+        "GET session",
+        answer({**DONE, "status": 2}),
+        Reported(ExamplaryResponseError, "status is not a string. It is an object with id (str)"),
+    ),
+    (
+        "GET session",
+        answer({"error": {"code": 404, "message": "No such session"}}),
+        Reported(ExamplaryResponseError, "Its message: No such session"),
+    ),
+    ("GET session", {**answer(DONE), "transport": wire.CHUNKED}, RESULT),
+    (
+        "GET session",
+        redirect(308, "/embed-sessions/embed_session_1/"),
+        Reported(ExamplaryAPIError, "308: a redirect to another path with a slash at its end"),
+    ),
     ("GET session", answer({**SESSION, "status": "canceled"}), Works(is_cancelled=True)),
     ("GET session", answer({**SESSION, "status": "Expired"}), Works(is_over=True)),
     ("GET session", answer({**SESSION, "status": "failed"}), Works(is_over=True)),
@@ -300,6 +458,7 @@ ROWS = [
     ("DELETE session", {"status": 204, "body": b"", "headers": JSON}, None),
     ("DELETE session", HTML, None),
     ("DELETE session", refused({}, 404), None),
+    ("DELETE session", {"body": b"x", "headers": {"Content-Encoding": "gzip"}}, None),
     ("DELETE session", refused({}, 410), None),
     (
         "DELETE session",
@@ -335,6 +494,14 @@ ROWS = [
     ("GET permission", answer({**PERMISSION, "role": ["editor"]}), Works(role="editor")),
     ("GET permission", refused({}, 404), None),
     ("POST permission", answer({"data": PERMISSION}, 201), Works(actor="user_1", role="editor")),
+    *(
+        ("POST permission", {"status": status, "body": body}, Works(actor="user_1", role="editor"))
+        for status, body in ((204, b""), (200, {}), (200, {"success": True}), (200, {"id": "p_1"}))
+    ),
+    *(
+        ("POST permission", answer(body), Reported(ExamplaryResponseError, "role is missing"))
+        for body in ({"success": False}, {"errors": ["no"]})
+    ),
     ("GET materials", answer({"sourceMaterials": [{"id": "mat_1"}], "hasMore": True}), None),
     (
         "POST /exams",
@@ -366,10 +533,9 @@ def test_plausible_response(client, server, call, response, outcome):
         assert type(caught.value) is outcome.error
         assert outcome.text in str(caught.value)
         result, attributes = caught.value, outcome.attributes
-        if isinstance(result, ExamplaryResponseError):
-            assert is_uncertain(result)
-            # A session's id and URL open it.
-            assert "embed_session_" not in str(result)
+        assert is_uncertain(result) or not isinstance(result, ExamplaryResponseError)
+        # A session's id and URL open it.
+        assert "embed_session_" not in str(result)
     else:
         result = CALLS[call](client)
         attributes = outcome.attributes if isinstance(outcome, Works) else {}
@@ -429,15 +595,33 @@ ESCAPED = [
 )
 def test_key_is_redacted_however_it_is_escaped(key, body):
     answer = Answer(401, {"X-Request-Id": "examp_secret/+1"}, body.format(key).encode())
-    error = api_error("GET /me", answer, api_key="examp_secret/+1")
+    error = api_error("GET /me", answer, secrets=["examp_secret/+1"])
     for text in (error.body, error.message, error.request_id, str(error)):
         assert "secret" not in text
     assert "hidden" in error.body
 
 
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("form", ["{}", "EMBED_SESSION_{}", "https%3A%2F%2Fapp%2F{}"])
+def test_token_of_the_session_is_redacted(client, server, status, form):
+    token = "55S843D7HfNf55S843D7HfNf"
+    message = f"There is no embed {form.format(token)}"
+    server.fake.fail("GET", status=status, body={"message": message})
+    with pytest.raises((ExamplaryNotFoundError, ExamplaryResponseError)) as caught:
+        client.get_embed_session(f"embed_session_{token}")
+    assert "There is no embed" in str(caught.value)
+    assert token not in f"{caught.value!s} {vars(caught.value)}"
+
+
+def test_other_ids_are_reported(client, server):
+    server.fake.fail("GET", status=404, body={"message": "No exam exam_aaaaaaaaaaaaaaaaaa"})
+    with pytest.raises(ExamplaryNotFoundError, match=r"No exam exam_a{18}"):
+        client.get_exam("exam_aaaaaaaaaaaaaaaaaa")
+
+
 def test_deeply_nested_error_is_cut():
     body = b'{"a":' * 100 + b"1" + b"}" * 100
-    error = api_error("GET /me", Answer(400, {}, body), api_key="key")
+    error = api_error("GET /me", Answer(400, {}, body), secrets=["key"])
     assert error.body.endswith("…" + '"' + "}" * 30)
 
 

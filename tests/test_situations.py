@@ -98,6 +98,19 @@ SITUATIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         ["django_examplary.W019"],
     ),
+    # Switches
+    "neither translations nor time zones nor added slashes": (
+        {"USE_I18N": False, "USE_TZ": False, "APPEND_SLASH": False},
+        [],
+    ),
+    "CSRF tokens in sessions, and cookies for this site alone": (
+        {
+            "CSRF_USE_SESSIONS": True,
+            "CSRF_COOKIE_HTTPONLY": True,
+            "SESSION_COOKIE_SAMESITE": "Strict",
+        },
+        [],
+    ),
     # Users
     "users with a UUID and groups": (user_model("UUIDUser"), []),
     "users with only an e-mail address": (user_model("EmailUser"), []),

@@ -54,6 +54,18 @@ def test_users_are_provisioned_in_one_task(db, fake, make_users):
     assert {user["role"] for user in fake.users.values()} == {"owner", "student"}
 
 
+def test_slice_of_one_workspace(fake, settings, make_users):
+    first, second = make_users(2)
+    settings.EXAMPLARY_WORKSPACES = {"north": {"API_KEY": settings.EXAMPLARY_API_KEY}}
+    settings.EXAMPLARY_WORKSPACE = lambda user: "north" if user == first else "default"
+    keys = [str(user.pk) for user in (first, second)]
+
+    result = tasks.provision_actors_task.enqueue(keys, workspace="north")
+
+    assert result.return_value["provisioned"] == 1
+    assert ExamplaryActor.objects.get(state="active").user == first
+
+
 def test_sweep_returns_its_result(db, fake):
     result = tasks.sweep_sessions_task.enqueue(limit=5)
 

@@ -51,7 +51,7 @@ def render(request: HttpRequest, source: str, **context: object) -> str:
 
 
 def launched(url: str) -> Launch:
-    """What the URL of a frame or of a whole window asks for."""
+    """Return the launch of the URL of a frame or of a whole window."""
     return Launch.unsign(resolve(url).kwargs["token"], max_age=60)
 
 
@@ -157,7 +157,7 @@ def test_script_has_the_nonce_of_the_page(page, name):
     assertHTMLEqual(html, render_script(nonce="r4nd0m"))
 
 
-def test_script_asks_for_a_nonce_that_nobody_has_asked_for(page):
+def test_script_requests_the_nonce_itself(page):
     nonce = Nonce()
     assert not nonce
 
@@ -211,6 +211,16 @@ def test_script_needs_no_request():
     assertHTMLEqual(html, render_script())
 
 
+def test_script_without_a_request_is_explained_in_debug(settings):
+    settings.DEBUG = True
+    template = Template("{% load examplary %}{% examplary_script %}")
+
+    with pytest.warns(UserWarning, match=r'CSP nonce.*<c-exam only :request="request" />'):
+        html = template.render(Context())
+
+    assertHTMLEqual(html, render_script())
+
+
 def include_part(context):
     """The function of an inclusion tag, whose template gets these variables only."""
     return {}
@@ -236,12 +246,24 @@ def test_request_reaches_templates_that_get_no_context(page, tag):
             assert asked(html).flow.slug == "generate-exam"
 
 
+def test_request_may_be_a_variable_only(page):
+    """Components get no more than the attributes that they are given."""
+    page.csp_nonce = "r4nd0m"
+    template = Template('{% load examplary %}{% examplary_embed "generate-exam" %}')
+    script = Template("{% load examplary %}{% examplary_script %}")
+
+    assert asked(template.render(Context({"request": page}))).flow.slug == "generate-exam"
+    assert 'nonce="r4nd0m"' in script.render(Context({"request": page}))
+
+
 @pytest.mark.parametrize("tag", ["examplary_embed", "examplary_url"])
 def test_missing_request_is_explained(tag):
     template = Template(f'{{% load examplary %}}{{% {tag} "generate-exam" %}}')
 
-    with pytest.raises(ExamplaryConfigurationError, match=r"context_processors\.request"):
+    with pytest.raises(ExamplaryConfigurationError, match=r"context_processors\.request") as error:
         template.render(Context())
+
+    assert '<c-exam only :request="request" />' in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from django.utils import translation
 from django.utils.translation import gettext, ngettext
 
 import django_examplary
-from django_examplary.embeds import TITLES
-from django_examplary.flows import GenerateExam
+from django_examplary.flows import TITLES, GenerateExam
 from django_examplary.launch import Launch
 
 PACKAGE = Path(django_examplary.__file__).parent
@@ -24,7 +23,7 @@ needs_gettext = pytest.mark.skipif(not shutil.which("msgfmt"), reason="GNU gette
 
 
 def run(*command: str | Path) -> str:  # pragma: no cover  # for machines with GNU gettext
-    """Return what one of the gettext tools says."""
+    """Return the output of one of the gettext tools."""
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
@@ -34,7 +33,7 @@ def extracted(
 ) -> Path:  # pragma: no cover  # for machines with GNU gettext
     """A copy of the package whose catalogues were just brought up to date."""
     package = tmp_path_factory.mktemp("source") / "django_examplary"
-    # Of the testing tools nobody but developers sees anything.
+    # Only developers see the texts of the testing tools.
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("testing", "__pycache__"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(package)
@@ -79,7 +78,7 @@ def test_catalogue_is_complete(
 def test_catalogue_is_as_makemessages_leaves_it(
     extracted, language
 ):  # pragma: no cover  # for machines with GNU gettext
-    """So a change shows what has changed, and nothing that was only wrapped anew."""
+    """A diff then shows the changes only, without lines that are only wrapped again."""
     path = f"locale/{language}/LC_MESSAGES/django.po"
     fresh, ours = (
         [line for line in (root / path).read_text().splitlines() if "POT-Creation" not in line]
@@ -135,7 +134,7 @@ def test_page_in_the_frame_speaks_the_users_language(client, teacher, language):
     token = Launch(user_id=str(teacher.pk), flow=GenerateExam(), origin="http://testserver").sign()
     headers = {"accept-language": language, "sec-fetch-dest": "iframe"}
 
-    # The middleware activates the language, and nobody deactivates it after the request.
+    # The middleware activates the language, which stays active after the request.
     with translation.override("en"):
         page = client.get(f"/examplary/launch/{token}/", headers=headers).content.decode()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import re
 import uuid
+from contextlib import ExitStack
 from datetime import timedelta
 from urllib.parse import parse_qs, urljoin, urlsplit
 
@@ -12,7 +14,7 @@ from django.contrib.auth import login
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
-from django.db import DataError, connection
+from django.db import DataError, connection, connections, transaction
 from django.http import HttpResponseForbidden
 from django.test import Client, override_settings
 from django.urls import reverse
@@ -20,8 +22,9 @@ from django.utils import timezone, translation
 
 from django_examplary import services
 from django_examplary.flows import GenerateExam, get_flow
-from django_examplary.launch import Launch, sign_return
+from django_examplary.launch import Launch, new_ticket, sign_report, sign_return
 from django_examplary.models import LIFETIME, ExamplaryActor, ExamplarySession
+from django_examplary.services import limits
 from django_examplary.views import launch
 from tests import wire
 
@@ -102,7 +105,7 @@ def test_launch_in_a_window_of_its_own_comes_back(fake, signed_in, teacher):
     launch = address("launch", teacher)
     for destination in ("iframe", "document"):
         signed_in.get(launch, headers={"sec-fetch-dest": destination})
-    signed_in.get(address("window", teacher, mode="window"))
+    signed_in.get(address("window", teacher))
     framed, whole = fake.sessions.values()
     assert (framed.allowed_origin, framed.return_url) == ("http://testserver", None)
     assert whole.allowed_origin is None
@@ -110,7 +113,7 @@ def test_launch_in_a_window_of_its_own_comes_back(fake, signed_in, teacher):
 
 
 def test_origin_of_the_session_is_the_signed_one(fake, signed_in, teacher):
-    """Whatever the Host header of the launch is: it would make a session for each spelling."""
+    """The Host header of the launch does not count: each spelling would create a session."""
     launch = address("launch", teacher, origin="https://school.example")
     for host in ("localhost", "LOCALHOST:8000", "testserver"):
         signed_in.get(launch, headers={"host": host, "x-forwarded-host": "evil.example"})
@@ -136,6 +139,19 @@ def test_page_of_another_origin_is_logged(fake, signed_in, teacher, caplog, refe
     assert "a=b" not in caplog.text
 
 
+def test_page_that_leads_to_a_launch_is_not_compared(fake, signed_in, teacher, caplog):
+    elsewhere = {"referer": "https://mail.example/"}
+    stored = services.open_session(teacher, GenerateExam(), origin="http://testserver")
+    for url in (
+        # A link to the whole window may be on any page.
+        address("window", teacher, mode="window"),
+        # The view that opened the session decided its origin.
+        address("launch", teacher, session_id=str(stored.pk), origin=""),
+    ):
+        assert signed_in.get(url, headers=elsewhere).status_code == 302
+    assert "other-origin" not in caplog.text
+
+
 @pytest.mark.parametrize("method", ["head", "post", "put", "delete", "options"])
 def test_only_get_launches(fake, signed_in, teacher, method):
     response = getattr(signed_in, method)(address("launch", teacher))
@@ -143,10 +159,12 @@ def test_only_get_launches(fake, signed_in, teacher, method):
     assert fake.requests == []
 
 
-def test_prefetch_creates_nothing(fake, signed_in, teacher):
-    response = signed_in.get(
-        address("launch", teacher), headers={"sec-purpose": "prefetch;prerender"}
-    )
+@pytest.mark.parametrize(
+    "headers",
+    [{"sec-purpose": "prefetch;prerender"}, {"purpose": "prefetch"}, {"x-moz": "Prefetch"}],
+)
+def test_prefetch_creates_nothing(fake, signed_in, teacher, headers):
+    response = signed_in.get(address("launch", teacher), headers=headers)
     # Django mails a 5xx to the administrators.
     assert (response.status_code, problem(response)) == (403, "unavailable")
     assert fake.requests == []
@@ -169,7 +187,7 @@ def test_signed_out_frame_gets_a_page_and_a_window_the_login(fake, client, teach
     assert fake.requests == []
 
 
-def test_tampered_and_old_tokens_get_a_page_that_says_so(fake, signed_in, teacher, settings):
+def test_tampered_and_old_tokens_get_an_error_page(fake, signed_in, teacher, settings):
     launch = address("launch", teacher)
     response = signed_in.get(launch.replace("launch/", "launch/x"))
     assert (response.status_code, problem(response)) == (400, "stale")
@@ -259,7 +277,7 @@ def test_setting_of_a_wrong_type_is_a_designed_page(
 
 @pytest.mark.parametrize("status", [403, 500])
 @pytest.mark.parametrize("debug", [True, False])
-def test_developer_reads_what_went_wrong(fake, signed_in, teacher, settings, debug, status):
+def test_developer_sees_the_error(fake, signed_in, teacher, settings, debug, status):
     settings.DEBUG, settings.EXAMPLARY_MAX_RETRIES = debug, 0
     fake.fail(status=status, times=None, body={"message": "Not <b>approved</b>."})
     page = signed_in.get(address("launch", teacher)).content.decode()
@@ -267,8 +285,22 @@ def test_developer_reads_what_went_wrong(fake, signed_in, teacher, settings, deb
     assert "<b>" not in page
 
 
+def test_refused_embed_url_names_its_origin_to_developers(
+    fake, signed_in, teacher, settings, caplog
+):
+    settings.EXAMPLARY_EMBED_ORIGINS = ["https://app.examplary.ai"]
+    settings.DEBUG = True
+    page = signed_in.get(address("launch", teacher)).content.decode()
+
+    [session] = fake.sessions.values()
+    path = session.embed_url.removeprefix(fake.base_url)
+    for text in (html.unescape(page), caplog.text):
+        assert f"EXAMPLARY_EMBED_ORIGINS = ['https://app.examplary.ai', '{fake.base_url}']" in text
+        assert path not in text
+
+
 @pytest.mark.parametrize("debug", [True, False])
-def test_script_is_told_what_went_wrong(fake, signed_in, teacher, launched, settings, debug):
+def test_script_receives_the_reason(fake, signed_in, teacher, launched, settings, debug):
     settings.DEBUG = debug
     fake.fail("GET", status=403, body={"message": "Not now."})
     shown = signed_in.post(address("sync", teacher, next_url="/exams/"), headers=JSON).json()
@@ -305,7 +337,9 @@ def test_user_who_owns_the_key_is_a_designed_page(fake, signed_in, teacher):
 @pytest.mark.parametrize(
     ("destination", "advice"), [("iframe", "Reload the page"), ("document", "Go back to where")]
 )
-def test_stale_page_is_told_where_to_go_on(fake, signed_in, teacher, settings, destination, advice):
+def test_stale_page_gets_the_address_to_continue(
+    fake, signed_in, teacher, settings, destination, advice
+):
     settings.EXAMPLARY_LAUNCH_MAX_AGE = -1
     response = signed_in.get(address("launch", teacher), headers={"sec-fetch-dest": destination})
     page = response.content.decode()
@@ -339,6 +373,26 @@ def test_launch_that_another_request_prepares_is_retried_by_the_page(
     assert (response.status_code, problem(response)) == (409, "preparing")
 
 
+@pytest.mark.django_db(transaction=True)
+def test_view_that_waits_for_the_api_holds_no_connection(fake, signed_in, teacher):
+    # That of this thread, in which the view runs.
+    database = connections["default"]
+    held = []
+
+    def look(body):
+        held.append(database.connection is not None)
+        return body
+
+    fake.fail(times=None, edit=look)
+    signed_in.get(address("launch", teacher))
+    fake.complete(ExamplarySession.objects.get().examplary_id)
+    assert signed_in.post(address("sync", teacher), headers=JSON).json()["status"] == "completed"
+
+    # Of the user, of the session, and of its outcome.
+    assert held[:3] == [False] * 3
+    assert not any(held)
+
+
 def test_launches_of_a_process_wait_for_the_api_in_limited_number(
     fake, signed_in, teacher, settings, during_call
 ):
@@ -359,6 +413,57 @@ def test_launches_of_a_process_wait_for_the_api_in_limited_number(
     fake.fail("POST", "/embed-sessions", status=400)
     launch = address("launch", teacher, presets={"subject": "Art"})
     assert [signed_in.get(launch).status_code for _ in range(2)] == [403, 302]
+
+
+@pytest.mark.parametrize("name", ["sync", "close", "return"])
+def test_ends_of_a_process_wait_for_the_api_in_limited_number(
+    fake, signed_in, teacher, settings, during_call, name
+):
+    settings.EXAMPLARY_CONCURRENT_LAUNCHES = 1
+    art, sums = (
+        services.open_session(
+            teacher, GenerateExam(subject=subject), origin="http://testserver", mode="window"
+        )
+        for subject in ("Art", "Sums")
+    )
+    responses = []
+
+    def end(session):
+        if name == "return":
+            return signed_in.get(return_url(session))
+        return post(signed_in, reverse(f"django_examplary:{name}", args=[session.fingerprint]))
+
+    during_call("get_embed_session", lambda: responses.append(end(sums)))
+    responses.append(end(art))
+    responses.append(end(sums))
+    assert [each.status_code for each in responses] == [409, 200, 200]
+    if name == "sync":
+        assert responses[0].json()["reason"] == "preparing"
+
+
+@pytest.mark.parametrize("name", ["sync", "close", "return", "report"])
+def test_ends_wait_for_a_database_connection(
+    fake, signed_in, teacher, monkeypatch, django_assert_num_queries, name
+):
+    session = services.open_session(teacher, GenerateExam(), origin="http://testserver")
+    paths = {
+        "return": return_url(session),
+        "report": reverse("django_examplary:report-sync"),
+        **{
+            end: reverse(f"django_examplary:{end}", args=[session.fingerprint])
+            for end in ("sync", "close")
+        },
+    }
+    launch = Launch(user_id=str(teacher.pk), session_id=str(session.pk), ticket=new_ticket())
+    data = {"token": sign_report(launch)}
+    monkeypatch.setattr(limits, "_PATIENCE", 0)
+    with ExitStack() as held:
+        for _ in range(8):
+            held.enter_context(limits.embed_with_connection())
+        with django_assert_num_queries(0):
+            send = signed_in.get if name == "return" else signed_in.post
+            response = send(paths[name], data, headers=JSON)
+    assert (response.status_code, response.json()["reason"]) == (409, "preparing")
 
 
 def test_launch_beyond_the_limit_of_the_user_is_busy(fake, signed_in, teacher, settings):
@@ -383,6 +488,58 @@ def test_database_error_is_a_designed_page_without_values(
     assert (response.status_code, problem(response)) == (503, "unavailable")
     assert "SECRET" not in response.content.decode() + caplog.text
     assert "error=DataError" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("model", [ExamplaryActor, ExamplarySession])
+def test_missing_table_is_a_designed_page_with_a_reference(fake, signed_in, teacher, model, caplog):
+    table, away = model._meta.db_table, "renamed_by_a_test"
+    with connection.schema_editor() as editor:
+        editor.alter_db_table(model, table, away)
+    try:
+        response = signed_in.get(address("launch", teacher))
+    finally:
+        with connection.schema_editor() as editor:
+            editor.alter_db_table(model, away, table)
+    assert (response.status_code, problem(response)) == (503, "unavailable")
+    assert response.get("X-Frame-Options") is None
+    [reference] = re.findall(r"reference=(\w+)", caplog.text)
+    assert reference in response.content.decode()
+
+
+@pytest.mark.parametrize("debug", [True, False])
+@pytest.mark.parametrize("setting", ["EXAMPLARY_AUTHORIZE", "EXAMPLARY_WORKSPACE"])
+def test_error_of_the_project_is_a_designed_page_with_a_reference(
+    fake, signed_in, teacher, settings, caplog, setting, debug
+):
+    def fail(*arguments):
+        raise KeyError("tea@school.example")
+
+    settings.DEBUG = debug
+    setattr(settings, setting, fail)
+    signed_in.raise_request_exception = False
+    response = signed_in.get(address("launch", teacher))
+    assert (response.status_code, problem(response)) == (500, "misconfigured")
+    assert response.get("X-Frame-Options") is None
+    [record] = [record for record in caplog.records if record.name == "django_examplary"]
+    assert record.exc_info[0] is KeyError
+    html = response.content.decode()
+    assert re.search(r"reference=(\w+)", record.getMessage())[1] in html
+    assert "tea@school.example" not in html
+    assert ("KeyError" in html) is debug
+
+
+def test_error_of_the_project_reaches_the_test_client(fake, signed_in, teacher, settings):
+    settings.EXAMPLARY_AUTHORIZE = lambda request, launch: launch.spam
+    with pytest.raises(AttributeError, match="spam"):
+        signed_in.get(address("launch", teacher))
+
+
+def test_post_that_django_refuses_is_not_reported_as_an_error(signed_in, settings, caplog):
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1
+    response = signed_in.post(reverse("django_examplary:sync", args=["x"]), {"language": "en"})
+    assert response.status_code in (400, 413)
+    assert "django_examplary" not in {record.name for record in caplog.records}
 
 
 # EXAMPLARY_AUTHORIZE and once
@@ -465,6 +622,7 @@ def test_authorize_that_returns_no_boolean_opens_nothing(
     assert fake.requests == []
 
 
+@pytest.mark.django_db(transaction=True)
 def test_user_who_is_deactivated_while_authorize_runs_opens_nothing(
     fake, signed_in, teacher, settings
 ):
@@ -587,7 +745,7 @@ def test_sync_returns_the_status_of_the_api(fake, signed_in, teacher, launched, 
     assert announced == [("completed", launched.pk)]
 
 
-def test_what_the_browser_claims_is_not_read(fake, signed_in, teacher, launched, announced):
+def test_claims_of_the_browser_are_ignored(fake, signed_in, teacher, launched, announced):
     response = signed_in.post(
         address("sync", teacher, next_url="/exams/") + "?status=completed&examId=exam_x",
         {"status": "completed", "outputs": '{"examId": "exam_x"}', "redirect": "//evil.example"},
@@ -780,6 +938,27 @@ def test_token_in_the_page_passes_every_csrf_configuration(
     assert response.json()["status"] == "pending"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("SECURE_PROXY_SSL_HEADER", ("HTTP_X_FORWARDED_PROTO", "https"), True),
+        ("CSRF_TRUSTED_ORIGINS", ["https://testserver"], True),
+        # The origin that embeds report to does not count.
+        ("EXAMPLARY_SITE_ORIGIN", "https://testserver", False),
+    ],
+)
+def test_result_behind_a_proxy_that_ends_tls(fake, teacher, settings, name, value, accepted):
+    setattr(settings, name, value)
+    forwarded = {"host": "testserver", "x-forwarded-proto": "https"}
+    client = Client(enforce_csrf_checks=True, headers=forwarded)
+    client.force_login(teacher)
+    launch, sync, token = embed_of(client)
+    client.get(launch)
+    headers = {**JSON, "origin": "https://testserver", "referer": "https://testserver/"}
+    response = client.post(sync, {"csrfmiddlewaretoken": token}, headers=headers)
+    assert response.status_code == (200 if accepted else 403)
+
+
 # finish
 
 
@@ -856,7 +1035,7 @@ def test_forged_return_changes_nothing(fake, signed_in, away, announced):
     assert announced == []
 
 
-def test_what_a_forged_return_says_is_not_shown(fake, signed_in, away):
+def test_forged_return_is_not_shown(fake, signed_in, away):
     fake.fail("GET", "/embed-sessions/{id}", status=503, times=None)
     page = signed_in.get(return_url(away) + "?question=PAYLOAD").content.decode()
     assert "Try again" in page
@@ -881,7 +1060,7 @@ def test_sign_in_on_another_host_comes_back_to_this_site(fake, client, teacher, 
         assert parse_qs(login.query) == {"next": [f"http://testserver{page}"]}
 
 
-def test_return_of_somebody_else_or_of_nobody_is_not_found(fake, client, student, away):
+def test_return_of_another_user_or_a_visitor_is_not_found(fake, client, student, away):
     client.force_login(student)
     sent = len(fake.requests)
     for address in (
@@ -944,6 +1123,33 @@ def test_every_endpoint_works_outside_of_transactions_and_caches(
     assert client.get("/embed/").get("X-Frame-Options") == "DENY"
 
 
+def atomic_middleware(get_response):
+    """As in projects that run each request in a transaction."""
+    return transaction.atomic(get_response)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", ["launch", "sync", "close"])
+def test_transaction_of_a_middleware_is_explained(fake, client, teacher, settings, caplog, name):
+    session = services.open_session(teacher, GenerateExam(), origin="http://testserver")
+    calls = len(fake.calls())
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.atomic_middleware"]
+    settings.DEBUG = True
+    client.force_login(teacher)
+    if name == "launch":
+        response = client.get(address(name, teacher, nonce="another"))
+    else:
+        response = client.post(address(name, teacher, session_id=str(session.pk)))
+
+    assert (response.status_code, problem(response)) == (500, "misconfigured")
+    for text in (html.unescape(response.content.decode()), caplog.text):
+        assert "A middleware that opens transactions must leave out" in text
+    assert caplog.records[0].levelname == "ERROR"
+    assert len(fake.calls()) == calls
+    session.refresh_from_db()
+    assert session.is_open
+
+
 @pytest.mark.parametrize("name", ["launch", "window", "sync", "close", "finish", "return"])
 @pytest.mark.parametrize("method", ["get", "post", "put", "options"])
 def test_no_cache_stores_a_refusal(fake, signed_in, name, method):
@@ -967,7 +1173,7 @@ def test_stored_address_of_another_site_is_not_followed(fake, signed_in, teacher
 
 
 def drop_vary(get_response):
-    """What a content delivery network may do, with the headers that tell users apart."""
+    """Remove the Vary header that distinguishes users, as a content delivery network may."""
 
     def middleware(request):
         response = get_response(request)

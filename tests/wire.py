@@ -52,6 +52,13 @@ def _no_length(handler: FakeHandler, response: Response) -> None:
     handler.wfile.write(head + response.body[: len(response.body) // 2])
 
 
+def _chunked(handler: FakeHandler, response: Response) -> None:
+    parts = [response.body[start : start + 7] for start in range(0, len(response.body), 7)]
+    _send_chunked(
+        handler, response, [b"%x\r\n%b\r\n" % (len(part), part) for part in [*parts, b""]]
+    )
+
+
 def _bad_chunk(handler: FakeHandler, response: Response) -> None:
     _send_chunked(handler, response, [b"not-a-size\r\n{}\r\n"])
 
@@ -110,6 +117,7 @@ def _send_chunked(handler: FakeHandler, response: Response, chunks: Iterable[byt
 
 
 BAD_CHUNK = Transport(_bad_chunk)
+CHUNKED = Transport(_chunked)
 CLOSE_AFTER = Transport(_close_after)
 ENDLESS = Transport(_endless, loses_answer=True)
 EXTRA_BYTES = Transport(_extra_bytes)

@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def environments(name: str) -> list[dict[str, str]]:
-    """What to run a benchmark with: once for each database it is about."""
+    """Return the environments of a benchmark: one for each database."""
     postgresql = os.environ.get("POSTGRESQL_URL")
     on_postgresql = [{"DATABASE_URL": postgresql}] if postgresql else []
     if name == "load":

@@ -127,7 +127,7 @@ def fill(users: int, sessions: int) -> None:
             for created in [now - timedelta(days=DAYS - 1) * (number / sessions)]
         )
     with connection.cursor() as cursor:
-        # What a database does by itself sooner or later.
+        # A database does this by itself sooner or later.
         table = ExamplarySession._meta.db_table
         for command in {
             "postgresql": ["VACUUM ANALYZE"],

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.benchmarks.measuring import report
 from tests.benchmarks.site import Visitor, launch_path, site
-from tests.benchmarks.stub import serve_stub
+from tests.chaos.stub import serve_stub
 
 LATENCY = 2.0
 LAUNCHES = 32

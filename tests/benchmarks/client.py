@@ -1,4 +1,4 @@
-"""What the client costs: CPU per call, against a pooled `requests.Session` and nothing else."""
+"""The cost of the client: CPU per call, compared with a bare pooled `requests.Session`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import requests
 
 from tests.benchmarks.measuring import interleave, ratio, report
-from tests.benchmarks.stub import serve_stub
+from tests.chaos.stub import serve_stub
 
 BODY: dict[str, Any] = {
     "flow": "generate-exam",

@@ -10,7 +10,7 @@ from datetime import timedelta
 from tests.benchmarks.databases import switch
 from tests.benchmarks.measuring import interleave, report_ratio
 from tests.benchmarks.site import Visitor, launch_path, site
-from tests.benchmarks.stub import serve_stub
+from tests.chaos.stub import serve_stub
 
 
 def main() -> None:
@@ -82,12 +82,13 @@ def fill(alias: str, rows: int) -> None:
                 fingerprint=f"{number:064x}",
                 open_key=f"{actor.pk}:{number:064x}",
                 status=ExamplarySession.Status.PENDING,
+                remote_status="pending",
                 expires_at=now + timedelta(days=7),
             )
             for actor, number in zip(actors, numbers, strict=True)
         )
     with connections[alias].cursor() as cursor:
-        # What a database does by itself sooner or later.
+        # A database does this by itself sooner or later.
         cursor.execute("ANALYZE")
 
 

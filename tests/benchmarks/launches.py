@@ -9,14 +9,14 @@ import requests
 
 from tests.benchmarks.measuring import Timing, interleave, report, report_ratio
 from tests.benchmarks.site import Visitor, launch_path, site
-from tests.benchmarks.stub import serve_stub
+from tests.chaos.stub import serve_stub
 
 
 def main() -> None:
     with serve_stub() as stub, site(stub.url):
         measure_warm(stub.requests)
         measure_workspaces()
-    # Again in a new process would be the same: the client is made anew for another address.
+    # A new process would measure the same: the client is created again for another address.
     with serve_stub(0.1) as stub, site(stub.url):
         measure_cold(stub.url)
 
@@ -65,7 +65,7 @@ def measure_workspaces() -> None:
     timings = {name: Timing() for name in configure}
     queries = {}
     for number in range(200):
-        # In another order each time. The settings change outside of what is timed.
+        # In another order each time. The settings change outside the timed block.
         for name in sorted(configure, reverse=bool(number % 2)):
             launch = functools.partial(visitors[name].launch, paths[name])
             with configure[name]:

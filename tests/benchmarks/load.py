@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from tests import processes
 from tests.benchmarks.measuring import report
 from tests.benchmarks.site import Visitor, launch_path, site
-from tests.benchmarks.stub import serve_stub
+from tests.chaos.stub import serve_stub
 
 LATENCY = 0.1
 

@@ -1,4 +1,4 @@
-"""Measuring variants of the same thing side by side, so that a busy machine troubles all alike."""
+"""Measure variants side by side, so that a busy machine slows all of them equally."""
 
 from __future__ import annotations
 

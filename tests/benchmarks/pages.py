@@ -6,7 +6,7 @@ import functools
 
 from tests.benchmarks.measuring import interleave, report, report_ratio
 from tests.benchmarks.site import Visitor, site
-from tests.benchmarks.stub import serve_stub
+from tests.chaos.stub import serve_stub
 
 LATENCY = 0.1
 

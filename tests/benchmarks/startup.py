@@ -1,4 +1,4 @@
-"""What the app adds to `django.setup()`: CPU, memory, and whether `requests` is imported."""
+"""The cost that the app adds to `django.setup()`: CPU, memory, an import of `requests`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How fast a sweep is, and how much memory it takes: 2,000 open sessions, and 20,000.
 
-The sweeps run in processes of their own. What the tables are filled with is not in their memory.
+The sweeps run in their own processes, so their memory excludes the rows that fill the tables.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import django
 from tests.benchmarks.growth import fill
 from tests.benchmarks.measuring import report
 from tests.benchmarks.site import site
-from tests.benchmarks.stub import serve_stub
+from tests.chaos.stub import serve_stub
 
 LATENCY = 0.1
 CONCURRENCY = 32

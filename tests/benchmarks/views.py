@@ -48,7 +48,7 @@ def plain(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def redirect(request: HttpRequest, pk: str) -> HttpResponse:
-    """What one would write by hand where the page decides: read the user's row, go there."""
+    """The view that a project would write itself: read the user's row and redirect."""
     session = get_object_or_404(ExamplarySession, pk=pk, actor__user=request.user)
     response = HttpResponseRedirect(session.embed_url.value)
     response["Cache-Control"] = "no-store"

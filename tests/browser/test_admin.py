@@ -2,75 +2,49 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import os
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
 import pytest
-from django.contrib.auth.models import User
-from django.utils import timezone
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
-from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.models import ExamplaryActor
+from tests.browser.crowd import make_crowd
 from tests.browser.visitors import Visitor
+from tests.processes import serve
 
 ACTORS = "/admin/django_examplary/examplaryactor/"
 SESSIONS = "/admin/django_examplary/examplarysession/"
-State = ExamplaryActor.State
-Status = ExamplarySession.Status
 
-#: Each with its width, as an administrator has them: a desk, the same at night, a telephone.
+#: Each with its width, as an administrator has them: a desk by day and at night, a telephone.
 SCREENS = {
     "light": {"viewport": {"width": 1200, "height": 800}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1200, "height": 800}, "color_scheme": "dark"},
-    "390": {"viewport": {"width": 390, "height": 800}, "color_scheme": "light"},
+    "320": {"viewport": {"width": 320, "height": 640}, "color_scheme": "dark"},
 }
 
 
 @pytest.fixture
 def crowd(school):
-    """A school: one pupil in ten has no account, and one in ten has an address that is in use."""
-    User.objects.bulk_create(
-        User(username=f"pupil{number:04}", email=f"pupil{number:04}@school.example")
-        for number in range(5000)
-    )
-    users = list(User.objects.filter(username__startswith="pupil").order_by("username"))
-    ExamplaryActor.objects.bulk_create(
-        ExamplaryActor(
-            user=user,
-            state=State.FAILED if number % 10 == 1 else State.ACTIVE,
-            last_error="The address exists." if number % 10 == 1 else "",
-            examplary_id=None if number % 10 == 1 else f"user_{number}",
-        )
-        for number, user in enumerate(users)
-        if number % 10
-    )
-    actors = list(ExamplaryActor.objects.filter(state=State.ACTIVE))
-    now = timezone.now()
-    ExamplarySession.objects.bulk_create(
-        (
-            ExamplarySession(
-                actor=actors[number % len(actors)],
-                flow=("generate-exam", "take-exam", "edit-rubric")[number % 3],
-                status=(Status.COMPLETED, Status.EXPIRED)[number % 2],
-                created_at=now - timedelta(minutes=5 * number),
-                ended_at=now - timedelta(minutes=5 * number - 3),
-            )
-            for number in range(8000)
-        ),
-        batch_size=500,
-    )
+    make_crowd()
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-def test_three_questions_take_three_clicks_at_most(visit, crowd, pictures, screen):
-    admin: Visitor = visit(**SCREENS[screen])
-    admin.enter_as("admin")
-    page = admin.page
+@pytest.fixture(scope="module")
+def unfold() -> Iterator[str]:
+    """The address of the admin under django-unfold, with the same rows."""
+    if find_spec("unfold") is None:
+        pytest.skip("django-unfold is not installed.")
+    command = [sys.executable, "-m", "tests.themes.serve", "unfold"]
+    with serve(*command, environment=os.environ) as address:
+        yield address
 
-    def picture(name: str) -> None:
-        page.screenshot(path=pictures / f"admin-{name}-{screen}.png", caret="initial")
 
+def ask_three_questions(page: Page, site: str, picture: Callable[[str], object]) -> None:
+    """Answer each question of an administrator with three clicks at most."""
     # Why can this pupil not open it? Search, then the pupil.
-    page.goto(admin.site + ACTORS)
+    page.goto(site + ACTORS)
     page.locator("#searchbar").fill("pupil0011")
     page.get_by_role("button", name="Search").click()
     pupil = page.get_by_role("link", name="pupil0011", exact=True)
@@ -83,22 +57,57 @@ def test_three_questions_take_three_clicks_at_most(visit, crowd, pictures, scree
     picture("why")
 
     # What happened this week?
-    page.goto(admin.site + SESSIONS)
+    page.goto(site + SESSIONS)
     picture("sessions")
     page.get_by_role("link", name="Examplary activity").click()
     expect(page.get_by_role("img", name="Sessions per day")).to_be_visible()
     expect(page.get_by_role("cell", name="500")).to_be_visible()
     picture("activity")
 
-    # Who has an account, and who has none?
-    page.goto(admin.site + ACTORS)
+    # The filter lists users with and without an account.
+    page.goto(site + ACTORS)
     picture("actors")
     page.get_by_role("link", name="active", exact=True).first.click()
     expect(page.get_by_role("link", name="Download 4000 rows as CSV")).to_be_visible()
-    page.goto(admin.site + ACTORS)
+    page.goto(site + ACTORS)
     page.get_by_role("link", name="users without an account").click()
     expect(page.get_by_role("link", name="pupil0010", exact=True)).to_be_visible()
     picture("without")
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_three_questions_take_three_clicks_at_most(visit, crowd, pictures, screen):
+    admin: Visitor = visit(**SCREENS[screen])
+    admin.enter_as("admin")
+
+    ask_three_questions(
+        admin.page,
+        admin.site,
+        lambda name: admin.page.screenshot(
+            path=pictures / f"admin-{name}-{screen}.png", caret="initial"
+        ),
+    )
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_three_questions_take_three_clicks_at_most_under_unfold(browser, unfold, pictures, screen):
+    context = browser.new_context(**SCREENS[screen])
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(f"{unfold}/admin/")
+    page.locator("[name=username]").fill("admin")
+    page.locator("[name=password]").fill("demo")
+    with page.expect_navigation():
+        page.locator("[name=password]").press("Enter")
+
+    ask_three_questions(
+        page,
+        unfold,
+        lambda name: page.screenshot(
+            path=pictures / f"unfold-{name}-{screen}.png", caret="initial"
+        ),
+    )
+    context.close()
 
 
 def test_erasure_is_confirmed_in_the_browser(visit, crowd):
@@ -117,11 +126,20 @@ def test_erasure_is_confirmed_in_the_browser(visit, crowd):
 
 
 @pytest.mark.parametrize(
-    "path", [ACTORS, f"{ACTORS}provision/", SESSIONS, f"{SESSIONS}activity/?days=30"]
+    "path",
+    [
+        ACTORS,
+        f"{ACTORS}provision/",
+        f"{ACTORS}link/",
+        SESSIONS,
+        f"{SESSIONS}activity/?days=30",
+    ],
 )
-def test_page_does_not_scroll_sideways_on_a_telephone(visit, crowd, path):
-    admin: Visitor = visit(**SCREENS["390"])
+def test_page_does_not_scroll_sideways_on_a_telephone(visit, crowd, pictures, path):
+    admin: Visitor = visit(**SCREENS["320"])
     admin.enter_as("admin")
     admin.page.goto(admin.site + path)
+    name = path.split("?")[0].strip("/").replace("/", "-")
+    admin.page.screenshot(path=pictures / f"{name}-320.png", full_page=True, caret="initial")
 
-    assert admin.page.evaluate("document.querySelector('.examplary').scrollWidth") <= 390
+    assert admin.page.evaluate("document.querySelector('.examplary').scrollWidth") <= 320

@@ -9,15 +9,15 @@ from tests.browser.visitors import Visitor
 
 
 def test_whole_job(browser):
-    """What the README promises of one command: the site and the fake in processes of their own."""
+    """One command, as the README describes: the site and the fake run in their own processes."""
     with example.demo("--noreload") as address:
         teacher = Visitor(browser.new_context().new_page(), address)
         teacher.sign_in("teacher")
         teacher.follow("Mathematics 9", "Generate an exam")
         teacher.embed.get_by_label("Name").fill("Powers and roots")
         teacher.press("complete")
+        expect(teacher.page.get_by_text("The exam “Powers and roots” is ready.")).to_be_visible()
         teacher.follow("Powers and roots")
-        expect(teacher.page.get_by_text("exam_")).to_be_visible()
         with teacher.page.expect_download() as download:
             teacher.follow("Download QTI 3")
         assert zipfile.is_zipfile(download.value.path())

@@ -1,4 +1,4 @@
-"""What the pages of the example project look like."""
+"""The look of the example project's pages."""
 
 from __future__ import annotations
 

@@ -36,11 +36,12 @@ def refresh(teacher, embed):
 
 @pytest.mark.parametrize("display", ["inline", "modal"])
 def test_running_embed_survives_a_newer_copy_of_its_page(teacher, examplary, announced, display):
-    embed = teacher.open_embeds({"display": display}, htmx="4")
+    # Without `reuse` the newer copy is of another session.
+    embed = teacher.open_embeds({"display": display, "reuse": False}, htmx="4")
     if display == "modal":
         embed.get_by_role("button").first.click()
     teacher.embed.get_by_label("Name").fill("Powers and roots")
-    state = embed.get_attribute("data-state")
+    expect(embed).to_have_attribute("data-state", "loaded")
     if display == "modal":
         # The page is behind the dialog.
         embed.evaluate("embed => embed.shadowRoot.querySelector('dialog').close()")
@@ -49,13 +50,13 @@ def test_running_embed_survives_a_newer_copy_of_its_page(teacher, examplary, ann
         embed.get_by_role("button").first.click()
 
     expect(teacher.embed.get_by_label("Name")).to_have_value("Powers and roots")
-    assert embed.get_attribute("data-state") == state
+    assert embed.get_attribute("data-state") == "loaded"
     teacher.press("complete")
     expect(embed).to_have_attribute("data-state", "completed")
     assert announced == ["session_completed"]
     assert len(examplary.calls("GET", "/embeds/{token}")) == 1
 
-    # What was finished stays so, and the newer address is the one that is launched next.
+    # The finished session stays finished, and the next launch uses the newer address.
     if display == "modal":
         embed.get_by_role("button", name="Close").click()
     refresh(teacher, embed)
@@ -67,7 +68,37 @@ def test_running_embed_survives_a_newer_copy_of_its_page(teacher, examplary, ann
     assert len(examplary.calls("POST", "/embed-sessions")) == 2
 
 
-def test_frame_that_is_replaced_starts_anew(teacher, examplary):
+COPY = """async (embed) => {
+  const frame = embed.querySelector("iframe");
+  const page = await (await fetch(location.href)).text();
+  const fresh = new DOMParser().parseFromString(page, "text/html").querySelector("iframe");
+  CHANGE;
+}"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "frame.src = fresh.src",
+        "frame.setAttribute('name', fresh.name)",
+        "frame.removeAttribute('src')",
+        "frame.removeAttribute('name')",
+    ],
+)
+def test_running_embed_survives_other_ways_to_change_its_frame(teacher, examplary, change):
+    embed = teacher.open_embeds({"reuse": False})
+    teacher.embed.get_by_label("Name").fill("Powers and roots")
+    name = embed.locator("iframe").get_attribute("name")
+    embed.evaluate(COPY.replace("CHANGE", change))
+
+    assert embed.locator("iframe").get_attribute("name") == name
+    expect(teacher.embed.get_by_label("Name")).to_have_value("Powers and roots")
+    teacher.press("complete")
+    expect(embed).to_have_attribute("data-state", "completed")
+    assert len(examplary.calls("GET", "/embeds/{token}")) == 1
+
+
+def test_replaced_frame_starts_again(teacher, examplary):
     embed = teacher.open_embeds({})
     teacher.press("complete")
     expect(embed).to_have_attribute("data-state", "completed")
@@ -113,6 +144,18 @@ def test_links_without_the_script_are_not_boosted(teacher, announced, exam, htmx
 
     expect(teacher.page.get_by_role("heading", name="Done")).to_be_visible()
     assert announced == ["session_closed"]
+    teacher.forgiven = True  # About the script.
+
+
+@pytest.mark.parametrize("htmx", ["2", "4"])
+def test_opener_without_the_script_is_not_boosted(teacher, htmx):
+    teacher.page.route("**/embed.js", lambda route: route.abort())
+    teacher.open_embeds({"display": "modal"}, htmx=htmx)
+    teacher.page.wait_for_load_state("networkidle")
+    with teacher.page.expect_request("**/window/**") as request:
+        teacher.page.get_by_role("link", name=HEADING).click()
+
+    assert request.value.is_navigation_request()
     teacher.forgiven = True  # About the script.
 
 
@@ -171,6 +214,7 @@ def test_element_is_built_from_data(teacher, examplary, options, has_panels):
 
     assert embed.evaluate(MARKUP) == expected
     expect(embed).to_have_css("box-sizing", "border-box")
+    assert teacher.page.locator("template[data-examplary-panels]").count() == 1
     if "src" not in expected[1]:
         embed.get_by_role("button").first.click()
     expect(embed).to_have_attribute("data-state", "loaded")

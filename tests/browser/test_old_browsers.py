@@ -9,7 +9,7 @@ import pytest
 from django.contrib.staticfiles import finders
 from playwright.sync_api import expect
 
-# What a browser of Baseline "widely available", or of the years before, may lack.
+# Features that a browser of Baseline "widely available", or an older one, may lack.
 MISSING = {
     "checkVisibility": "delete Element.prototype.checkVisibility",
     "options of checkVisibility": (
@@ -26,10 +26,38 @@ MISSING = {
     "matches": "Element.prototype.matches = () => { throw new TypeError('matches') }",
     "computed style": "window.getComputedStyle = () => { throw new TypeError('style') }",
     "moveBefore": "delete Element.prototype.moveBefore",
+    "APIs of later years": """
+      for (const [owner, names] of [
+        [window, ["structuredClone", "requestIdleCallback", "scheduler", "navigation",
+                  "ToggleEvent", "CloseWatcher", "CSSStyleSheet"]],
+        [Object, ["hasOwn", "groupBy"]],
+        [Promise, ["any", "try", "withResolvers"]],
+        [String.prototype, ["at", "replaceAll", "isWellFormed"]],
+        [Array, ["fromAsync"]],
+        [Array.prototype, ["findLast", "findLastIndex", "toReversed", "toSorted", "with"]],
+        [AbortSignal, ["any", "timeout"]],
+        [AbortSignal.prototype, ["throwIfAborted", "reason"]],
+        [Crypto.prototype, ["randomUUID"]],
+        [URL, ["canParse", "parse"]],
+        [Document.prototype, ["adoptedStyleSheets", "startViewTransition", "prerendering"]],
+        [ShadowRoot.prototype, ["adoptedStyleSheets"]],
+        [Element.prototype, ["getHTML", "setHTMLUnsafe", "ariaNotify"]],
+        [HTMLElement.prototype, ["inert", "popover", "showPopover", "togglePopover"]],
+        [HTMLDialogElement.prototype, ["requestClose", "closedBy"]],
+        [Navigator.prototype, ["userActivation", "locks"]],
+      ]) {
+        for (const name of names) delete owner[name];
+      }
+    """,
 }
 # Errors in what is seen are reported, and are what some of these provoke.
 PROVOKED = {"focus", "matches", "computed style"}
-NEW_CSS = re.compile(r"light-dark\(|:has\(|\d[ds]vh|overflow: clip|: safe |\(width [<>]")
+NEW_CSS = re.compile(
+    r"light-dark\(|:has\(|\d[dls]v[hwib]\b|overflow: clip|: safe |\(width [<>]|color-mix\("
+    r"|okl(?:ab|ch)\(|(?:^|\s)&|@layer|@container|@scope|@starting-style|text-wrap|:popover-open"
+    r"|field-sizing|interpolate-size|\d(?:cq|lh|cap|ric)\w*\b|:user-(?:in)?valid|anchor-name"
+    r"|(?:cos|sin|round|mod)\(|subgrid|content-visibility|transition-behavior|linear\(|@property"
+)
 
 
 @pytest.fixture
@@ -65,7 +93,7 @@ def strip_css(css: str) -> str:
     """Return the stylesheet as a browser reads it that meets none of its conditions."""
     kept, depth = [], 0
     for line in css.splitlines():
-        if depth or line.startswith("@supports"):
+        if depth or line.startswith(("@supports", "@media (scripting")):
             depth += line.count("{") - line.count("}")
         else:
             kept.append(line)

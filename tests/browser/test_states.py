@@ -1,4 +1,4 @@
-"""What the embed shows, in every state and in every display."""
+"""The look of the embed in every state and every display."""
 
 from __future__ import annotations
 
@@ -65,6 +65,8 @@ class Stage:
     def work(self, **options: Any) -> None:
         self.launch(**options)
         expect(self.visitor.embed.locator("form")).to_be_visible()
+        # Before that there is no session to end, and no work to lose.
+        expect(self.embed).to_have_attribute("data-state", "loaded")
 
     def idle(self) -> None:
         self.begin(load="click")
@@ -203,7 +205,7 @@ def test_gallery(open_stage, pictures, display, language):
 
 @pytest.mark.parametrize("display", DISPLAYS)
 def test_all_is_in_reach_at_400_percent(open_stage, pictures, display):
-    """Of a window of 1280 by 1024 that leaves this."""
+    """The sizes that are left of a window of 1280 by 1024."""
     stage = open_stage(display)
     page, embed = stage.page, stage.embed
     page.set_viewport_size({"width": 320, "height": 256})
@@ -224,9 +226,7 @@ def test_all_is_in_reach_at_400_percent(open_stage, pictures, display):
         page.get_by_role("button", name="Before").focus()
         missing = set(range(controls.count()))
         for _ in range(40):
-            page.keyboard.press("Tab")
-            # The frame is another process, and has a say in where the key leads.
-            page.wait_for_timeout(50)
+            stage.visitor.press_tab()
             missing.discard(controls.evaluate_all(FOCUSED))
             if not missing:
                 break
@@ -247,7 +247,7 @@ def test_colours_are_those_of_the_page(open_stage):
     stage.page.emulate_media(color_scheme="dark")
     assert style(stage.embed, "backgroundColor") == "rgb(20, 24, 31)"
 
-    # One that says nothing of the dark is light, and so is what it holds.
+    # A page without a colour scheme is light, and so are its embeds.
     stage.page.locator("meta[name=color-scheme]").evaluate("meta => meta.remove()")
     assert style(stage.embed, "backgroundColor") == "rgb(255, 255, 255)"
 
@@ -269,7 +269,7 @@ def test_shapes_need_no_colours(open_stage, pictures):
     stage.page.screenshot(path=pictures / "loading-forced.png", caret="initial")
 
 
-def test_nothing_moves_for_who_cannot_bear_it(open_stage):
+def test_reduced_motion_is_respected(open_stage):
     stage = open_stage("inline")
     stage.loading()
     spinner = stage.embed.locator(".examplary-embed__spinner:visible")
@@ -287,7 +287,7 @@ def leave_out_the_refresh(route):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_pages_in_the_whole_window(open_stage, pictures, language):
+def test_pages_in_the_whole_window(open_stage, pictures, settings, language):
     stage = open_stage("inline", language)
     page, fake, visitor = stage.page, stage.fake, stage.visitor
     stage.idle()
@@ -299,6 +299,11 @@ def test_pages_in_the_whole_window(open_stage, pictures, language):
         expect(page.get_by_role("heading", name=text[language])).to_be_visible()
         problems[name] = visitor.audit(pictures / f"window-{language}-{name}")
 
+    settings.EXAMPLARY_CONCURRENT_LAUNCHES = 0
+    page.goto(launch_url)
+    # With DEBUG it names the setting, in one word.
+    look("preparing", {"en": "This is still being prepared", "nl": "Dit wordt nog klaargezet"})
+    settings.EXAMPLARY_CONCURRENT_LAUNCHES = 4
     fake.fail("POST", "/embed-sessions", status=429)
     page.goto(launch_url)
     look(
@@ -308,7 +313,7 @@ def test_pages_in_the_whole_window(open_stage, pictures, language):
             "nl": "Te veel mensen doen dit op dit moment",
         },
     )
-    # The API asked for a pause, so whoever tries again at once gets the same answer.
+    # The API asked for a pause, so an immediate retry gets the same response.
     page.wait_for_timeout(1000)
     page.get_by_role("link").first.click()
     page.wait_for_url(f"{fake.base_url}/embeds/*")
@@ -324,10 +329,20 @@ def test_pages_in_the_whole_window(open_stage, pictures, language):
     visitor.enter_as("teacher")
     page.goto(session.return_url)
     look("unfinished", {"en": "Not finished yet", "nl": "Nog niet klaar"})
-    # Whoever comes back sooner than after a second gets the answer of before.
+    # A request within a second gets the earlier response.
     page.wait_for_timeout(1000)
     page.goto(session.embed_url)
     page.locator("[data-examplary-action=complete]").click()
     look("finished", {"en": "Finished", "nl": "Voltooid"})
 
     assert {name: found for name, found in problems.items() if found} == {}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_placeholder_for_visitors_who_are_not_signed_in(visit, pictures, language):
+    visitor = visit(locale=language)
+    visitor.page.goto(f"{visitor.site}/embeds/public/?embed={{}}")
+    link = visitor.page.get_by_role("link", name={"en": "Sign in", "nl": "Inloggen"}[language])
+    expect(link).to_be_visible()
+    expect(visitor.page.locator(".examplary-embed--signed-out")).to_be_visible()
+    assert visitor.audit(pictures / f"signed-out-{language}") == []

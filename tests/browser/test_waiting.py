@@ -1,4 +1,4 @@
-"""Launches that another process or a busy API holds up: the element launches again by itself."""
+"""A site or an API that is busy: the element launches, or reports the end, again by itself."""
 
 from __future__ import annotations
 
@@ -92,6 +92,42 @@ def test_api_that_is_busy_for_a_moment(teacher, examplary, settings):
     assert teacher.launches[0] == 429
 
 
+def test_end_is_reported_to_a_busy_site_again(teacher, settings, announced):
+    embed = teacher.open_embeds({})
+    expect(embed).to_have_attribute("data-state", "loaded")
+    settings.EXAMPLARY_CONCURRENT_LAUNCHES = 0
+    with teacher.page.expect_response(lambda response: "/sync/" in response.url) as refused:
+        teacher.press("complete")
+    assert refused.value.status == 409
+    expect(embed).to_have_attribute("data-state", "verifying")
+    settings.EXAMPLARY_CONCURRENT_LAUNCHES = 4
+
+    expect(embed).to_have_attribute("data-state", "completed")
+    assert announced == ["session_completed"]
+
+
+def test_reports_end_after_a_minute(teacher, settings, announced):
+    embed = teacher.open_embeds({})
+    expect(embed).to_have_attribute("data-state", "loaded")
+    settings.EXAMPLARY_CONCURRENT_LAUNCHES = 0
+    teacher.page.clock.install()
+    reports = []
+    teacher.page.on(
+        "response", lambda response: "/sync/" in response.url and reports.append(response.status)
+    )
+    teacher.press("complete")
+    expect(embed).to_have_attribute("data-state", "verifying")
+    while embed.get_attribute("data-state") == "verifying" and len(reports) <= 11:
+        teacher.page.clock.run_for(1000)
+    assert reports == [409] * 11
+    panel = embed.locator("[data-examplary-state=unverified]")
+    settings.EXAMPLARY_CONCURRENT_LAUNCHES = 4
+    panel.get_by_role("button", name="Try again").click()
+
+    expect(embed).to_have_attribute("data-state", "completed")
+    assert announced == ["session_completed"]
+
+
 def test_launches_end_after_a_minute(teacher, settings):
     settings.EXAMPLARY_CONCURRENT_LAUNCHES = 0
     teacher.page.clock.install()
@@ -101,8 +137,8 @@ def test_launches_end_after_a_minute(teacher, settings):
     panel = embed.locator("[data-examplary-state=failed]")
     expect(panel.get_by_text("This is still being prepared")).to_be_visible()
     teacher.page.clock.run_for(60_000)
-    wait_for_launches(teacher, 17)
-    assert teacher.launches == [409] * 17
+    wait_for_launches(teacher, 11)
+    assert teacher.launches == [409] * 11
     settings.EXAMPLARY_CONCURRENT_LAUNCHES = 4
     panel.get_by_role("button", name="Try again").click()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import django_htmx
+from django.contrib.auth.decorators import login_not_required
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.template import RequestContext, Template
 from django.urls import include, path
@@ -55,9 +56,9 @@ def described(request: HttpRequest) -> list[dict[str, Any]]:
 def embeds(request: HttpRequest) -> HttpResponse:
     """A page with the embeds that its query describes.
 
-    Of the query are also: `form`, a form around the embeds; `script`, "classic" as combiners of
-    scripts leave it, or "none"; `in_body`, where it stands; `htmx`, a version, and `link`, to
-    another page; `cache`, a header.
+    The query may also have: `form`, a form around the embeds; `script`, "classic" as combiners
+    of scripts leave it, "late" for everything but the script, or "none"; `in_body`, its place;
+    `htmx`, a version, and `link`, to another page; `cache`, a header.
     """
     if request.method == "POST":
         return HttpResponse(f"Saved {request.POST['title']}")
@@ -67,6 +68,8 @@ def embeds(request: HttpRequest) -> HttpResponse:
             script = SafeString(script.replace(' type="module"', ""))
         case "none":
             script = SafeString()
+        case "late":
+            script = SafeString(script.partition("<script")[0])
     embeds = [render_embed(request, each.pop("flow"), **each) for each in described(request)]
     context = {"embeds": embeds, "script": script, "page": request.GET}
     response = HttpResponse(PAGE.render(RequestContext(request, context)))
@@ -91,6 +94,7 @@ def htmx(request: HttpRequest, version: int) -> FileResponse:
 urlpatterns = [
     path("embeds/", embeds),
     path("embeds/data/", data),
+    path("embeds/public/", login_not_required(embeds)),
     path("htmx-<int:version>.js", htmx),
     path("", include("config.urls")),
 ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +13,41 @@ from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
-from playwright.sync_api import FrameLocator, Locator, Page
+from playwright.sync_api import FrameLocator, Locator, Page, expect
+
+from tests.processes import wait_for
 
 # Chromium's own report of a violation does not say where it happened.
 REPORT_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) => {
   console.error(`${event.effectiveDirective} forbids ${event.blockedURI} in ${document.URL}`);
 });
+"""
+
+# Returns the visibility of the frame as the wait for the script begins, and as it ends.
+WAIT_FOR_SCRIPT = """
+(embed) => {
+  const look = () => getComputedStyle(embed.querySelector("iframe")).visibility;
+  embed.style.animation = "none";
+  look();
+  embed.style.animation = "";
+  const atFirst = look();
+  embed.getAnimations().forEach((animation) => animation.finish());
+  return [atFirst, look()];
+}
+"""
+
+# Returns where the focus is: the text or the tag of the element, also in a shadow tree.
+FOCUSED = """
+(() => {
+  let focused = document.activeElement;
+  while (focused.shadowRoot?.activeElement) focused = focused.shadowRoot.activeElement;
+  return focused.innerText?.trim() || focused.localName;
+})()
+"""
+# Returns which element of a frame has the focus; -1 if the frame itself has none.
+FOCUSED_IN_FRAME = """
+(() => document.hasFocus() ? [...document.all].indexOf(document.activeElement) : -1)()
 """
 
 AXE = Axe()
@@ -28,7 +57,7 @@ SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 @dataclass
 class Visitor:
-    """Somebody at a browser, and everything their browser complains about."""
+    """A user at a browser, with all errors that the browser reports."""
 
     page: Page
     site: str
@@ -37,7 +66,8 @@ class Visitor:
     forgiven: bool = False
 
     def __post_init__(self) -> None:
-        self.page.set_default_timeout(60_000)
+        # Of the context, so that it holds for further tabs too.
+        self.page.context.set_default_timeout(60_000)
         self.page.add_init_script(REPORT_VIOLATIONS)
         self.page.on("pageerror", lambda error: self._note(str(error)))
         self.page.on("console", self._listen)
@@ -55,7 +85,8 @@ class Visitor:
         self.page.goto(self.site)
         self.page.get_by_label("Username").fill(username)
         self.page.get_by_label("Password").fill("demo")
-        self.page.get_by_role("button", name="Sign in").click()
+        with self.page.expect_navigation():
+            self.page.get_by_role("button", name="Sign in").click()
 
     def enter_as(self, username: str) -> None:
         """Be signed in, without the form."""
@@ -83,10 +114,14 @@ class Visitor:
     def follow(self, *names: str) -> None:
         """Press links and buttons, one after the other, as each page offers them."""
         for name in names:
-            # The script has replaced links with buttons by then.
-            self.page.wait_for_load_state()
             link = self.page.get_by_role("link", name=name, exact=True)
-            link.or_(self.page.get_by_role("button", name=name, exact=True)).click()
+            target = link.or_(self.page.get_by_role("button", name=name, exact=True))
+            # The target is on the page that the last press led to. When that page is loaded, its
+            # script has replaced links with buttons.
+            target.wait_for()
+            self.page.wait_for_load_state()
+            target.click()
+        self.page.wait_for_load_state()
 
     @property
     def embed(self) -> FrameLocator:
@@ -94,7 +129,21 @@ class Visitor:
 
     def press(self, action: str) -> None:
         """Press "complete" or "cancel" inside the embed."""
+        # Before that the script of the page or of the frame may not have run.
+        ready = re.compile("^(loaded|ready)$")
+        expect(self.page.locator("examplary-embed")).to_have_attribute("data-state", ready)
         self.embed.locator(f"[data-examplary-action={action}]").click()
+
+    def press_tab(self, key: str = "Tab") -> None:
+        """Press Tab, and wait until it has moved the focus within the page or its last frame."""
+        places = [(self.page.main_frame, FOCUSED), (self.page.frames[-1], FOCUSED_IN_FRAME)]
+
+        def look() -> list[Any]:
+            return [frame.evaluate(script) for frame, script in places]
+
+        before = look()
+        self.page.keyboard.press(key)
+        wait_for(lambda: look() != before)
 
     def audit(self, pictures: Path) -> list[str]:
         """Look at the page at every width, by day and by night; return what axe has against it."""
@@ -105,7 +154,7 @@ class Visitor:
             # Without the preload that would put styles inline, which the policy forbids.
             options: dict[str, Any] = {"iframes": False, "preload": False}
             if scheme == "dark":
-                # It is the same page but for its colours.
+                # Only the colours of the page differ.
                 options["runOnly"] = ["color-contrast"]
             for width in WIDTHS:
                 self.page.set_viewport_size({"width": width, "height": 640})

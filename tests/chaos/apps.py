@@ -1,4 +1,4 @@
-"""What a server or a command of the suite does besides its work: note signals, and have a clock."""
+"""Additions to the servers and commands of the suite: a record of signals, and a clock."""
 
 from __future__ import annotations
 

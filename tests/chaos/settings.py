@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.db.models import Model
+
 from tests.settings import *  # noqa: F403
 from tests.settings import DATABASES, INSTALLED_APPS, env
 
@@ -24,3 +26,17 @@ DATABASES = {
     **DATABASES,
     **{alias: env.db_url(name, default=url) for alias, (name, url) in SERVERS.items()},
 }
+
+
+class SilentRouter:
+    """Keeps this app's rows behind another alias, and has no opinion about relations."""
+
+    def db_for_read(self, model: type[Model], **hints: object) -> str | None:
+        return "examplary" if model._meta.app_label == "django_examplary" else None
+
+    db_for_write = db_for_read
+
+
+if env.bool("CHAOS_ROUTER", default=False):
+    DATABASES["examplary"] = DATABASES["default"]
+    DATABASE_ROUTERS = ["tests.chaos.settings.SilentRouter"]

@@ -1,19 +1,26 @@
 """A stand-in for the API that is independent of the fake: ``python -m tests.chaos.stub``.
 
 It accepts everything, counts everything, and can be slow, lose answers, be down, limit the rate, or
-forget connections that were idle. ``/control`` changes that, and returns the counts.
+forget connections that were idle. ``/control`` changes that, and returns the counts. The benchmarks
+use it too: the fake checks every rule of the contract, and would be what is measured.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests import processes
 
 JSON = dict[str, Any]
 #: A status code, headers and a body; None: the connection closes without an answer.
@@ -35,8 +42,12 @@ class Stub:
     lose: int = 0
     #: POSTs that are accepted a second; 0: any number.
     limit: int = 0
+    #: The message with which POST /users is refused; empty: it is not.
+    refuse: str = ""
     #: Drop what arrives on a connection that was idle for so many seconds; 0: never.
     forget_after: float = 0.0
+    #: Answer for a session that it has not created that the session is open.
+    knows_all: bool = False
 
     users: JSON = field(default_factory=dict)
     sessions: JSON = field(default_factory=dict)
@@ -87,9 +98,10 @@ class Stub:
 
     def control(self, changes: JSON) -> JSON:
         """Set switches, complete all sessions or create some, and return the counts."""
-        if changes.pop("complete", False):
+        if complete := changes.pop("complete", None):
+            ended = {"status": "completed", "outputs": {"examId": "exam_1"}}
             for session in self.sessions.values():
-                session |= {"status": "completed", "outputs": {"examId": "exam_1"}}
+                session |= ended if complete is True else complete
         for _ in range(changes.pop("create", 0)):
             self.create("/embed-sessions", {"flow": "generate-exam"})
         for name, value in changes.items():
@@ -103,6 +115,8 @@ class Stub:
         if method == "POST" and not self.has_room():
             self.counts["refused"] += 1
             return 429, "Retry-After: 1\r\n", {"message": "Too many requests"}
+        if self.refuse and path == "/users":
+            return 400, "", {"message": self.refuse}
         reply = self.act(method, path, key, body)
         if self.latency:
             await asyncio.sleep(self.latency)
@@ -131,7 +145,10 @@ class Stub:
                     return reply
                 self.replies[place] = reply
             return dict(self.replies[place])
-        session: JSON = self.sessions.get(path.rpartition("/")[2], {})
+        session_id = path.rpartition("/")[2]
+        session: JSON = self.sessions.get(session_id, {})
+        if not session and self.knows_all:
+            return new_session(session_id, 0)
         if method == "DELETE" and session:
             session["deleted"] = True
         return session
@@ -142,18 +159,43 @@ class Stub:
             user = {"id": f"user_{number}", **body}
             self.users[user["id"]] = user
             return user
-        session = {
-            "id": f"embed_session_{number:048}",
-            "status": "pending",
-            "embedUrl": f"https://app.examplary.ai/embeds/{number:060}",
-            "enabledResponseModes": ["post_message"],
-            "createdAt": "2026-11-23T08:00:00.000Z",
-            "expiresAt": "2026-11-30T08:00:00.000Z",
-            "outputs": {},
-            **body,
-        }
+        session = {**new_session(f"embed_session_{number:048}", number), **body}
         self.sessions[session["id"]] = session
         return session
+
+
+def new_session(session_id: str, number: int) -> JSON:
+    return {
+        "id": session_id,
+        "status": "pending",
+        "embedUrl": f"https://app.examplary.ai/embeds/{number:060}",
+        "enabledResponseModes": ["post_message"],
+        "createdAt": "2026-11-23T08:00:00.000Z",
+        "expiresAt": "2026-11-30T08:00:00.000Z",
+        "outputs": {},
+    }
+
+
+@dataclass(frozen=True)
+class RunningStub:
+    url: str
+
+    def requests(self) -> int:
+        """Return how many requests there were so far."""
+        counts = control(self.url)["counts"]
+        return sum(n for name, n in counts.items() if name.startswith(("GET ", "POST ", "DELETE ")))
+
+
+@contextmanager
+def serve_stub(latency: float = 0.0) -> Iterator[RunningStub]:
+    """Run a stub in a process of its own, so that its work is not counted."""
+    with processes.serve(
+        *(sys.executable, "-m", "tests.chaos.stub"),
+        environment=os.environ,
+        exit_code=-signal.SIGTERM,
+    ) as url:
+        control(url, latency=latency, knows_all=True)
+        yield RunningStub(url)
 
 
 def control(url: str, **changes: Any) -> Any:

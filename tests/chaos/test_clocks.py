@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-import pytest
-
 from tests.chaos.visitors import Visitor, at_once
+from tests.chaos.world import on
 
 CLOCKS = ("0", "3600", "-3600", "frozen")
 
 
-@pytest.mark.parametrize(
-    "world", [("gunicorn", "postgresql"), ("gunicorn", "mariadb")], indirect=True, ids="-".join
-)
+@on(("gunicorn", "mariadb"), longer=(("gunicorn", "postgresql"),))
 def test_clocks_of_machines_neither_duplicate_nor_block(world):
     world.control(latency=0.5)
     with ExitStack() as servers:

@@ -7,19 +7,16 @@ import random
 import signal
 from contextlib import suppress
 
-import pytest
 from django.db import connections
 
 from tests.chaos.visitors import Background, Visitor, at_once
-from tests.chaos.world import FACTOR
+from tests.chaos.world import FACTOR, on
 
 # A claim of a dead worker ends after these and 15 seconds.
 HURRIED = {"EXAMPLARY_TIMEOUT": 2, "EXAMPLARY_DEADLINE": 3}
 
 
-@pytest.mark.parametrize(
-    "world", [("gunicorn", "postgresql"), ("gunicorn", "mariadb")], indirect=True, ids="-".join
-)
+@on(("gunicorn", "postgresql"), longer=(("gunicorn", "mariadb"),))
 def test_killed_workers_lose_and_duplicate_nothing(world):
     world.control(latency=0.5)
     kills = 0
@@ -83,9 +80,7 @@ def kill_backend(alias):
     return 1
 
 
-@pytest.mark.parametrize(
-    "world", [("gunicorn", "postgresql"), ("uvicorn", "mariadb")], indirect=True, ids="-".join
-)
+@on(("gunicorn", "postgresql"), ("uvicorn", "mariadb"))
 def test_killed_backends_lose_and_double_nothing(world):
     with world.serve(**HURRIED) as address:
         visitors = world.visitors(60, address)
@@ -97,7 +92,8 @@ def test_killed_backends_lose_and_double_nothing(world):
             return url
 
         def kill():
-            return kill_backend(world.alias)
+            # A busy machine needs more time, and would be interrupted ever more often.
+            return kill_backend(world.alias) if sum(kills.results) < 200 * FACTOR else 0
 
         with Background(kill, every=0.03) as kills:
             connections[world.alias].close()

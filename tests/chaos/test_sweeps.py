@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from datetime import timedelta
 
-import pytest
 from django.utils import timezone
 
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from tests import processes
 from tests.chaos.visitors import Visitor, at_once
-from tests.chaos.world import FACTOR
+from tests.chaos.world import FACTOR, on
 
 
-@pytest.mark.parametrize(
-    "world", [("gunicorn", "postgresql"), ("gunicorn", "mariadb")], indirect=True, ids="-".join
-)
+@on(("gunicorn", "postgresql"), ("gunicorn", "mariadb"))
 def test_sweeps_and_browsers_share_the_work(world):
     total = 150 * FACTOR
     users = world.users(total)

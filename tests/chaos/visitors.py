@@ -1,18 +1,22 @@
-"""Signed-in users' browsers, reduced to what a server sees of them."""
+"""Signed-in users' browsers, reduced to the requests that a server receives."""
 
 from __future__ import annotations
 
 import functools
 import http.client
+import itertools
 import json
+import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import django
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.signed_cookies import SessionStore
 from django.db import connections
@@ -25,15 +29,19 @@ from tests import processes
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: The pauses after which an embed launches again, as in its script. Users click after the last.
-PAUSES = (1.0, 2.0, 4.0)
 _CSRF = "c" * 32
+
+
+def patient_pauses() -> Iterator[float]:
+    """Yield the pauses after which an embed asks again, as its script does."""
+    for pause in itertools.chain((1.0, 2.0, 4.0), itertools.repeat(8.0)):
+        yield pause * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
 
 
 class Visitor:
     def __init__(self, user: Any, address: str) -> None:
         self.user = user
-        self.server = urlsplit(address).netloc
+        self.move_to(address)
         self.launch = Launch(
             user_id=str(user.pk), flow=GenerateExam(subject="Sums"), origin="https://school.example"
         )
@@ -42,6 +50,10 @@ class Visitor:
         self.statuses: Counter[int] = Counter()
         #: The slowest answer to a launch, and how long the whole launch took, in seconds.
         self.slowest = self.opened_after = 0.0
+
+    def move_to(self, address: str) -> None:
+        """Use another server from now on."""
+        self.server = urlsplit(address).netloc
 
     @functools.cached_property
     def cookies(self) -> str:
@@ -65,7 +77,7 @@ class Visitor:
             connection.close()
 
     def page(self) -> Any:
-        """Return what an ordinary page says, or an empty mapping if it fails."""
+        """Return the content of an ordinary page, or an empty mapping if it fails."""
         status, _, body = self.request("GET", "/page/")
         return json.loads(body) if status == 200 else {}
 
@@ -80,19 +92,25 @@ class Visitor:
     def open(self, patience: float = processes.PATIENCE) -> str:
         """Launch, and again as an embed and its user do; return the URL, empty if none came."""
         started = time.monotonic()
-        pauses = iter(PAUSES)
+        pauses = patient_pauses()
         while not (url := self.try_once()):
             if time.monotonic() - started > patience:
                 return ""
-            time.sleep(next(pauses, PAUSES[-1]))
+            time.sleep(next(pauses))
         self.opened_after = time.monotonic() - started
         return url
 
     def sync(self) -> int:
-        """Report that the embed has ended, as the script does. Return the status code."""
+        """Report that the embed has ended, as the script does. Return the last status code."""
         path = reverse("django_examplary:sync", args=[self.launch.key])
         accept = {"X-CSRFToken": _CSRF, "Accept": "application/json"}
-        return self.request("POST", path, **accept)[0]
+        started = time.monotonic()
+        pauses = patient_pauses()
+        while (status := self.request("POST", path, **accept)[0]) == 409:
+            if time.monotonic() - started > processes.PATIENCE:
+                break
+            time.sleep(next(pauses))
+        return status
 
 
 def at_once(call: Callable[[T], R], items: Iterable[T]) -> list[R]:
@@ -110,7 +128,7 @@ class Background:
         self._every = every
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        #: What the action returned.
+        #: The return values of the action.
         self.results: list[Any] = []
 
     def _run(self) -> None:
@@ -127,3 +145,24 @@ class Background:
     def __exit__(self, *exc_info: object) -> None:
         self._stop.set()
         self._thread.join()
+
+
+def crowd_process() -> ProcessPoolExecutor:
+    """Return a process for a crowd, so that it takes no time of the one that measures."""
+    return ProcessPoolExecutor(1, get_context("spawn"), django.setup)
+
+
+def send(requests: list[tuple[Visitor, str, float]]) -> Counter[int]:
+    """Send each visitor's request at its moment of the monotonic clock; an empty path launches.
+
+    Return how many answers had each status code.
+    """
+
+    def send_one(request: tuple[Visitor, str, float]) -> int:
+        visitor, path, moment = request
+        time.sleep(max(0.0, moment - time.monotonic()))
+        frame = {"Sec-Fetch-Dest": "iframe"}
+        return visitor.request("GET", path or visitor.launch_path, **frame)[0]
+
+    with ThreadPoolExecutor(min(len(requests), 200)) as pool:
+        return Counter(pool.map(send_one, requests))

@@ -1,4 +1,4 @@
-"""A database, a stub and the servers of a site, and what they must agree about in the end."""
+"""A database, a stub and the servers of a site, with checks that they agree in the end."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from django.contrib.auth.models import User
 from django.db import connections
 
@@ -33,6 +34,12 @@ COMMANDS = {
 }
 
 
+def on(*pairs: tuple[str, str], longer: tuple[tuple[str, str], ...] = ()) -> pytest.MarkDecorator:
+    """Run a test on these servers and databases, and on `longer` if CHAOS_FACTOR is above 1."""
+    chosen = [*pairs, *(longer if FACTOR > 1 else ())]
+    return pytest.mark.parametrize("world", chosen, indirect=True, ids="-".join)
+
+
 @dataclass
 class World:
     server: str
@@ -42,13 +49,17 @@ class World:
     figures: list[str]
     settings: dict[str, str] = field(default_factory=dict)
 
-    def environment(self, **settings: object) -> dict[str, str]:
+    @property
+    def database_url(self) -> str:
         name, url = SERVERS[self.alias]
         base = os.environ.get(name, url).rpartition("/")[0]
+        return f"{base}/{connections[self.alias].settings_dict['NAME']}"
+
+    def environment(self, **settings: object) -> dict[str, str]:
         return {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
-            "DATABASE_URL": f"{base}/{connections[self.alias].settings_dict['NAME']}",
+            "DATABASE_URL": self.database_url,
             "EXAMPLARY_API_URL": self.api,
             "CHAOS_SIGNALS": str(self.signals_file),
             **{name: str(value) for name, value in settings.items()},
@@ -77,10 +88,29 @@ class World:
             text=True,
         )
 
-    def sweep(self) -> None:
-        process = self.start("examplary_sweep")
+    def run(self, *arguments: str, **settings: object) -> tuple[int, str]:
+        """Run a command of the project. Return its exit code and its output."""
+        process = self.start(*arguments, **settings)
         output = processes.finish(process)
-        assert process.returncode == 0, output
+        return process.returncode, output
+
+    def execute(self, *statements: str) -> None:
+        """Change the schema, as an operator or another app does."""
+        with connections[self.alias].cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def connections(self) -> int:
+        """Return how many connections to its database PostgreSQL has."""
+        with connections[self.alias].cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            )
+            return int(cursor.fetchone()[0])
+
+    def sweep(self) -> None:
+        code, output = self.run("examplary_sweep")
+        assert code == 0, output
 
     def control(self, **changes: Any) -> Any:
         return stub.control(self.api, **changes)
@@ -106,12 +136,13 @@ class World:
         return int(sum(n for name, n in counts.items() if name.startswith("unanswered POST")))
 
     def duplicates(self) -> int:
-        """Return how many users and sessions Examplary has that no row knows."""
+        """Return how many users and open sessions Examplary has that no row knows."""
         state = self.control()
+        remote = {*state["users"], *(i for i, s in state["sessions"].items() if "deleted" not in s)}
         actors = ExamplaryActor.objects.using(self.alias).exclude(examplary_id=None)
         known = {row.examplary_id.value for row in self.rows().exclude(examplary_id=None)}
         known |= set(actors.values_list("examplary_id", flat=True))
-        return len({*state["users"], *state["sessions"]} - known)
+        return len(remote - known)
 
     def lost(self, visitors: list[Visitor], urls: list[str]) -> int:
         """Return how many visitors have no session, or another one than Examplary created."""

@@ -10,6 +10,8 @@ from django_examplary import services
 from django_examplary.exceptions import (
     ExamplaryAccessError,
     ExamplaryPermissionError,
+    ExamplaryResponseError,
+    ExamplaryServerError,
     ExamplaryValidationError,
 )
 from django_examplary.flows import EditExam, MarkAnswer, PracticeSpaceStudent, TakeExam
@@ -135,6 +137,78 @@ def test_key_that_may_not_list_permissions_shows_the_own_role_only(fake, teacher
     else:
         with pytest.raises(ExamplaryPermissionError):
             services.check_access(teacher, exam, "editor")
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ([{"actorId": "user_x", "role": "editor"}], True),
+        ([{"actor": "ann@school.example", "role": "owner"}], True),
+        ([{"actor": "user_other", "role": "owner"}], False),
+        ([], False),
+    ],
+)
+@pytest.mark.parametrize("own", [b"", b"null", b"{}", b'{"hasAccess": false}'])
+def test_unreadable_role_leaves_the_list_to_decide(
+    fake, teacher, actor, exam, own, listed, expected
+):
+    fake.fail("GET", "/permissions/{resource}/{actor}", body=own)
+    fake.fail("GET", "/permissions/{resource}", body=listed)
+    assert services.check_access(teacher, exam, "editor") is expected
+
+
+def test_own_entry_of_the_list_counts(fake, teacher, actor, exam):
+    fake.grant(exam, actor, "editor")
+    fake.fail("GET", "/permissions/{resource}/{actor}", status=404)
+    assert services.check_access(teacher, exam, "editor") is True
+
+
+@pytest.mark.parametrize("body", [b"", {"user_1": "editor"}, ["user_1"]])
+def test_launch_passes_if_permissions_cannot_be_read(fake, teacher, actor, exam, body):
+    fake.fail("GET", "/permissions/{resource}/{actor}", body=b"")
+    fake.fail("GET", "/permissions/{resource}", body=body)
+    assert services.open_session(teacher, EditExam(exam_id=exam), origin=ORIGIN).is_open
+
+
+@pytest.mark.parametrize("audience", ["user", "group"])
+def test_unknown_role_is_an_error_and_stops_no_launch(fake, teacher, actor, exam, audience):
+    holder = actor if audience == "user" else "group_1"
+    fake.grant(exam, actor, "viewer")
+    permission = fake.permissions[exam].pop(actor)
+    fake.permissions[exam][holder] = permission | {"actor": holder, "role": "co-owner"}
+    with pytest.raises(ExamplaryResponseError, match="The role 'co-owner' on exam_"):
+        services.check_access(teacher, exam, "editor")
+    assert services.open_session(teacher, EditExam(exam_id=exam), origin=ORIGIN).is_open
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+def test_refused_look_at_permissions_stops_no_launch(fake, teacher, actor, exam, status):
+    fake.fail("GET", "/permissions/{resource}/{actor}", status=404)
+    fake.fail("GET", "/permissions/{resource}", status=status)
+    assert services.open_session(teacher, EditExam(exam_id=exam), origin=ORIGIN).is_open
+
+
+def test_actor_that_permissions_do_not_know_yet_gets_another_look(fake, teacher, actor, exam):
+    message = "Actor with the given ID does not exist as a user within your workspace."
+    fake.grant(exam, actor, "editor")
+    fake.fail("GET", "/permissions/{resource}/{actor}", status=400, body={"message": message})
+    assert services.open_session(teacher, EditExam(exam_id=exam), origin=ORIGIN).is_open
+    assert len(fake.calls("GET", "/permissions/{resource}/{actor}")) == 2
+
+
+def test_failed_look_at_permissions_stops_the_launch(fake, teacher, actor, exam, settings):
+    settings.EXAMPLARY_MAX_RETRIES = 0
+    fake.fail("GET", "/permissions/{resource}/{actor}", status=500)
+    with pytest.raises(ExamplaryServerError):
+        services.open_session(teacher, EditExam(exam_id=exam), origin=ORIGIN)
+
+
+@pytest.mark.parametrize("body", [b"", {"success": True}])
+def test_launch_grants_access_whatever_the_answer_holds(fake, teacher, actor, exam, body):
+    fake.fail("POST", "/permissions/{resource}", body=body, before=False)
+    flow = EditExam(exam_id=exam)
+    assert services.open_session(teacher, flow, origin=ORIGIN, grant_access=True).is_open
+    assert fake.permissions[exam][actor]["role"] == "editor"
 
 
 # At launch

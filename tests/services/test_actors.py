@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 import time
 from datetime import timedelta
 
@@ -26,6 +25,7 @@ from django_examplary.services import actors
 from django_examplary.services.actors import prepare_actors, renew_actor
 from django_examplary.signals import actor_moved
 from tests import wire
+from tests.threads import call_at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -328,7 +328,8 @@ def test_user_who_moves_starts_again(fake, teacher, settings, north, moved, capl
     assert (actor.pk, actor.workspace) == (session.actor.pk, north)
     assert actor.examplary_id not in (None, former)
     assert moved == [(actor, "default", north)]
-    assert f"operation=move-actor actor={actor.pk} from=default to=north" in caplog.text
+    move = f"operation=move-actor actor={actor.pk} from=default to=north former_id={former}"
+    assert move in caplog.text
     session.refresh_from_db()
     # The history, and the revocation that is still to be done, belong to the former workspace.
     assert (session.status, session.workspace) == (ExamplarySession.Status.REVOKED, "default")
@@ -465,25 +466,15 @@ def test_no_transaction_is_open_during_the_call(fake, teacher, monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fault", [None, {"status": 429, "headers": {"Retry-After": "0"}}])
-def test_simultaneous_callers_call_the_api_once(fake, teacher, provisioned, fault):
+def test_simultaneous_callers_call_the_api_once(fake, teacher, provisioned, patiently, fault):
     fake.latency = 0.1
     if fault:
         fake.fail("POST", "/users", **fault)
-    outcomes = []
 
     def provision():
-        try:
-            outcomes.append(services.provision_actor(teacher).examplary_id)
-        except ExamplaryNotReadyError:  # pragma: no cover  # calls outlast the wait if it is busy
-            pass
-        finally:
-            connection.close()
+        return patiently(lambda: services.provision_actor(teacher)).examplary_id
 
-    threads = [threading.Thread(target=provision) for _ in range(32)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    outcomes = call_at_once(*[provision] * 32)
     actor = ExamplaryActor.objects.get()
     assert set(outcomes) == {actor.examplary_id}
     assert len(fake.calls("POST", "/users")) == (2 if fault else 1)

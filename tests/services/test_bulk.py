@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
-from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.db.transaction import TransactionManagementError
 from django.utils import timezone
 
@@ -20,11 +20,11 @@ from django_examplary.data import ActorProfile
 from django_examplary.exceptions import (
     ExamplaryConfigurationError,
     ExamplaryInvalidRequestError,
-    ExamplaryNotReadyError,
 )
 from django_examplary.models import ExamplaryActor
 from django_examplary.services import actors, bulk, claims
 from tests import wire
+from tests.threads import call_at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -45,7 +45,7 @@ def bodies(fake):
     return [json.loads(call.body) for call in fake.calls("POST", "/users")]
 
 
-# What a run does
+# Runs
 
 
 def test_every_user_is_provisioned_and_announced_once(fake, make_users, provisioned):
@@ -364,6 +364,36 @@ def test_user_who_moved_to_an_unknown_workspace_keeps_the_actor(fake, settings, 
     assert (actor.examplary_id, actor.state) == (former.examplary_id, State.ACTIVE)
 
 
+@pytest.mark.parametrize("workspace", [None, "default"])
+def test_user_whose_workspace_is_unknown_fails_alone(fake, make_users, settings, caplog, workspace):
+    first, *others = make_users(4)
+    settings.EXAMPLARY_WORKSPACE = lambda user: {each.pk: "default" for each in others}[user.pk]
+
+    result = provision(workspace=workspace)
+
+    assert (result.provisioned, result.failed) == (3, {"EXAMPLARY_WORKSPACE raised KeyError.": 1})
+    assert f"user={first.pk} error=EXAMPLARY_WORKSPACE raised KeyError." in caplog.text
+
+
+def test_callable_that_fails_now_and_then_ends_no_run(fake, make_users, settings, caplog):
+    first, *_ = make_users(4)
+    calls = []
+
+    def choose(user):
+        calls.append(user)
+        if user == first and calls.count(first) == 2:
+            raise ConnectionError("The directory is down.")
+        return "default"
+
+    settings.EXAMPLARY_WORKSPACE = choose
+
+    result = provision()
+
+    assert (result.provisioned, result.skipped) == (3, 1)
+    assert f"user={first.pk} error=EXAMPLARY_WORKSPACE raised ConnectionError." in caplog.text
+    assert not ExamplaryActor.objects.filter(user=first).exists()
+
+
 def test_unknown_workspace_fails_its_users_alone(fake, settings, make_users):
     make_users(4)
     settings.EXAMPLARY_WORKSPACE = lambda user: "gone" if user.pk % 2 else "default"
@@ -671,36 +701,21 @@ def test_page_that_cannot_be_prepared_is_prepared_row_by_row(fake, make_users, m
 
 
 @pytest.mark.django_db(transaction=True)
-def test_runs_and_launches_at_the_same_time_create_each_user_once(fake, make_users, provisioned):
+def test_runs_and_launches_at_the_same_time_create_each_user_once(
+    fake, make_users, provisioned, patiently
+):
     users = make_users(60)
     fake.latency = 0.01
     fake.duplicates = "create"  # So that a second one would show.
-    results = []
 
     def run():
-        try:
-            results.append(provision(concurrency=4).provisioned)
-        finally:
-            connection.close()
+        provision(concurrency=4)
 
     def launch():
-        try:
-            for user in reversed(users):
-                # Another caller may need longer than this one waits, on a busy machine.
-                for _ in range(30):  # pragma: no branch
-                    try:
-                        services.provision_actor(user)
-                        break
-                    except ExamplaryNotReadyError:  # pragma: no cover
-                        continue
-        finally:
-            connection.close()
+        for user in reversed(users):
+            patiently(lambda user=user: services.provision_actor(user))
 
-    threads = [threading.Thread(target=target) for target in (run, run, launch)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    call_at_once(run, run, launch)
 
     assert ExamplaryActor.objects.filter(state=State.ACTIVE).count() == 60
     assert len(fake.calls("POST", "/users")) == len(fake.users) - 1 == 60

@@ -1,4 +1,4 @@
-"""Claims on actors: one holder at a time, and what each outcome leaves in the row."""
+"""Claims on actors: one holder at a time, and the row after each outcome."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from datetime import timedelta
 
 import pytest
+import time_machine
 from django.contrib.auth import get_user_model
 from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError
 from django.utils import timezone
@@ -17,6 +18,7 @@ from django_examplary.exceptions import (
     ExamplaryActorIsOwnerError,
     ExamplaryAuthenticationError,
     ExamplaryConfigurationError,
+    ExamplaryConflictError,
     ExamplaryConnectionError,
     ExamplaryDatabaseError,
     ExamplaryError,
@@ -152,7 +154,7 @@ def test_nothing_is_sent_without_a_claim(fake, teacher, monkeypatch):
         ({"status": 403}, ExamplaryPermissionError, State.PENDING),
         ({"status": 425}, ExamplaryError, State.PENDING),
         ({"status": 429, "headers": {"Retry-After": "0"}}, ExamplaryRateLimitError, State.PENDING),
-        # Refused because of what was sent.
+        # Refused because of the content of the request.
         ({"status": 400}, ExamplaryInvalidRequestError, State.FAILED),
         ({"status": 422}, ExamplaryInvalidRequestError, State.FAILED),
         # The user may have been created.
@@ -174,6 +176,79 @@ def test_state_after_a_failure(fake, teacher, settings, fault, error, state):
     assert actor.last_error.startswith(str(caught.value)[:180].rstrip("."))
     assert ("link the id" in actor.last_error) is (state == State.FAILED)
     assert len(fake.requests) == 1
+
+
+UNUSABLE = {
+    "another key": {"body": {"userId": "user_9", "createdBy": {"id": "user_8"}}},
+    "an underscore": {"body": {"_id": "user_9", "org": {"id": "org_1"}}},
+    "two records": {"status": 207, "body": {"results": [{"id": "user_9"}, {"error": "x"}]}},
+    "cut off": {"body": b'{"id": "user_9", "na'},
+    "a string": {"body": b'"{\\"id\\":\\"user_9\\"}"'},
+    "Location alone": {"status": 201, "body": b"", "headers": {"Location": "/users/user_9"}},
+    "another address": {"body": {"id": "user_9", "email": "other@school.example"}},
+    "see other": {"status": 303, "headers": {"Location": "/users/user_9"}},
+    "error after creation": {"status": 500, "body": {"message": "mail failed", "id": "user_9"}},
+}
+
+
+@pytest.mark.parametrize("run", ["launch", "bulk"])
+@pytest.mark.parametrize("fault", UNUSABLE.values(), ids=UNUSABLE)
+def test_id_in_an_unusable_answer_is_logged_and_can_be_linked(fake, teacher, caplog, fault, run):
+    fake.fail("POST", "/users", **fault)
+    if run == "bulk":
+        assert services.provision_actors(get_user_model().objects.all()).provisioned == 0
+    else:
+        with pytest.raises(ExamplaryError):
+            services.provision_actor(teacher)
+
+    actor = ExamplaryActor.objects.get()
+    assert (actor.state, actor.examplary_id) == (State.UNCERTAIN, None)
+    line = f"outcome=unusable-answer actor={actor.pk} examplary_id=user_9"
+    assert [each.levelname for each in caplog.records if line in each.getMessage()] == ["ERROR"]
+    assert actor.last_error.endswith("The response shows the id user_9.")
+    assert services.link_actor(teacher, "user_9").is_active
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ({"id": 17, "role": "teacher"}, "17"),
+        ({"id": "usr_17"}, "usr_17"),
+        ({"id": "embed_session_17"}, ""),
+        ({"id": "session_17", "embedUrl": "https://app.examplary.ai/embed/17"}, ""),
+        ({"id": 17, "object": "embed_session"}, ""),
+        ({"ids": ["user_8", "user_9"]}, ""),
+        ({}, ""),
+    ],
+)
+def test_id_of_another_kind_is_logged(fake, teacher, caplog, body, shown):
+    fake.fail("POST", "/users", body=body)
+    with pytest.raises(ExamplaryResponseError):
+        services.provision_actor(teacher)
+
+    assert ExamplaryActor.objects.get().state == State.UNCERTAIN
+    found = re.findall(r"outcome=unusable-answer actor=\d+ examplary_id=(\S*)", caplog.text)
+    assert found == ([shown] if shown else [])
+    assert "session_17" not in caplog.text
+
+
+def test_id_in_the_refusal_of_a_known_address_is_logged(fake, teacher, caplog):
+    fake.fail("POST", "/users", status=409, body={"message": "exists", "user": {"id": "user_9"}})
+    with pytest.raises(ExamplaryConflictError) as caught:
+        services.provision_actor(teacher)
+
+    actor = ExamplaryActor.objects.get()
+    assert (actor.state, caught.value.examplary_id) == (State.FAILED, "user_9")
+    assert "examplary_id=user_9" in caplog.text
+    assert "link the id. The response shows the id user_9." in actor.last_error
+
+
+def test_lease_counts_by_the_clock_of_the_database(teacher):
+    actor = ExamplaryActor.objects.create(user=teacher)
+    with time_machine.travel(timezone.now() + timedelta(days=1)):
+        assert claim_actor(actor)
+    lapses_at = ExamplaryActor.objects.get().lapses_at
+    assert timezone.now() < lapses_at < timezone.now() + timedelta(hours=1)
 
 
 def test_request_that_was_not_sent_leaves_the_user_as_before(fake, teacher, settings):
@@ -276,7 +351,9 @@ def test_idempotency_key_changes_after_a_refusal(fake, teacher):
 # Ending a claim with an id
 
 
-@pytest.mark.parametrize("differing", [{"name": "Somebody Else"}, {"role": "student"}])
+@pytest.mark.parametrize(
+    "differing", [{"name": "Somebody Else"}, {"role": "student"}, {"role": ["teacher", "admin"]}]
+)
 def test_user_who_existed_before_is_not_adopted(fake, teacher, caplog, differing):
     fake.duplicates = "return"
     existing = fake.add_user(teacher.email, **{"name": teacher.get_full_name(), **differing})
@@ -290,9 +367,19 @@ def test_user_who_existed_before_is_not_adopted(fake, teacher, caplog, differing
 
 
 @pytest.mark.parametrize(
-    "same", [{"name": " TEA "}, {"name": ""}, {"role": "Teacher"}, {"role": ""}]
+    "same",
+    [
+        {"name": " TEA "},
+        {"name": "Te\u0301a\xa0 Cup"},
+        {"name": ""},
+        {"role": "Teacher"},
+        {"role": ["member", "teacher"]},
+        {"role": ""},
+    ],
 )
 def test_answer_that_agrees_with_the_request_is_accepted(fake, teacher, same):
+    if "Cup" in same.get("name", ""):
+        teacher.first_name, teacher.last_name = "T\xe9a", "Cup"
     fake.duplicates = "return"
     existing = fake.add_user(teacher.email, **same)
 
@@ -307,7 +394,10 @@ def test_user_who_existed_before_is_adopted_if_addresses_are_trusted(fake, teach
     assert services.provision_actor(teacher).examplary_id == existing["id"]
 
 
-@pytest.mark.parametrize("case", ["owner", "admin", "key's own user"])
+@pytest.mark.parametrize(
+    "case",
+    ["owner", "admin", "Admin", ["teacher", "admin"], {"name": "Owner"}, "hq", "key's own user"],
+)
 def test_manager_of_the_workspace_is_never_adopted(fake, teacher, settings, case):
     settings.EXAMPLARY_EMAILS_ARE_VERIFIED = True
     fake.duplicates = "return"

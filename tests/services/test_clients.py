@@ -71,11 +71,17 @@ def test_unknown_workspace_is_named(settings, workspaces):
     [
         ({"API_KEY": None}, r"\['north'\]\['API_KEY'\] must be a string"),
         ({"EMBED_ORIGINS": "https://a.example"}, r"\['EMBED_ORIGINS'\] must be a list of strings"),
+        ({"API_KEY": ""}, r"EXAMPLARY_WORKSPACES\['north'\]\['API_KEY'\] is not set"),
+        ({"API_KEY": "a b"}, r"\['north'\]\['API_KEY'\] may only hold visible ASCII"),
+        ({"API_URL": "http://a.example"}, r"\['north'\]\['API_URL'\] must be an https URL"),
         ({"API_KYE": "x"}, "unknown key 'API_KYE'"),
+        (NORTH["API_KEY"], r"\['north'\] must be a mapping"),
     ],
 )
-def test_settings_of_a_workspace_are_checked(settings, changed, message):
-    settings.EXAMPLARY_WORKSPACES = {"north": {**NORTH, **changed}}
+@pytest.mark.parametrize("kind", ["mapping", "callable"])
+def test_settings_of_a_workspace_are_checked(settings, changed, message, kind):
+    workspaces = {"north": {**NORTH, **changed} if isinstance(changed, dict) else changed}
+    settings.EXAMPLARY_WORKSPACES = workspaces if kind == "mapping" else workspaces.get
     with pytest.raises(ExamplaryConfigurationError, match=message) as caught:
         services.get_client("north")
     assert NORTH["API_KEY"] not in str(caught.value)
@@ -89,6 +95,7 @@ def test_settings_of_a_workspace_are_checked(settings, changed, message):
         ("examp_1", {"south": NORTH, "north": NORTH}, ["default", "north", "south"]),
         ("", {"north": NORTH}, ["north"]),
         ("examp_1", {"default": NORTH}, ["default"]),
+        ("", {7: NORTH, None: NORTH, "": NORTH, "north": NORTH}, ["north"]),
     ],
 )
 def test_workspaces_are_listed(settings, key, workspaces, expected):
@@ -128,3 +135,55 @@ def test_forked_child_gets_a_client_of_its_own(settings):
     os.close(writer)
     with os.fdopen(reader) as pipe:
         assert pipe.read() == "false"
+
+
+@pytest.mark.parametrize("alias", [None, "", 7, ["north"], "n" * 65, "north\n", "north\0"])
+def test_alias_that_no_row_can_store_is_refused(settings, alias):
+    settings.EXAMPLARY_WORKSPACE = lambda user: alias
+    with pytest.raises(ExamplaryConfigurationError, match="must return an alias of 1 to 64"):
+        workspace_of(None)
+
+
+@pytest.mark.parametrize("alias", ["Łódź 3", "'; --", "a/b?c#d", "%s{0}"])
+def test_alias_may_have_any_printable_characters(settings, alias):
+    settings.EXAMPLARY_WORKSPACES = {alias: NORTH}
+    settings.EXAMPLARY_WORKSPACE = lambda user: alias
+    assert workspace_of(None) == alias
+    assert services.get_client(alias)
+
+
+def fail(value):
+    raise ConnectionError("The password is hunter2.")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("EXAMPLARY_WORKSPACE", "EXAMPLARY_WORKSPACE raised ConnectionError."),
+        ("EXAMPLARY_WORKSPACES", "EXAMPLARY_WORKSPACES raised ConnectionError for 'north'."),
+    ],
+)
+def test_error_of_the_projects_callable_is_named_without_its_message(settings, setting, message):
+    settings.EXAMPLARY_WORKSPACE = lambda user: "north"
+    setattr(settings, setting, fail)
+    with pytest.raises(ExamplaryConfigurationError) as caught:
+        services.get_client(workspace_of(None))
+
+    assert str(caught.value) == message
+
+
+def test_each_of_three_hundred_workspaces_keeps_its_client(settings):
+    """A client that is dropped would forget that its API is down."""
+    aliases = [f"school-{number}" for number in range(300)]
+    settings.EXAMPLARY_WORKSPACES = {alias: {"API_KEY": f"examp_{alias}"} for alias in aliases}
+
+    clients = [services.get_client(alias) for alias in aliases]
+
+    assert [services.get_client(alias) for alias in aliases] == clients
+    assert len(set(clients)) == 300
+
+
+def test_workspaces_may_share_a_key(settings):
+    settings.EXAMPLARY_WORKSPACES = {"north": NORTH, "south": NORTH}
+
+    assert services.get_client("north") is services.get_client("south")

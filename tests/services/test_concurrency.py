@@ -13,11 +13,13 @@ import textwrap
 import threading
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError, OperationalError, connection
+from django.db.models import F
 from django.urls import reverse
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -39,6 +41,7 @@ from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.signals import session_completed
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
 from tests import processes, wire
+from tests.threads import call_at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -132,13 +135,21 @@ KILLED = {
     # Where, how many of our users Examplary has then, and the state of the row.
     "after the claim": ("before(ExamplaryClient, 'create_user')", 0, State.CLAIMED),
     "after the answer": ("after(ExamplaryClient, 'create_user')", 1, State.CLAIMED),
-    "before the store": ("before(actors, 'store_actor')", 1, State.CLAIMED),
     "after the store": ("after(actors, 'store_actor')", 1, State.ACTIVE),
 }
 
 
-@pytest.mark.parametrize("duplicates", ["refuse", "return", "create"])
-@pytest.mark.parametrize("point", KILLED)
+@pytest.mark.parametrize(
+    ("point", "duplicates"),
+    [
+        # No second request follows, so it doesn't matter what the API does with one.
+        ("after the claim", "refuse"),
+        ("after the store", "refuse"),
+        ("after the answer", "refuse"),
+        ("after the answer", "return"),
+        ("after the answer", "create"),
+    ],
+)
 def test_killed_while_provisioning(fake, teacher, point, duplicates, lapse):
     crash, created, state = KILLED[point]
     fake.duplicates = duplicates
@@ -205,21 +216,12 @@ def attempt(call):
 def at_once(*calls):
     """Run the calls in threads that start together, and return their outcomes."""
     barrier = threading.Barrier(len(calls))
-    outcomes = []
 
     def run(call):
-        try:
-            barrier.wait()
-            outcomes.append(attempt(call))
-        finally:
-            connection.close()
+        barrier.wait()
+        return attempt(call)
 
-    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return outcomes
+    return call_at_once(*(partial(run, call) for call in calls))
 
 
 def test_message_return_and_sweep_at_once_announce_once(fake, client, teacher):
@@ -282,18 +284,17 @@ def test_user_deleted_while_many_launch(fake, teacher):
     assert attempt(launch) == "ExamplaryNotProvisionedError"
 
 
-def test_one_user_each_for_many_users_and_many_tabs(fake):
+def test_one_user_each_for_many_users_and_many_tabs(fake, patiently):
     users = [
         get_user_model().objects.create_user(f"u{number}", f"u{number}@school.example")
         for number in range(6)
     ]
     fake.latency = 0.05
-    outcomes = at_once(
-        *[
-            lambda user=user: services.open_session(user, GenerateExam(), origin=ORIGIN).embed_url
-            for user in users * 5
-        ]
-    )
+
+    def launch(user):
+        return services.open_session(user, GenerateExam(), origin=ORIGIN).embed_url
+
+    outcomes = at_once(*[lambda user=user: patiently(lambda: launch(user)) for user in users * 5])
     assert Counter(Counter(outcomes).values()) == {5: 6}
     assert len(fake.calls("POST", "/users")) == len(fake.calls("POST", "/embed-sessions")) == 6
 
@@ -459,10 +460,9 @@ class Provisioning(RuleBasedStateMachine):
 
     @rule(hours=st.sampled_from([-1, 1]))
     def let_the_clock_jump(self, hours):
-        """The clock of this machine alone: what was noted happened longer ago, or in the future."""
-        for row in ExamplarySession.objects.exclude(asked_at=None):
-            moved = row.asked_at - timedelta(hours=hours)
-            ExamplarySession.objects.filter(pk=row.pk).update(asked_at=moved)
+        """Move the stored times, as if the clock of this machine alone had jumped."""
+        moved = F("asked_at") - timedelta(hours=hours)
+        ExamplarySession.objects.exclude(asked_at=None).update(asked_at=moved)
 
     @rule(who=st.integers(0, 1))
     def revoke(self, who):

@@ -35,6 +35,8 @@ from django_examplary.services.database import (
     non_atomic,
     release_connections,
 )
+from django_examplary.services.limits import embed_with_connection
+from tests.threads import call_at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -54,6 +56,39 @@ def test_commit_is_repeated_when_the_database_gives_up(failures):
     assert commit(work) == User.objects.get()
 
 
+@pytest.mark.django_db(transaction=True)
+def test_every_write_is_repeated_when_the_database_gives_up(fake, teacher, student, settings):
+    settings.EXAMPLARY_RETENTION = 0
+    failed = set()
+
+    def fail_once(execute, sql, params, many, context):
+        if sql.startswith(("INSERT", "UPDATE", "DELETE")) and sql not in failed:
+            failed.add(sql)
+            raise OperationalError("deadlock detected")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(fail_once):
+        services.provision_actors(User.objects.filter(pk=teacher.pk), rate=0)
+        subjects = "Art", "Biology", "Chemistry", "Dance", "Economics"
+        art, biology, chemistry, *others = (
+            services.open_session(student, GenerateExam(subject=subject), origin=ORIGIN)
+            for subject in subjects
+        )
+        for ended in (art, biology):
+            fake.complete(ended.examplary_id)
+        services.verify_session(art)
+        services.close_session(chemistry)
+        services.revoke_session(others[0])
+        swept = services.sweep_sessions()
+        services.open_session(student, GenerateExam(subject="French"), origin=ORIGIN)
+        erasure = services.erase_user(student)
+
+    assert (swept.failed, swept.pruned) == (0, 3)
+    assert (erasure.sessions, erasure.still_to_revoke) == (3, 0)
+    assert {sql.split()[0] for sql in failed} == {"INSERT", "UPDATE", "DELETE"}
+    assert ExamplaryActor.objects.get().user == teacher
+
+
 def test_commit_gives_up_too():
     def work():
         raise OperationalError("disk full")
@@ -71,6 +106,24 @@ def test_commit_does_not_repeat_a_long_wait_for_a_lock():
 
     with pytest.raises(OperationalError, match="lock wait timeout"):
         commit(work, patience=0)
+    assert len(tries) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_commit_does_not_repeat_a_transaction_of_its_caller(monkeypatch):
+    """MariaDB ends a deadlock by rolling back the whole transaction, with its savepoints."""
+    tries = []
+
+    def fail():
+        tries.append(None)
+        raise OperationalError("Deadlock found")
+
+    def lose(savepoint):
+        raise OperationalError("SAVEPOINT does not exist")
+
+    monkeypatch.setattr(connection, "savepoint_rollback", lose)
+    with pytest.raises(OperationalError, match="Deadlock found"), transaction.atomic():
+        commit(fail)
     assert len(tries) == 1
 
 
@@ -132,12 +185,16 @@ def test_commit_bounds_waits_for_locks_and_restores_the_connection(monkeypatch):
     assert queries.count(bound) == 1
 
 
-TWO_SECONDS = {
-    "postgresql": ("SET lock_timeout = '2s'", "SET lock_timeout = DEFAULT", "SHOW lock_timeout"),
+#: By vendor: the setting that bounds waits for locks, its values for two seconds and for very long,
+#: how to read it, and a bound for a transaction that does nothing.
+LOCK_WAITS = {
+    "postgresql": (
+        *("lock_timeout", "'2s'", "0", "SHOW lock_timeout"),
+        "SET idle_in_transaction_session_timeout = '60s'",
+    ),
     "mysql": (
-        "SET innodb_lock_wait_timeout = 2",
-        "SET innodb_lock_wait_timeout = DEFAULT",
-        "SELECT @@innodb_lock_wait_timeout",
+        *("innodb_lock_wait_timeout", "2", "1000", "SELECT @@innodb_lock_wait_timeout"),
+        "SET idle_transaction_timeout = 60",
     ),
 }
 
@@ -146,63 +203,59 @@ TWO_SECONDS = {
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("bounded", [False, True])
 def test_wait_for_a_lock_is_bounded(teacher, bounded):  # pragma: no cover  # for servers only
-    shorten, reset, read = TWO_SECONDS[connection.vendor]
+    name, short, long, read, end_idle = LOCK_WAITS[connection.vendor]
 
     def execute(sql):
         with connection.cursor() as cursor:
             cursor.execute(sql)
             return cursor.fetchone() if sql == read else None
 
-    execute(shorten if bounded else reset)
+    execute(f"SET {name} = {short if bounded else long}")
     before = execute(read)
     other = connection.copy()
     other.set_autocommit(False)
     try:
         with other.cursor() as cursor:
+            # Without a bound the wait would never end, as both connections are of this thread.
+            cursor.execute(end_idle)
             cursor.execute("UPDATE auth_user SET first_name = 'x' WHERE id = %s", [teacher.pk])
         started = time.monotonic()
         with pytest.raises(OperationalError):
             commit(lambda: User.objects.update(first_name="y"))
         waited = time.monotonic() - started
     finally:
-        other.rollback()
         other.close()
     # A wait of two seconds is repeated once.
-    assert (1.9 if bounded else 4.9) < waited < 15
+    assert (1.9 if bounded else 4.9) < waited < 60
     assert execute(read) == before
-    execute(reset)
+    execute(f"SET {name} = DEFAULT")
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock")
 @pytest.mark.django_db(transaction=True)
 def test_deadlock_is_repeated(teacher, student):  # pragma: no cover  # for servers only
     both = threading.Barrier(2)
-    outcomes = []
+    one_is_done = threading.Event()
 
     def lock(first, second):
         tries = []
 
         def work():
             tries.append(None)
+            if len(tries) > 1:
+                # PostgreSQL may let it lock its row again before it wakes the other one.
+                assert one_is_done.wait(60)
             User.objects.filter(pk=first.pk).update(first_name="x")
             if len(tries) == 1:
                 both.wait(60)
             User.objects.filter(pk=second.pk).update(first_name="x")
 
-        try:
-            commit(work)
-            outcomes.append(len(tries))
-        finally:
-            connections.close_all()
+        # The wait at the barrier counts too.
+        commit(work, patience=120)
+        one_is_done.set()
+        return len(tries)
 
-    threads = [
-        threading.Thread(target=lock, args=pair)
-        for pair in ((teacher, student), (student, teacher))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    outcomes = call_at_once(lambda: lock(teacher, student), lambda: lock(student, teacher))
     assert sorted(outcomes) == [1, 2]
 
 
@@ -293,7 +346,7 @@ def test_non_atomic_exempts_a_view_for_every_database():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_release_closes_idle_connections_only():
+def test_release_closes_idle_connections_only(monkeypatch):
     connection.ensure_connection()
     with transaction.atomic():
         release_connections()
@@ -305,6 +358,17 @@ def test_release_closes_idle_connections_only():
     transaction.set_autocommit(True)
 
     release_connections()
+    assert connection.connection is None
+
+    # A closed connection is not opened to be closed again.
+    monkeypatch.setattr(connection, "connect", pytest.fail)
+    release_connections()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_launch_keeps_no_connection_that_django_would_close(teacher):
+    with embed_with_connection():
+        connection.ensure_connection()
     assert connection.connection is None
 
 
@@ -350,7 +414,7 @@ class ReadsElsewhere:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_services_read_what_was_written(fake, teacher, settings, monkeypatch):
+def test_services_read_their_own_writes(fake, teacher, settings, monkeypatch):
     monkeypatch.setitem(connections.settings, "replica", connection.settings_dict)
     settings.DATABASE_ROUTERS = [ReadsElsewhere()]
 
@@ -372,6 +436,14 @@ def test_services_read_what_was_written(fake, teacher, settings, monkeypatch):
     assert (session.status, session.get_outputs().exam_id[:5]) == ("completed", "exam_")
 
 
+def test_actor_and_user_may_be_read_from_different_databases(teacher):
+    """Also if no router has an opinion about their relation."""
+    actor = ExamplaryActor()
+    actor._state.db = "elsewhere"
+    actor.set_user(teacher)
+    assert (actor.user, actor.user_id) == (teacher, teacher.pk)
+
+
 # Forks
 
 
@@ -381,13 +453,24 @@ def test_fork_in_the_middle_of_a_call_does_not_block_the_child(fake):
 import os, signal, sys
 import django
 django.setup()
+from contextlib import ExitStack
+from django.conf import settings
 from django_examplary import services
+from django_examplary.services import limits
+settings.EXAMPLARY_CONCURRENT_LAUNCHES = 1
 client = services.get_client()
-with client._connections._lock, client._connections.cooldown._lock:
+with ExitStack() as held:
+    held.enter_context(client._connections._lock)
+    held.enter_context(client._connections.cooldown._lock)
+    held.enter_context(limits.embed_that_waits())
+    held.enter_context(limits._limits.lock)
+    for _ in range(8):
+        held.enter_context(limits.embed_with_connection())
     pid = os.fork()
     if not pid:
         signal.alarm(100)
-        services.get_client().get_me()
+        with limits.embed_with_connection(), limits.embed_that_waits():
+            services.get_client().get_me()
         os._exit(0)
 sys.exit(os.waitpid(pid, 0)[1] != 0)
 """
@@ -399,6 +482,17 @@ sys.exit(os.waitpid(pid, 0)[1] != 0)
     ended = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
     assert ended.returncode == 0
     assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("vendor", "stored"), [("mysql", "Ann \ufffd \u00e9"), ("postgresql", "Ann \U0001f600 \u00e9")]
+)
+def test_characters_that_a_table_may_lack_are_replaced(vendor, stored):
+    field = ExamplaryActor._meta.get_field("name")
+    server = SimpleNamespace(vendor=vendor)
+
+    assert field.get_db_prep_save("Ann \U0001f600 \u00e9", server) == stored
+    assert field.get_db_prep_save(None, server) is None
 
 
 def test_clock_of_mariadb_does_not_follow_the_time_zone():

@@ -23,7 +23,7 @@ from django_examplary.testing import DEFAULT_API_KEY
 from tests import wire
 from tests.processes import wait_for
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick_collection")]
 
 State = ExamplaryActor.State
 Status = ExamplarySession.Status
@@ -54,7 +54,7 @@ JOURNEYS = {
     revoke: ("DELETE", "/embed-sessions/{id}"),
 }
 
-#: What faults mean, with the state of the actor after `provision`, and how often each journey sends
+#: The effects of faults: the state of the actor after `provision`, and how often each journey sends
 #: its request.
 UNANSWERED = (State.UNCERTAIN, {provision: 1, launch: 2, verify: 3, revoke: 3})
 UNREADABLE = (State.UNCERTAIN, {provision: 1, launch: 2, verify: 3, revoke: 1})
@@ -112,15 +112,17 @@ FAULTS = {
     "409": ({"status": 409}, REFUSED),
     "422": ({"status": 422}, INVALID),
     "301 to itself": ({"status": 301, "headers": {"Location": "/me"}}, WRONG_URL),
-    "307 elsewhere": ({"status": 307, "headers": {"Location": "http://127.0.0.1:9/"}}, REFUSED),
+    "307 elsewhere": ({"status": 307, "headers": {"Location": "http://127.0.0.1:9/"}}, WRONG_URL),
+    "423": ({"status": 423}, COME_MUCH_LATER),
     "400 that quotes everything": (
         {"status": 400, "body": f"\x1b[31m{DEFAULT_API_KEY} teacher@school.example\r\n" * 9999},
         INVALID,
     ),
 }
 SLOW = {"no answer at all", "headers byte by byte", "body byte by byte"}
-#: Any 2xx says that a session was deleted, and the fake's own has no body that could break.
+#: Any 2xx confirms the deletion of a session, and the fake's own has no body that could break.
 DELETED = {
+    "compressed",
     "shorter than its length",
     "body byte by byte",
     *(
@@ -151,7 +153,7 @@ def open_files():
 def test_fault(fake, teacher, settings, caplog, lapse, journey, fault):
     ordered, (state, attempts) = FAULTS[fault]
     settings.EXAMPLARY_DEADLINE = 10.0
-    # So that whoever comes back to an address gets its user.
+    # A second request with the same e-mail address gets the same user.
     fake.duplicates = "return"
     if journey is not provision:
         provision(teacher)
@@ -160,8 +162,6 @@ def test_fault(fake, teacher, settings, caplog, lapse, journey, fault):
     services.get_client().close()
     if fault in SLOW:
         settings.EXAMPLARY_TIMEOUT, settings.EXAMPLARY_DEADLINE = 0.4, 2.0
-        # The answer would take a minute.
-        fake.drip_interval = 0.2
     gc.collect()
     before = settled(open_files)
     fake.requests.clear()

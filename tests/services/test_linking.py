@@ -107,11 +107,11 @@ def test_look_up_creates_an_unknown_address(fake, teacher):
     assert fake.users[found]["email"] == teacher.email
 
 
-@pytest.mark.parametrize("case", ["address", "id", "admin"])
+@pytest.mark.parametrize("case", ["address", "id", "admin", "Admin", ["admin"]])
 def test_look_up_refuses_managers_of_the_workspace(fake, teacher, case):
     owner = fake.users[fake.owner_id]
-    if case == "admin":
-        fake.add_user(teacher.email, role="admin")
+    if case not in ("address", "id"):
+        fake.add_user(teacher.email, role=case)
     else:
         owner |= {"email": teacher.email.upper(), "role": "member"}
     if case == "id":
@@ -200,7 +200,7 @@ def test_unanswered_user_is_recovered_in_a_bulk_run(fake, teacher, settings, lap
 
 
 def test_unanswered_user_is_recovered_after_a_pause(fake, teacher, settings, lapse):
-    """The look-up is interrupted; what is known about the first request is not lost."""
+    """The look-up is interrupted; the record of the first request is not lost."""
     settings.EXAMPLARY_EMAILS_ARE_VERIFIED = True
     created = lose_the_answer(fake, teacher, lapse)
     fake.fail("POST", "/exams", status=429, headers={"Retry-After": "0"})

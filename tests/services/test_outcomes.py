@@ -283,6 +283,29 @@ def test_refused_session_past_its_time_has_expired(fake, open_exam, announced, s
     assert announced == []
 
 
+@pytest.mark.parametrize(
+    "body", [{"error": "Session not found"}, {"status": "gone"}, {"statusCode": 404}, [], b"null"]
+)
+def test_success_without_a_session_is_a_refusal(fake, teacher, open_exam, body):
+    fake.fail("GET", "/embed-sessions/{id}", times=None, body=body)
+    with pytest.raises(ExamplarySessionEndedError, match="Examplary does not return this session"):
+        services.verify_session(open_exam)
+    assert services.open_session(teacher, SUMS, origin=ORIGIN) != open_exam
+    ExamplarySession.objects.filter(pk=open_exam.pk).update(expires_at=timezone.now())
+    open_exam.refresh_from_db()
+    assert services.verify_session(open_exam).status == Status.EXPIRED
+
+
+@pytest.mark.parametrize("body", [b"", b"<h1>Maintenance</h1>"])
+def test_success_that_is_not_json_proves_nothing(fake, teacher, open_exam, body):
+    fake.fail("GET", "/embed-sessions/{id}", times=None, body=body)
+    ExamplarySession.objects.update(expires_at=timezone.now())
+    open_exam.refresh_from_db()
+    with pytest.raises(ExamplaryResponseError):
+        services.verify_session(open_exam)
+    assert open_exam.is_open
+
+
 def test_session_without_an_expiry_has_expired_after_its_longest_life(fake, open_exam):
     fake.sessions.clear()
     ExamplarySession.objects.update(expires_at=None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from copy import deepcopy
+from itertools import chain
 
 import pytest
 
@@ -36,10 +38,17 @@ class Work:
     def __init__(self, *items, call=None):
         self.waiting = deque(items)
         self.calls = []
+        self.taken = []
         self._call = call or (lambda item: item)
 
-    def take(self):
-        return self.waiting.popleft() if self.waiting else None
+    def take(self, room):
+        """Return the next items of lanes that are called."""
+        open_ = [item for item in self.waiting if self.paced.accepts(self.lane(item))]
+        items = open_[:room]
+        for item in items:
+            self.waiting.remove(item)
+        self.taken.append(len(items))
+        return items
 
     def call(self, item):
         self.calls.append((item, time.monotonic()))
@@ -47,8 +56,12 @@ class Work:
             raise item
         return self._call(item)
 
-    def run(self, paced, lane=lambda item: "default"):
-        return list(paced.run(self.take, self.call, lane))
+    def start(self, paced, lane=lambda item: "default"):
+        self.paced, self.lane = paced, lane
+        return paced.run(self.take, self.call, lane)
+
+    def run(self, paced, **options):
+        return list(chain.from_iterable(self.start(paced, **options)))
 
 
 def values(outcomes):
@@ -89,17 +102,18 @@ def test_concurrency_is_reached_and_never_exceeded(concurrency):
 def test_items_are_taken_when_there_is_room_only():
     """A claim is taken when its call is sent, so a killed run leaves few."""
     work = Work(*range(1, 9))
-    left = [len(work.waiting) for _ in paced(concurrency=2).run(work.take, work.call, str)]
+    left = [len(work.waiting) for _ in work.start(paced(concurrency=2))]
 
-    assert left[0] >= 4
+    assert left[0] == 6
     assert left[-1] == 0
+    assert max(work.taken) == 2
 
 
 def test_calls_are_made_in_other_threads_and_items_taken_in_this_one():
     threads = []
     work = Work(1, call=lambda item: threads.append(threading.current_thread()))
     take = work.take
-    work.take = lambda: threads.append(threading.current_thread()) or take()
+    work.take = lambda room: threads.append(threading.current_thread()) or take(room)
     work.run(paced())
 
     assert threads[0] is threading.current_thread()
@@ -118,12 +132,16 @@ def test_rate_is_kept():
 
 
 def test_rate_is_not_made_up_for_after_a_pause():
-    """Of the calls that were not made while the API was slow, one follows at once."""
-    work = Work(*range(1, 6), call=lambda item: time.sleep(0.3 if item == 1 else 0))
-    work.run(paced(rate=10, concurrency=1))
+    """After a slow response only one of the delayed calls follows immediately."""
+    ended = []
 
-    moments = [moment for _, moment in work.calls]
-    assert moments[4] - moments[1] >= 0.19
+    def call(item):
+        time.sleep(0.3 if item == 1 else 0)
+        ended.append(time.monotonic())
+
+    Work(*range(1, 6), call=call).run(paced(rate=10, concurrency=1))
+
+    assert ended[4] - ended[0] >= 0.19
 
 
 # Stopping
@@ -160,20 +178,39 @@ def test_reason_to_stop_is_the_first():
 def test_outcomes_of_calls_under_way_are_yielded_before_an_error_is_raised():
     together = threading.Barrier(2)
     work = Work(1, 2, call=lambda item: (together.wait(60), time.sleep(0.2), item)[2])
-    taken = []
 
-    def take():
-        taken.append(work.take())
-        if taken[-1] is None or len(taken) > 2:
+    take = work.take
+
+    def take_or_stop(room):
+        if not work.waiting:
             raise KeyboardInterrupt
-        return taken[-1]
+        return take(room)
 
+    work.take = take_or_stop
     outcomes = []
+    batches = chain.from_iterable(work.start(paced(concurrency=3)))
     with pytest.raises(KeyboardInterrupt):
-        outcomes.extend(paced(concurrency=3).run(take, work.call, str))
+        outcomes.extend(batches)
 
     assert values(outcomes) == [1, 2]
-    assert len(taken) == 3
+
+
+def test_second_error_is_raised_without_the_outcomes(monkeypatch):
+    work, run = Work(1), paced()
+    errors = [KeyboardInterrupt("second"), KeyboardInterrupt("first")]
+    receive = run._receive
+
+    def receive_or_raise(*arguments):
+        if errors:
+            raise errors.pop()
+        return receive(*arguments)  # pragma: no cover  # if the guard fails
+
+    monkeypatch.setattr(run, "_receive", receive_or_raise)
+    outcomes = []
+    batches = work.start(run)
+    with pytest.raises(KeyboardInterrupt, match="second"):
+        outcomes.extend(batches)
+    assert outcomes == []
 
 
 @pytest.mark.parametrize(
@@ -190,7 +227,7 @@ def test_failures_in_a_row_end_the_run(error):
     work.run(calls)
 
     assert len(work.calls) == 3
-    assert "3 calls in a row failed" in calls.stopped
+    assert "3 calls in a row failed" in calls.reason
 
 
 @pytest.mark.parametrize("between", [1, api_error(ExamplaryInvalidRequestError, 404)])
@@ -200,7 +237,7 @@ def test_failures_that_are_not_in_a_row_do_not_end_the_run(between):
     calls = paced(concurrency=1, max_failures=3)
     work.run(calls)
 
-    assert (len(work.calls), calls.stopped) == (5, "")
+    assert (len(work.calls), calls.reason) == (5, "")
 
 
 def test_errors_of_single_items_do_not_end_the_run():
@@ -208,7 +245,7 @@ def test_errors_of_single_items_do_not_end_the_run():
     calls = paced(max_failures=3)
 
     assert values(work.run(calls)) == [1]
-    assert calls.stopped == ""
+    assert calls.reason == ""
 
 
 def test_error_of_another_kind_is_not_counted():
@@ -218,7 +255,7 @@ def test_error_of_another_kind_is_not_counted():
 
     assert {type(outcome.error) for outcome in outcomes} == {ZeroDivisionError}
     assert all(outcome.was_processed for outcome in outcomes)
-    assert calls.stopped == ""
+    assert calls.reason == ""
 
 
 def test_refused_key_stops_its_lane_alone():
@@ -227,8 +264,71 @@ def test_refused_key_stops_its_lane_alone():
     work.run(calls, lane=lambda item: "south" if item == 1 else "north")
 
     assert list(calls.stopped_lanes) == ["north"]
-    assert "401" in calls.stopped_lanes["north"]
+    assert calls.reason.startswith("north: ")
+    assert "401" in calls.reason
     assert not calls.is_over()
+
+
+def of_school(item):
+    return "south" if isinstance(item, int) else "north"
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_failures_in_a_row_stop_their_lane_alone(concurrency):
+    errors = [api_error(ExamplaryServerError, 500) for _ in range(20)]
+    work = Work(*errors, *range(1, 21))
+    calls = paced(concurrency=concurrency, max_failures=3)
+
+    assert values(work.run(calls, lane=of_school)) == list(range(1, 21))
+    assert list(calls.stopped_lanes) == ["north"]
+    # Calls that were under way together are all finished.
+    assert len(work.calls) - 20 < 3 + concurrency
+
+
+@pytest.mark.parametrize(
+    "error",
+    [api_error(ExamplaryRateLimitError, 429, 60), api_error(ExamplaryServerError, 503, 60)],
+)
+def test_pause_is_that_of_its_lane_alone(error):
+    first = deepcopy(error)
+    work = Work(first, "north", 1, 2, 3)
+    calls = paced(concurrency=1, should_stop=lambda: len(work.calls) == 4)
+
+    outcomes = work.run(calls, lane=of_school)
+
+    assert [outcome.item for outcome in outcomes] == [first, 1, 2, 3]
+
+
+def test_lanes_pause_for_their_own_time():
+    long = api_error(ExamplaryRateLimitError, 429, 60)
+    short = api_error(ExamplaryRateLimitError, 429, 0.2)
+    lanes = {long: "north", "north": "north", short: "south", "south": "south"}
+    work = Work(long, short, "north", "south")
+    calls = paced(concurrency=1, should_stop=lambda: len(work.calls) == 3)
+
+    outcomes = work.run(calls, lane=lanes.get)
+
+    assert [outcome.item for outcome in outcomes] == [long, short, "south"]
+    moments = [moment for _, moment in work.calls]
+    assert moments[2] - moments[1] >= 0.19
+    assert calls.pause > 0
+
+
+def test_items_are_not_looked_for_while_their_lane_pauses():
+    """Each look costs a query."""
+    work = Work(api_error(ExamplaryRateLimitError, 429, 1), 1)
+    work.run(paced(concurrency=1))
+
+    # The call, no item, the item, no item: a look for each and a few for the time in between.
+    assert len(work.taken) <= 6
+
+
+def test_long_pause_of_one_lane_ends_that_alone():
+    work = Work(api_error(ExamplaryRateLimitError, 429, 3600), "north", 1)
+    calls = paced(concurrency=1)
+
+    assert values(work.run(calls, lane=of_school)) == [1]
+    assert "north: " in calls.reason
 
 
 # Pauses
@@ -272,7 +372,7 @@ def test_refusals_of_calls_sent_together_count_once():
     calls = paced(concurrency=3, max_failures=1)
     work.run(calls)
 
-    assert calls.stopped == ""
+    assert calls.reason == ""
 
 
 def test_client_that_sends_nothing_is_called_again_after_a_second():
@@ -289,7 +389,7 @@ def test_long_pause_ends_the_run():
     work.run(calls)
 
     assert len(work.calls) == 1
-    assert "was answered with 429" in calls.stopped
+    assert "was answered with 429" in calls.reason
     assert 3590 < calls.pause <= 3600
 
 
@@ -299,7 +399,7 @@ def test_endless_refusals_end_the_run():
     work.run(calls)
 
     assert len(work.calls) == 4
-    assert "was answered with 429" in calls.stopped
+    assert "was answered with 429" in calls.reason
 
 
 def test_item_that_waits_again_is_taken_again():
@@ -307,9 +407,9 @@ def test_item_that_waits_again_is_taken_again():
     refusal = api_error(ExamplaryRateLimitError, 429, 0)
     work = Work(refusal)
     outcomes = []
-    for outcome in paced(concurrency=2).run(work.take, work.call, str):
-        outcomes.append(outcome)
-        if not outcome.was_processed:
+    for batch in work.start(paced(concurrency=2)):
+        outcomes += batch
+        if not batch[0].was_processed:
             work.waiting.append(1)
 
     assert values(outcomes) == [1]

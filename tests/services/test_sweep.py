@@ -9,15 +9,18 @@ from django.contrib.auth import get_user_model
 from django.db import IntegrityError, connection, transaction
 from django.db.models import ProtectedError, QuerySet, RestrictedError
 from django.db.transaction import TransactionManagementError
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
 from django_examplary.exceptions import ExamplaryConfigurationError
 from django_examplary.flows import EditRubric, GenerateExam, GenerateQuestion
-from django_examplary.models import ExamplaryActor, ExamplarySession
-from django_examplary.services import outcomes, sweep
+from django_examplary.models import ExamplaryActor, ExamplarySession, ExamplarySessionQuerySet
+from django_examplary.services import outcomes, sweep, tidying
+from django_examplary.services.paced import PacedCalls
 from django_examplary.signals import session_cancelled, session_closed, session_completed
+from tests.threads import call_at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -187,8 +190,12 @@ def test_refused_sessions_are_missing_and_no_failures(fake, sessions):
     assert ExamplarySession.objects.open().count() == 3
 
 
-def test_sixty_refused_sessions_do_not_stop_the_sweep(fake, teacher, sessions):
+@pytest.mark.parametrize("status", [404, 200])
+def test_sixty_refused_sessions_do_not_stop_the_sweep(fake, teacher, sessions, status):
     actor = ExamplaryActor.objects.get()
+    for number in range(60) if status == 200 else ():
+        path = f"/embed-sessions/embed_session_{number}"
+        fake.fail("GET", path, status=status, body={"error": "Not found"})
     ExamplarySession.objects.bulk_create(
         ExamplarySession(
             actor=actor,
@@ -269,7 +276,7 @@ def test_revocation_of_a_stopped_workspace_is_left(fake, settings, sessions, mon
 
     def refuse(run, outcome):
         record(run, outcome)
-        run._calls.stopped_lanes["default"] = "refused"
+        run.calls.stopped_lanes["default"] = "refused"
 
     monkeypatch.setattr(sweep._Run, "record", refuse)
 
@@ -322,15 +329,14 @@ def test_429_pauses_the_sweep_and_loses_no_session(fake, sessions):
 def test_error_of_the_database_does_not_stop_the_sweep(
     fake, teacher, sessions, monkeypatch, caplog, name
 ):
-    function = getattr(sweep, name)
     if name == "end_session":
         # Its user is gone, so it is ended before any call.
         ExamplarySession.objects.filter(pk=sessions[0].pk).update(actor=None)
+    else:
+        fake.complete(sessions[0].examplary_id)
 
     def refuse(session, *args, **options):
-        if session == sessions[0]:
-            raise IntegrityError(f"Failing row contains ({session.embed_url.value})")
-        return function(session, *args, **options)
+        raise IntegrityError(f"Failing row contains ({session.embed_url.value})")
 
     monkeypatch.setattr(sweep, name, refuse)
     result = services.sweep_sessions()
@@ -414,19 +420,8 @@ def test_two_sweeps_share_the_work(fake, sessions, announced):
     for session in sessions:
         fake.complete(session.examplary_id)
     fake.latency = 0.05
-    results = []
 
-    def run():
-        try:
-            results.append(services.sweep_sessions(concurrency=1))
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    results = call_at_once(*[lambda: services.sweep_sessions(concurrency=1)] * 2)
 
     assert sorted(asked(fake)) == sorted(session.examplary_id.value for session in sessions)
     assert sum(result.verified for result in results) == 3
@@ -482,6 +477,156 @@ def test_session_that_a_browser_finished_first_is_no_failure(
     assert announced == [sessions[0].pk]
 
 
+@pytest.fixture
+def together(monkeypatch):
+    """Let the answers of all calls arrive together."""
+
+    def receive(self, answered, under_way):
+        return [answered.get(timeout=60) for _ in range(under_way)]
+
+    monkeypatch.setattr(PacedCalls, "_receive", receive)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_pending_sessions_are_claimed_and_stored_together(fake, sessions, together, count):
+    ExamplarySession.objects.exclude(pk__in=[each.pk for each in sessions[:count]]).delete()
+    with CaptureQueriesContext(connection) as captured:
+        services.sweep_sessions(concurrency=3)
+
+    updates = [query["sql"] for query in captured if query["sql"].startswith("UPDATE")]
+    # Old revocations, claims, answers.
+    assert len(updates) == 3
+
+
+@pytest.fixture
+def while_called(monkeypatch):
+    """Run something after the first answers, before the sweep stores them."""
+
+    def install(action):
+        record = sweep._Run.record
+
+        def act_first(self, outcomes):
+            monkeypatch.setattr(sweep._Run, "record", record)
+            action()
+            record(self, outcomes)
+
+        monkeypatch.setattr(sweep._Run, "record", act_first)
+
+    return install
+
+
+def test_session_that_ended_during_its_call_is_not_stored_as_pending(
+    fake, sessions, together, while_called
+):
+    while_called(lambda: services.revoke_session(ExamplarySession.objects.get(pk=sessions[0].pk)))
+    result = services.sweep_sessions(concurrency=3)
+
+    assert (result.failed, result.missing, result.ended) == (0, 0, {"revoked": 1})
+    for session in sessions:
+        session.refresh_from_db()
+    assert [session.status for session in sessions] == [Status.REVOKED] + [Status.PENDING] * 2
+    assert all(session.verified_at for session in sessions[1:])
+
+
+def test_pending_session_past_its_time_is_expired(fake, sessions):
+    ExamplarySession.objects.update(expires_at=timezone.now())
+
+    assert services.sweep_sessions().ended == {"expired": 3}
+
+
+def test_pending_session_with_another_status_stores_it(fake, sessions):
+    ExamplarySession.objects.update(remote_status="created")
+
+    services.sweep_sessions()
+
+    assert set(ExamplarySession.objects.values_list("remote_status", flat=True)) == {"pending"}
+
+
+def test_error_of_one_row_fails_no_other_that_is_stored_with_it(
+    fake, sessions, together, monkeypatch
+):
+    def refuse(self, **values):
+        if "verified_at" in values and self.filter(pk=sessions[0].pk).exists():
+            raise IntegrityError("A trigger of the project refuses it.")
+        return QuerySet.update(self, **values)
+
+    monkeypatch.setattr(ExamplarySessionQuerySet, "update", refuse)
+    result = services.sweep_sessions(concurrency=3)
+
+    assert (result.failed, result.verified, result.stopped) == (1, 2, "")
+    assert ExamplarySession.objects.exclude(verified_at=None).count() == 2
+
+
+def test_sessions_that_another_sweep_has_claimed_are_not_called_about(fake, sessions, monkeypatch):
+    """Of sessions that are claimed together, some were claimed by another since they were found."""
+    claim = sweep._Run._claim
+
+    def claim_late(self, found):
+        ExamplarySession.objects.filter(pk=sessions[1].pk).update(asked_at=timezone.now())
+        return claim(self, found)
+
+    monkeypatch.setattr(sweep._Run, "_claim", claim_late)
+    fake.requests.clear()
+    result = services.sweep_sessions(concurrency=3)
+
+    assert result.verified == 2
+    assert set(asked(fake)) == {sessions[0].examplary_id.value, sessions[2].examplary_id.value}
+
+
+def test_claim_whose_commit_was_not_acknowledged_is_held(fake, sessions, monkeypatch):
+    update = ExamplarySessionQuerySet.update
+    lost = []
+
+    def lose(self, **values):
+        count = update(self, **values)
+        if "claim_token" in values and not lost:
+            lost.append(count)
+            # As `commit` does when the connection drops before the acknowledgement.
+            return update(self, **values)
+        return count
+
+    monkeypatch.setattr(ExamplarySessionQuerySet, "update", lose)
+
+    assert services.sweep_sessions(concurrency=3).verified == 3
+    assert lost == [3]
+
+
+def test_no_more_sessions_are_claimed_than_are_called_about(fake, sessions):
+    claimed = []
+
+    def count(sweep):
+        claimed.append(ExamplarySession.objects.exclude(asked_at=None).count() - sweep.verified)
+
+    services.sweep_sessions(concurrency=2, progress=count)
+
+    assert max(claimed) <= 2
+
+
+def test_callable_that_fails_for_one_workspace_stops_only_that(fake, sessions, settings):
+    def find(alias):
+        raise ConnectionError("The secret store is down.")
+
+    settings.EXAMPLARY_WORKSPACES = find
+    settings.EXAMPLARY_WORKSPACE = lambda user: "default"
+    ExamplarySession.objects.filter(pk=sessions[0].pk).update(workspace="north")
+    fake.requests.clear()
+
+    result = services.sweep_sessions()
+
+    assert (result.verified, result.failed) == (2, 1)
+    assert result.stopped == "north: EXAMPLARY_WORKSPACES raised ConnectionError for 'north'."
+    assert sessions[0].examplary_id.value not in asked(fake)
+
+
+def test_key_that_is_rotated_during_a_sweep_is_used(fake, sessions, settings):
+    def rotate(sweep):
+        fake.api_key = settings.EXAMPLARY_API_KEY = f"examp_{'r' * 32}"
+
+    result = services.sweep_sessions(concurrency=1, progress=rotate)
+
+    assert (result.verified, result.stopped) == (3, "")
+
+
 def test_sweep_stops_when_it_is_asked_to(fake, sessions):
     fake.requests.clear()
 
@@ -494,7 +639,7 @@ def test_sweep_stops_between_sessions_that_need_no_call(fake, sessions):
     ExamplarySession.objects.update(examplary_id=None)
     expired = ExamplarySession.objects.filter(status=Status.EXPIRED)
 
-    assert services.sweep_sessions(should_stop=expired.exists).interrupted
+    assert services.sweep_sessions(concurrency=1, should_stop=expired.exists).interrupted
     assert expired.count() == 1
 
 
@@ -508,8 +653,7 @@ def test_deleted_sessions_are_no_failures(fake, sessions):
 
 def test_session_erased_during_its_call_is_no_failure(fake, sessions, monkeypatch):
     def record(session, answer):
-        if session.pk == sessions[1].pk:
-            ExamplarySession.objects.filter(pk=session.pk).delete()
+        ExamplarySession.objects.filter(pk=session.pk).delete()
         outcomes.record_answer(session, answer)
 
     fake.complete(sessions[1].examplary_id)
@@ -590,7 +734,7 @@ def test_revoked_session_whose_result_is_still_to_come_is_kept(fake, sessions):
     assert sessions[0].revoke_pending
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 405, 409])
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 409, 501])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_definite_refusal_ends_the_revocation(fake, sessions, status, method):
     fake.fail("DELETE", status=500)
@@ -667,13 +811,13 @@ def test_late_signal_is_sent_by_one_of_two_sweeps(fake, sessions, announced, lap
     ExamplarySession.objects.filter(pk=sessions[0].pk).update(announced_at=None)
     announced.clear()
     lapse()
-    lease = sweep.lease
+    lease = tidying.lease
 
     def take_the_claim_first():
         ExamplarySession.objects.update(claim_token="of another sweep")
         return lease()
 
-    monkeypatch.setattr(sweep, "lease", take_the_claim_first)
+    monkeypatch.setattr(tidying, "lease", take_the_claim_first)
 
     assert services.sweep_sessions().announced == 0
     assert announced == []

@@ -14,6 +14,18 @@ PROOFS = {
     "include with only, components": (
         "test_templatetags.py::test_request_reaches_templates_that_get_no_context"
     ),
+    "component without context": (
+        "third_party/test_recipes.py::test_isolated_component_holds_an_embed"
+    ),
+    "site below a path": "third_party/test_recipes.py::test_site_below_a_path",
+    "transaction of a middleware": "test_views.py::test_transaction_of_a_middleware_is_explained",
+    "transaction of django-reversion": (
+        "third_party/test_recipes.py::test_subclass_of_revision_middleware_lets_results_in"
+    ),
+    "API of Django REST framework": (
+        "third_party/test_recipes.py::test_recipe_for_django_rest_framework"
+    ),
+    "API of django-ninja": "third_party/test_recipes.py::test_recipe_for_django_ninja",
     "request without a user": "test_embeds.py::test_request_without_a_user_is_that_of_a_visitor",
     "LOGIN_URL on another host": (
         "test_views.py::test_sign_in_on_another_host_comes_back_to_this_site"
@@ -27,8 +39,26 @@ PROOFS = {
         "browser/test_element.py::test_answers_are_in_the_language_of_the_page"
     ),
     "proxy that changes the origin": "test_views.py::test_page_of_another_origin_is_logged",
+    "proxy that ends TLS": "test_views.py::test_result_behind_a_proxy_that_ends_tls",
+    "database without the tables": (
+        "test_views.py::test_missing_table_is_a_designed_page_with_a_reference"
+    ),
+    "error in the project's own code": (
+        "test_views.py::test_error_of_the_project_is_a_designed_page_with_a_reference"
+    ),
+    "error of the database": "test_views.py::test_database_error_is_a_designed_page_without_values",
+    "jobs with a clock that stands still": (
+        "test_clocks.py::test_users_are_provisioned_while_the_clock_stands_still"
+    ),
     "misspelt options": "test_embeds.py::test_misspelt_keyword_is_refused",
     "metadata that is not defined": "test_embeds.py::test_argument_that_is_no_mapping_is_named",
+    "tests with a clock that stands still": (
+        "third_party/test_tools.py::test_clock_that_stands_still_blocks_nothing"
+    ),
+    "tests with a mock that is not used": (
+        "third_party/test_tools.py::test_mock_that_the_client_does_not_use_reaches_no_api"
+    ),
+    "fragment cache": "test_docs.py::test_fragment_cache_keeps_users_apart",
     "page without Django templates": "browser/test_libraries.py::test_element_is_built_from_data",
     "client without a session cookie": "test_one_time.py::test_link_is_used_once",
     "app with a token": (
@@ -42,13 +72,23 @@ PROOFS = {
     ),
     "hx-boost on an ancestor": "browser/test_libraries.py::test_nothing_of_an_embed_is_boosted",
     "boosted navigation": "browser/test_libraries.py::test_boosted_link_to_a_page_with_an_embed",
+    "static files on another host": (
+        "third_party/test_recipes.py::test_static_files_on_another_host"
+    ),
     "script combiner": "browser/test_libraries.py::test_script_need_not_be_a_module",
+    "site inside the frame of an LMS": (
+        "test_views.py::test_every_endpoint_works_outside_of_transactions_and_caches"
+    ),
     "preview of a page": "test_embeds.py::test_preview_shows_the_title_and_opens_no_session",
     "impersonation": (
         "test_impersonation.py::test_end_of_an_impersonation_leaves_the_sessions_of_the_user_open"
     ),
+    "impersonation that swaps the user of a request": (
+        "third_party/test_recipes.py::test_staff_member_acts_as_a_user"
+    ),
     "catch-all above the include": "test_checks.py::test_urls",
     "Permissions-Policy that forbids a feature": "test_checks.py::test_permissions_policy",
     "error trackers": "test_collectors.py::test_documented_scrubbers_remove_tokens",
+    "type checkers of the project": "typing/api.py::query_models",
     "exports": "test_exports.py::test_export_of_sessions_holds_no_secret",
 }

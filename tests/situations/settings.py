@@ -1,4 +1,4 @@
-"""The settings of the tests, changed as the environment variable SITUATION says."""
+"""The settings of the tests, changed by the environment variable SITUATION."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ import requests
 
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
 from django_examplary.testing.answers import PROFILES
-from django_examplary.testing.errors import ErrorShape
 from django_examplary.testing.messages import Request
 from django_examplary.testing.sessions import Session
 from django_examplary.testing.switches import Switches
@@ -55,12 +54,6 @@ def test_switches_of_profiles_exist():
     known = {each.name for each in fields(Switches)}
     for name, profile in PROFILES.items():
         assert profile.switches.keys() <= known, name
-        assert profile.about.endswith("."), name
-
-
-def test_every_error_shape_is_a_profile():
-    shapes = set(ErrorShape.__args__) - {"message"}
-    assert {f"error-{shape}" for shape in shapes} <= set(PROFILES)
 
 
 def test_unknown_profile_is_refused_where_it_is_set(fake):

@@ -217,7 +217,7 @@ def test_window_that_is_sent_elsewhere(fake, teacher):
         Window(Client(), fake, launch(teacher))
 
 
-# What was sent
+# Sent requests
 
 
 def test_assert_sent(client, fake):

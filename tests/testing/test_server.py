@@ -5,7 +5,6 @@ import functools
 import http.client
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -21,33 +20,7 @@ from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
 from django_examplary.testing.__main__ import main
 from django_examplary.testing.server import FakeHandler, FakeServer, run
 from tests import wire
-
-HEADERS = {"Authorization": f"Bearer {DEFAULT_API_KEY}"}
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with serve() as server:
-        yield server
-
-
-@pytest.fixture
-def connection(server: FakeServer) -> Iterator[http.client.HTTPConnection]:
-    url = urlsplit(server.url)
-    assert url.hostname
-    with contextlib.closing(
-        http.client.HTTPConnection(url.hostname, url.port, timeout=60)
-    ) as connection:
-        yield connection
-
-
-def connect(server: FakeServer) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.server_port), timeout=60)
-
-
-def get(connection: http.client.HTTPConnection, path: str = "/me") -> http.client.HTTPResponse:
-    connection.request("GET", path, headers=HEADERS)
-    return connection.getresponse()
+from tests.testing.connections import HEADERS, connect, get
 
 
 def test_serves_the_api(server):
@@ -295,7 +268,7 @@ def test_run_ends_on_a_signal(number, request):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_main_says_what_to_set(monkeypatch, capsys):
+def test_main_prints_the_settings(monkeypatch, capsys):
     started: list[FakeExamplary] = []
 
     def fake_run(fake, *, ready, **options):
@@ -383,7 +356,7 @@ def test_main_names_the_wrong_option(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_main_says_what_to_do_about_a_taken_port(capsys):
+def test_main_explains_a_port_in_use(capsys):
     with serve() as server, pytest.raises(SystemExit) as caught:
         main(["--port", str(urlsplit(server.url).port)])
     assert caught.value.code == 2

@@ -5,44 +5,15 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import socket
 import threading
-from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import pytest
 import requests
 
-from django_examplary.testing import DEFAULT_API_KEY, serve
+from django_examplary.testing import serve
 from django_examplary.testing.server import FakeServer
 from tests import wire
-
-HEADERS = {"Authorization": f"Bearer {DEFAULT_API_KEY}"}
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with serve() as server:
-        yield server
-
-
-@pytest.fixture
-def connection(server: FakeServer) -> Iterator[http.client.HTTPConnection]:
-    url = urlsplit(server.url)
-    assert url.hostname
-    with contextlib.closing(
-        http.client.HTTPConnection(url.hostname, url.port, timeout=60)
-    ) as connection:
-        yield connection
-
-
-def connect(server: FakeServer) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.server_port), timeout=60)
-
-
-def get(connection: http.client.HTTPConnection, path: str = "/me") -> http.client.HTTPResponse:
-    connection.request("GET", path, headers=HEADERS)
-    return connection.getresponse()
+from tests.testing.connections import HEADERS, connect, get
 
 
 def raw_answer(server: FakeServer, size: int = -1) -> bytes:
@@ -138,7 +109,7 @@ def test_endless_ends_with_the_server():
         client = connect(server)
         client.sendall(b"GET /me HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(1) == b"H"
-    # Whatever was under way arrives; then it is over.
+    # The response that was under way arrives; then the connection ends.
     with client, client.makefile("rb") as stream, contextlib.suppress(ConnectionResetError):
         stream.read()
 

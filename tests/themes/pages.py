@@ -1,4 +1,4 @@
-"""The admin pages of this package, with a row for each, and what a theme must not hide."""
+"""The admin pages of this package, with the parts that a theme must not hide."""
 
 from __future__ import annotations
 
@@ -34,7 +34,14 @@ def make_rows() -> None:
 
 
 #: The page that confirms an erasure is the response to a POST.
-POSTED = {f"{ACTORS}1/do/erase_actors/": ["Yes, erase the data", "Cancel", "ann"]}
+POSTED = {
+    f"{ACTORS}1/do/erase_actors/": [
+        "<h1>Erase Examplary data</h1>",
+        "Yes, erase the data",
+        "Cancel",
+        "ann",
+    ]
+}
 #: Each page and the texts that staff must find on it.
 PAGES: dict[str, list[str]] = {
     ACTORS: [
@@ -49,22 +56,37 @@ PAGES: dict[str, list[str]] = {
     f"{ACTORS}1/change/": [
         "The e-mail address is used by another Examplary account.",
         ">Try again<",
-        "Link an existing id",
+        "Link an existing account",
         ">Revoke open sessions<",
         ">Erase data…<",
         "The address exists.",
     ],
     f"{ACTORS}1/history/": ["ann"],
-    f"{ACTORS}1/delete/": ["At Examplary the users stay"],
-    f"{ACTORS}1/link/": ["Examplary id", ">Link<", "Cancel"],
-    f"{ACTORS}link/": ["CSV file", ">Check the lines<"],
-    f"{ACTORS}provision/": ["Groups", "Pupils", ">Select<"],
+    f"{ACTORS}1/delete/": ["The users stay at Examplary"],
+    f"{ACTORS}1/link/": [
+        "<h1>Link an existing Examplary account</h1>",
+        "Examplary id",
+        ">Link<",
+        "Cancel",
+    ],
+    f"{ACTORS}link/": ["<h1>Link users from a file</h1>", "CSV file", ">Check the lines<"],
+    f"{ACTORS}provision/": ["<h1>Provision users</h1>", "Groups", "Pupils", ">Select<"],
     f"{ACTORS}provision/?role=teacher": [">Provision ", "<progress"],
     f"{ACTORS}provision/?role=teacher&started=2026-01-01T00:00:00Z": ["<progress", ">Continue<"],
     SESSIONS: ["Examplary activity", "Download 2 rows as CSV", "bob"],
-    f"{SESSIONS}activity/?days=30": ["<svg", "bob", "Address already in use"],
-    f"{SESSIONS}00000000-0000-4000-8000-000000000001/change/": [">Check now<", ">Revoke<", "ann"],
-    f"{SESSIONS}00000000-0000-4000-8000-000000000001/history/": [],
+    f"{SESSIONS}activity/?days=30": [
+        "<h1>Examplary activity</h1>",
+        "<svg",
+        "bob",
+        "Address already in use",
+    ],
+    f"{SESSIONS}00000000-0000-4000-8000-000000000001/change/": [
+        "Generate an exam (open)",
+        ">Check now<",
+        ">Revoke<",
+        "ann",
+    ],
+    f"{SESSIONS}00000000-0000-4000-8000-000000000001/history/": ["Generate an exam (open)"],
     "/admin/auth/user/": ["ann", "failed"],
     "/admin/auth/user/2/change/": ["The e-mail address is used by another Examplary account."],
     "/admin/": ["Examplary actors", "Examplary sessions"],
@@ -83,7 +105,7 @@ def render_pages() -> dict[str, list[str]]:
 def _faults(load: Callable[[str], Any], url: str, texts: list[str]) -> list[str]:
     try:
         response = load(url)
-    except Exception:  # Whatever a theme raises belongs in the test's message.
+    except Exception:  # Any exception of a theme belongs in the test's message.
         return [traceback.format_exc()]
     if response.status_code != 200:
         return [f"status {response.status_code}"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from selenium.webdriver import WebKitGTK, WebKitGTKOptions
-from selenium.webdriver.webkitgtk.service import Service
+from selenium.webdriver import Remote, WebKitGTKOptions
 
+from tests import processes
 from tests.browser import conftest
 from tests.webkit.visitors import Visitor
 
@@ -19,10 +21,37 @@ examplary = conftest.examplary
 school = conftest.school
 announced = conftest.announced
 pictures = conftest.pictures
+authority = conftest.authority
+secure_examplary = conftest.secure_examplary
+secure_school = conftest.secure_school
 
 
-@pytest.fixture(scope="session")
-def driver() -> Iterator[WebKitGTK]:
+def listening_port(process: subprocess.Popen[str]) -> int:
+    """Return the port that a process listens on; 0 while there is none."""
+    files = Path(f"/proc/{process.pid}/fd").glob("*")
+    sockets = {os.readlink(file) for file in files}
+    for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        _, address, _, state, *_, inode = line.split()[:10]
+        if state == "0A" and f"socket:[{inode}]" in sockets:
+            return int(address.partition(":")[2], 16)
+    return 0
+
+
+@contextlib.contextmanager
+def run_driver(command: str) -> Iterator[str]:
+    """Run the driver while the context lasts, and return its address, which it does not print."""
+    # The driver chooses: a port that is chosen before it starts could be taken.
+    with subprocess.Popen([command, "--port=0"], text=True) as process:
+        try:
+            port = processes.wait_for(lambda: listening_port(process), process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
+def start_driver(*arguments: str) -> Iterator[Remote]:
+    """Run WebKit while the context lasts, or skip the test."""
     command = shutil.which("WebKitWebDriver")
     browsers = sorted(Path("/usr/lib").glob("*/webkit2gtk-4.*/MiniBrowser"))
     if not command or not browsers:
@@ -31,15 +60,22 @@ def driver() -> Iterator[WebKitGTK]:
         pytest.skip("There is no display. Install xvfb, and start the tests with xvfb-run.")
     options = WebKitGTKOptions()
     options.binary_location = str(browsers[-1])
-    options.add_argument("--automation")
-    driver = WebKitGTK(options=options, service=Service(command))
-    driver.set_window_size(1000, 1000)
-    yield driver
-    driver.quit()
+    options.accept_insecure_certs = True
+    for argument in ("--automation", *arguments):
+        options.add_argument(argument)
+    with run_driver(command) as address, Remote(address, options=options) as driver:
+        driver.set_window_size(1000, 1000)
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Remote]:
+    with start_driver() as driver:
+        yield driver
 
 
 @pytest.fixture
-def visit(driver: WebKitGTK, school: str) -> Iterator[Callable[[str], Visitor]]:
+def visit(driver: Remote, school: str) -> Iterator[Callable[[str], Visitor]]:
     """Sign a user in; the tests share one window."""
 
     def visit(username: str) -> Visitor:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -9,9 +10,11 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 from selenium.common.exceptions import WebDriverException
-from selenium.webdriver import WebKitGTK
+from selenium.webdriver import Remote
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.browser.visitors import WIDTHS
 
 # The panel or the line of help whose controls a user sees, the dialog, and the opener.
 FIND_CONTROL = """
@@ -25,7 +28,7 @@ return [...embed.shadowRoot.querySelectorAll(selector)].find(
 class Visitor:
     """A user at WebKit, on the page with one embed."""
 
-    def __init__(self, driver: WebKitGTK, site: str) -> None:
+    def __init__(self, driver: Remote, site: str) -> None:
         self.driver = driver
         self.site = site
 
@@ -49,6 +52,12 @@ class Visitor:
             self.driver.get(f"{self.site}/sign-in/")
         self.driver.delete_all_cookies()
         self.driver.add_cookie({"name": name, "value": client.cookies[name].value})
+
+    def sign_in(self, username: str) -> None:
+        self.driver.get(self.site)
+        self.wait_for("name", "username").send_keys(username)
+        self.wait_for("name", "password").send_keys("demo")
+        self.wait_for("css selector", "main form button").click()
 
     def open_embed(self, options: dict[str, Any] | None = None, **page: str) -> None:
         """Go to a page with such an embed; see `tests.browser.urls.embeds`."""
@@ -79,11 +88,20 @@ class Visitor:
     def click(self, selector: str, text: str = "") -> None:
         self.find(selector, text).click()
 
+    def picture(self, path: Path) -> None:
+        """Take the page at every width; GTK_THEME=Adwaita:dark makes its colours dark."""
+        size = self.driver.get_window_size()
+        for width in WIDTHS:
+            self.driver.set_window_size(width, size["height"])
+            # The page and its frame have their layout now. The smallest window is 447 px wide.
+            self.driver.execute_async_script("setTimeout(arguments[0], 500)")
+            self.driver.save_screenshot(f"{path}-{width}.png")
+            assert self.run("return document.scrollingElement.scrollWidth <= innerWidth")
+        self.driver.set_window_size(size["width"], size["height"])
+
     def in_frame(self, action: Callable[[], Any]) -> Any:
         """Do something in the frame, and come back to the page."""
-        self.driver.switch_to.frame(
-            self.driver.find_element("css selector", "examplary-embed iframe")
-        )
+        self.driver.switch_to.frame(self.wait_for("css selector", "examplary-embed iframe"))
         try:
             return action()
         finally:
@@ -91,6 +109,8 @@ class Visitor:
 
     def press(self, action: str) -> None:
         """Press "complete" or "cancel" inside the embed."""
+        # Before that the script of the page or of the frame may not have run.
+        self.wait(lambda: self.state in ("loaded", "ready"))
         selector = f"[data-examplary-action={action}]"
         self.in_frame(lambda: self.wait_for("css selector", selector).click())
 
