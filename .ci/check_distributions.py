@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def checkout(folder: str) -> set[str]:
-    """The files of a folder of the checkout, but for what Python and pytest left there."""
+    """Return the files of a folder of the checkout, without caches of Python and pytest."""
     return {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / folder).rglob("*")
@@ -34,7 +34,7 @@ def checkout(folder: str) -> set[str]:
 
 
 def check_wheel(wheel: Path) -> None:
-    """It holds the whole package, nothing else, and is what is installed."""
+    """The wheel holds the whole package and nothing else, and is the one that is installed."""
     with ZipFile(wheel) as archive:
         members = {name for name in archive.namelist() if ".dist-info/" not in name}
     installed = {
@@ -47,7 +47,7 @@ def check_wheel(wheel: Path) -> None:
 
 
 def check_description() -> None:
-    """PyPI shows it, and has none of the files beside it."""
+    """The description links to no file of the repository, which PyPI does not have."""
     description = metadata("django-examplary").get_payload()
     links = re.findall(r"\]\(([^)]*)\)", description)
     assert links, "there is no README"
@@ -55,7 +55,7 @@ def check_description() -> None:
 
 
 def check_sdist(sdist: Path) -> None:
-    """It holds what it takes to run the tests."""
+    """The sdist holds everything that the tests need."""
     with tarfile.open(sdist) as archive:
         members = {name.partition("/")[2] for name in archive.getnames()}
     needed = {"LICENSE", "README.md", "pyproject.toml", "tox.ini"}
