@@ -402,6 +402,7 @@ TOOLS = {
         "git",
         "lint-imports",
         "mypy",
+        "oxlint",
         "pre-commit",
         "python",
         "ruff",

@@ -309,7 +309,9 @@
       Object.defineProperty(frame, "src", {
         configurable: true,
         get: () => this.#src,
-        set: (value) => frame.setAttribute("src", value),
+        set: (value) => {
+          frame.setAttribute("src", value);
+        },
       });
     }
 
