@@ -96,7 +96,7 @@ class Validator:
         yield from _check_limits(part, len(value), path, _of_size("Properties"))
         for name in as_list(part.get("required")):
             if isinstance(name, str) and name not in value:
-                yield Problem((*path, name), "is required, and not always sent")
+                yield Problem((*path, name), "is required, and not sent")
         properties = as_mapping(part.get("properties"))
         for name, item in value.items():
             if name in properties:
@@ -121,8 +121,8 @@ def _check_string(part: Schema, value: str, path: tuple[str, ...]) -> Iterator[P
 
 def _matches(pattern: str, value: str) -> bool:
     try:
-        # JavaScript's patterns are close enough to Python's.
-        return re.search(pattern, value) is not None
+        # JavaScript's patterns are close enough, except that Python's $ accepts a last line break.
+        return re.search(re.sub(r"(?<!\\)\$$", r"\\Z", pattern), value) is not None
     except re.error:
         # A pattern that Python cannot read refuses nothing.
         return True

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from django_examplary.testing.rules import ORIGIN
+from django_examplary.testing.rules import is_origin
 from django_examplary.testing.server import FakeServer, run
 from django_examplary.testing.store import StoreError, open_fake
 from django_examplary.testing.workspace import DEFAULT_API_KEY
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     public_url = options.public_url.rstrip("/")
-    if public_url and not ORIGIN.accepts(public_url):
+    if public_url and not is_origin(public_url):
         parser.error("--public-url must be an origin, such as https://examplary.school.example.")
     if options.tls_key and not options.tls_cert:
         parser.error("--tls-key needs --tls-cert.")

@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from django_examplary.testing.errors import ErrorShape
+from django_examplary.testing.errors import ERROR_BODIES
 from django_examplary.testing.messages import JSON_TYPE, Response
 
 Edit = Callable[[Any], Any]
@@ -168,7 +168,7 @@ PROFILES: Mapping[str, Answers] = {
     # Errors (section 13).
     **{
         f"error-{shape}": Answers(switches={"error_shape": shape})
-        for shape in get_args(ErrorShape)
+        for shape in (*ERROR_BODIES, "empty", "html")
         if shape != "message"
     },
     **{

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
 from django_examplary.testing import content
-from django_examplary.testing.messages import JSON_TYPE, Request, Response, json_response
+from django_examplary.testing.messages import Request, Response, json_response
 from django_examplary.testing.routes import Routes
 from django_examplary.testing.rules import (
-    EMBED_SESSION,
-    EXAM,
-    ME,
-    PERMISSION_BY_EMAIL,
-    PERMISSION_BY_ID,
-    PRACTICE_SPACE,
-    PRESETS,
-    SLICE,
-    SOURCE_MATERIAL,
-    THEME,
-    USER,
     Json,
     Refusal,
     check,
+    document,
+    known_presets,
 )
-from django_examplary.testing.sessions import FLOWS
 from django_examplary.testing.workspace import Workspace, new_token
 
 # Both are quoted word for word in section 7.
@@ -48,7 +36,7 @@ def _find(objects: dict[str, Json], object_id: str) -> Json:
 
 @routes.api("POST", "/users")
 def create_user(workspace: Workspace, request: Request) -> Response:
-    body = check(request.json, USER, required=["email"])
+    body = check("POST", "/users", request.json)
     existing = workspace.find_user(body["email"])
     if existing is None or workspace.duplicates == "create":
         user = workspace.add_user(
@@ -67,7 +55,7 @@ def get_me(workspace: Workspace, request: Request) -> Response:
 
 @routes.api("PATCH", "/me")
 def update_me(workspace: Workspace, request: Request) -> Response:
-    body = check(request.json, ME)
+    body = check("PATCH", "/me", request.json)
     owner = workspace.users[workspace.owner_id]
     owner["name"] = body.get("name", owner["name"])
     return workspace.succeed(owner)
@@ -84,26 +72,18 @@ def _check_actor(workspace: Workspace, actor: str) -> None:
         raise Refusal(400, ACTOR_IS_UNKNOWN)
 
 
-def _check_presets(workspace: Workspace, flow: str, presets: Json) -> None:
-    rules = PRESETS[flow]
-    needed = FLOWS[flow]
-    required = [needed.content] if needed.content and needed.content_required else []
-    check(presets, rules, required=required, within="presets.")
-    unknown = sorted(presets.keys() - rules.keys()) if rules else []
-    if unknown and workspace.refuse_unknown_presets:
-        raise Refusal(400, f"presets.{unknown[0]} is unknown.")
-
-
 @routes.api("POST", "/embed-sessions")
 def create_embed_session(workspace: Workspace, request: Request) -> Response:
     if not workspace.approved:
         raise Refusal(
             workspace.unapproved_status, "Your workspace is not approved for embed sessions."
         )
-    body = check(request.json, EMBED_SESSION, required=["flow", "actor"])
+    body = check("POST", "/embed-sessions", request.json)
     _check_actor(workspace, body["actor"])
-    _check_presets(workspace, body["flow"], body.get("presets", {}))
-    theme = check(body.get("theme", {}), THEME, within="theme.")
+    presets, theme = body.get("presets", {}), body.get("theme", {})
+    if workspace.refuse_unknown_presets and (known := known_presets(body)):
+        for name in sorted(presets.keys() - known):
+            raise Refusal(400, f"presets.{name} is unknown.")
     if workspace.refuse_locale and "locale" in theme:
         raise Refusal(400, "theme.locale is not supported.")
     if body["flow"] == "take-exam" and not workspace.staging:
@@ -111,7 +91,7 @@ def create_embed_session(workspace: Workspace, request: Request) -> Response:
     session = workspace.add_session(
         body["flow"],
         body["actor"],
-        presets=body.get("presets", {}),
+        presets=presets,
         theme=theme,
         metadata=body.get("metadata", {}),
         return_url=body.get("returnUrl"),
@@ -161,7 +141,7 @@ def _check_grants(workspace: Workspace, body: Json) -> None:
 
 @routes.api("POST", "/exams")
 def create_exam(workspace: Workspace, request: Request) -> Response:
-    body = dict(check(request.json, EXAM, required=["name"]))
+    body = dict(check("POST", "/exams", request.json))
     _check_grants(workspace, body)
     # Ids and versions of questions are assigned, never accepted.
     body["questions"] = [
@@ -217,15 +197,14 @@ def list_permissions(workspace: Workspace, request: Request, resource: str) -> R
 @routes.api("POST", "/permissions/{resource}")
 def create_permission(workspace: Workspace, request: Request, resource: str) -> Response:
     _check_resource(workspace, resource)
-    body = request.json
-    if isinstance(body, dict) and "email" in body:
-        check(body, PERMISSION_BY_EMAIL, required=["email", "role"])
+    body = check("POST", "/permissions/{}", request.json)
+    if "email" in body:
         user = workspace.find_user(body["email"]) or workspace.add_user(
             body["email"], role=workspace.permission_user_role
         )
         actor = user["id"]
     else:
-        actor = check(body, PERMISSION_BY_ID, required=["actor", "role"])["actor"]
+        actor = body["actor"]
         if not workspace.knows_actor(actor):
             raise Refusal(400, ACTOR_IS_UNKNOWN)
     return json_response(201, workspace.grant(resource, actor, body["role"]))
@@ -241,7 +220,7 @@ def get_permission(workspace: Workspace, request: Request, resource: str, actor:
 
 @routes.api("POST", "/practice-spaces")
 def create_practice_space(workspace: Workspace, request: Request) -> Response:
-    body = check(request.json, PRACTICE_SPACE)
+    body = check("POST", "/practice-spaces", request.json)
     _check_grants(workspace, body)
     return workspace.succeed(workspace.add_practice_space(**body))
 
@@ -262,7 +241,7 @@ def list_source_materials(workspace: Workspace, request: Request) -> Response:
 
 @routes.api("POST", "/source-materials")
 def create_source_material(workspace: Workspace, request: Request) -> Response:
-    body = check(request.json, SOURCE_MATERIAL, required=["url"])
+    body = check("POST", "/source-materials", request.json)
     fields = {name: body[name] for name in ("type", "name", "externalId") if name in body}
     return json_response(201, workspace.add_source_material(body["url"], **fields))
 
@@ -279,7 +258,7 @@ def get_source_material(workspace: Workspace, request: Request, material_id: str
 @routes.api("POST", "/source-materials/{id}/slice")
 def slice_source_material(workspace: Workspace, request: Request, material_id: str) -> Response:
     material = _find(workspace.source_materials, material_id)
-    body = check(request.json, SLICE, required=["startPage", "endPage"])
+    body = check("POST", "/source-materials/{}/slice", request.json)
     if body["startPage"] > body["endPage"]:
         raise Refusal(400, "endPage must not come before startPage.")
     fields = {"name": body["name"]} if "name" in body else {}
@@ -315,5 +294,4 @@ def list_public_question_types(workspace: Workspace, request: Request) -> Respon
 
 @routes.api("GET", "/openapi", needs_key=False)
 def get_openapi(workspace: Workspace, request: Request) -> Response:
-    document = resources.files(__package__).joinpath("openapi.json").read_bytes()
-    return Response(200, {"Content-Type": JSON_TYPE}, document)
+    return json_response(200, document().content)

@@ -3,26 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
-ErrorShape = Literal[
-    "message",
-    "error",
-    "error-object",
-    "errors",
-    "errors-strings",
-    "errors-fields",
-    "detail",
-    "issues",
-    "details",
-    "error_description",
-    "nested",
-    "list",
-    "empty",
-    "html",
-]
-
-_BODIES: Mapping[str, Callable[[str], object]] = {
+#: By the values of ``error_shape``, which may also be "empty" or "html".
+ERROR_BODIES: Mapping[str, Callable[[str], object]] = {
     "message": lambda text: {"message": text},
     "error": lambda text: {"error": text},
     "error-object": lambda text: {"error": {"message": text}},
@@ -36,8 +19,3 @@ _BODIES: Mapping[str, Callable[[str], object]] = {
     "nested": lambda text: {"error": {"code": "invalid", "data": {"reason": {"message": text}}}},
     "list": lambda text: [{"message": text}],
 }
-
-
-def error_body(shape: ErrorShape, text: str) -> object:
-    """Return the JSON of an error; ``"empty"`` and ``"html"`` have none."""
-    return _BODIES[shape](text)

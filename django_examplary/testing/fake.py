@@ -11,7 +11,7 @@ from typing import Any
 
 from django_examplary.testing import api, embeds, pages
 from django_examplary.testing.answers import profile
-from django_examplary.testing.errors import error_body
+from django_examplary.testing.errors import ERROR_BODIES
 from django_examplary.testing.messages import Request, Response, html_response, json_response
 from django_examplary.testing.routes import Route, Routes
 from django_examplary.testing.rules import Refusal
@@ -142,7 +142,7 @@ class FakeExamplary(Workspace):
         elif workspace.error_shape == "html":
             response = html_response(status, pages.message(text))
         else:
-            response = json_response(status, error_body(workspace.error_shape, text))
+            response = json_response(status, ERROR_BODIES[workspace.error_shape](text))
         response = profile(workspace.answers).shape("", response)
         return dataclasses.replace(response, headers={**response.headers, **(headers or {})})
 

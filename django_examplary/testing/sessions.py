@@ -18,7 +18,6 @@ class Flow:
     cancels: bool = True
     # The preset that names the content, and the least role on it that the actor needs.
     content: str | None = None
-    content_required: bool = True
     role: str = ""
 
     def allows(self, role: str | None) -> bool:
@@ -31,7 +30,7 @@ FLOWS = {
     "generate-question": Flow(),
     "edit-rubric": Flow(cancels=False),
     # Its presets are unknown: an exam is looked at only when the caller happens to name one.
-    "mark-answer": Flow(content="examId", content_required=False, role="editor"),
+    "mark-answer": Flow(content="examId", role="editor"),
     "edit-exam": Flow(completes=False, cancels=False, content="examId", role="editor"),
     "take-exam": Flow(cancels=False, content="examId", role="participant"),
     "practice-space-student": Flow(

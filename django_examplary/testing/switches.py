@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from django_examplary.testing.answers import profile
-from django_examplary.testing.errors import ErrorShape
 
 
 def _now() -> datetime:
@@ -59,7 +58,7 @@ class Switches:
     processing_polls: int = 2
 
     # The body of an error (section 14, 1).
-    error_shape: ErrorShape = "message"
+    error_shape: str = "message"
     # The status of a success, where it isn't documented (section 14, 2).
     success_status: int | None = None
     # The length of a page of a list; None for bare lists (section 14, 25).
