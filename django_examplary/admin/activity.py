@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import Count, F, Func, IntegerField, QuerySet, Value
+from django.db.models import Count, F, QuerySet
 from django.db.models.functions import TruncDate
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -75,12 +74,10 @@ def measure_activity(
     recent = sessions.order_by().filter(created_at__gte=since)
     completed = recent.filter(status=Status.COMPLETED)
 
-    day, read_day = _day_expression(sessions, activity.days, zone)
-    groups = (
-        recent.annotate(day=day).values_list("day", "flow", "status").annotate(count=Count("*"))
-    )
-    for value, flow, status, count in groups:
-        activity.per_day.setdefault(read_day(value), Counter())[flow] += count
+    by_day = recent.annotate(day=TruncDate("created_at", tzinfo=zone))
+    groups = by_day.values_list("day", "flow", "status").annotate(Count("pk"))
+    for day, flow, status, count in groups:
+        activity.per_day.setdefault(day, Counter())[flow] += count
         activity.outcomes[status] += count
 
     makers = (
@@ -118,21 +115,6 @@ def _day_zone(rows: QuerySet[Any]) -> dt.tzinfo | None:
     # MySQL and MariaDB know no zone but UTC without time zone tables.
     known = connections[rows.db].features.has_zoneinfo_database
     return timezone.get_current_timezone() if known else dt.UTC
-
-
-def _day_expression(
-    rows: QuerySet[Any], days: list[dt.date], zone: dt.tzinfo | None
-) -> tuple[Any, Callable[[Any], dt.date]]:
-    """Return an expression for the day of a row, and what converts its value to the day."""
-    if connections[rows.db].vendor == "postgresql":  # pragma: no cover  # Needs a server.
-        # It needs half as long to look a time up among the starts of the days as to convert it to
-        # a time zone.
-        starts = [dt.datetime.combine(day, dt.time.min, tzinfo=zone) for day in days]
-        number = Func(
-            "created_at", Value(starts), function="width_bucket", output_field=IntegerField()
-        )
-        return number, lambda number: days[number - 1]
-    return TruncDate("created_at", tzinfo=zone), lambda day: day
 
 
 class ActivityPageMixin(RowAdmin):
