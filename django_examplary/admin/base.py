@@ -95,6 +95,13 @@ class ExamplaryAdminMixin(ModelAdminBase):
     examplary_limits = Limits()
     has_provision_permission = _permission("provision_examplaryactor")
 
+    def report_count(
+        self, request: HttpRequest, level: int, count: int, text: Any, **values: object
+    ) -> None:
+        """Show a message about a number of rows, unless it is 0."""
+        if count:
+            self.message_user(request, text % {"count": count, **values}, level)
+
     # Actions commit before they call the API, which is impossible inside ATOMIC_REQUESTS.
     @non_atomic
     def changelist_view(

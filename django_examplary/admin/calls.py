@@ -17,7 +17,7 @@ from django.utils.translation import gettext, ngettext_lazy
 from django_examplary import clock, services
 from django_examplary.admin.advice import advise_each
 from django_examplary.admin.base import ExamplaryAdminMixin, Limits
-from django_examplary.admin.history import NO_ACTOR, actor_facts, describe, log, session_facts
+from django_examplary.admin.history import actor_facts, describe, log, session_facts
 from django_examplary.admin.progress import BROKEN, Progress
 from django_examplary.exceptions import ExamplaryError
 from django_examplary.models import ExamplaryActor, ExamplarySession
@@ -86,19 +86,6 @@ _NO_TIME = ngettext_lazy(
 )
 
 
-def report_count(
-    model_admin: ExamplaryAdminMixin,
-    request: HttpRequest,
-    level: int,
-    count: int,
-    text: Any,
-    **values: object,
-) -> None:
-    """Show one of the texts above with the number of rows that it is about, if there are any."""
-    if count:
-        model_admin.message_user(request, text % {"count": count, **values}, level)
-
-
 def provision_batch(
     request: HttpRequest,
     users: QuerySet[Any],
@@ -131,7 +118,7 @@ def provision_batch(
     tried = actors.filter(state__in=[State.ACTIVE, *BROKEN], updated_at__gte=started)
     for actor in tried.select_related("user"):
         text = gettext("Provisioned") if actor.is_active else gettext("Provisioning failed")
-        facts = before.get(actor.pk, NO_ACTOR), actor_facts(actor)
+        facts = before.get(actor.pk, {}), actor_facts(actor)
         entries.append((actor, describe(text, *facts)))
     log(request, entries)
     # A refused key matters more than the time that is over.
@@ -161,7 +148,7 @@ def provision_and_report(
     inactive = users.count() - active - left
     batch = provision_batch(request, waiting, limits.duration, role=role, limits=limits)
     run = Progress(batch.users, started)
-    report_count(model_admin, request, messages.SUCCESS, active + run.provisioned, _ACTIVE)
+    model_admin.report_count(request, messages.SUCCESS, active + run.provisioned, _ACTIVE)
     failures = list(run.failures[: limits.messages])
     for actor, (advice, _) in zip(failures, advise_each(failures), strict=True):
         text = gettext("Provisioning failed for %(user)s. %(advice)s")
@@ -170,11 +157,11 @@ def provision_and_report(
     if run.failed > limits.messages:
         text = gettext("Provisioning failed for %(count)d users in all: see the list of actors.")
         model_admin.message_user(request, text % {"count": run.failed}, messages.ERROR)
-    report_count(model_admin, request, messages.WARNING, inactive, _INACTIVE)
+    model_admin.report_count(request, messages.WARNING, inactive, _INACTIVE)
     if batch.stopped:
         model_admin.message_user(request, batch.stopped, messages.ERROR)
     else:
-        report_count(model_admin, request, messages.WARNING, left - run.done, _WAITING)
+        model_admin.report_count(request, messages.WARNING, left - run.done, _WAITING)
 
 
 def check_and_report(
@@ -185,7 +172,7 @@ def check_and_report(
         model_admin, request, sessions, services.verify_session, gettext("Checked")
     )
     ended = sum(not session.is_open for session in checked)
-    report_count(model_admin, request, messages.SUCCESS, len(checked), _CHECKED, ended=ended)
+    model_admin.report_count(request, messages.SUCCESS, len(checked), _CHECKED, ended=ended)
 
 
 def revoke_and_report(
@@ -197,9 +184,9 @@ def revoke_and_report(
     )
     revoked = sum(session.status == ExamplarySession.Status.REVOKED for session in ended)
     pending = sum(session.revoke_pending for session in ended)
-    report_count(model_admin, request, messages.SUCCESS, revoked, _REVOKED)
-    report_count(model_admin, request, messages.WARNING, len(ended) - revoked, _ENDED_BEFORE)
-    report_count(model_admin, request, messages.WARNING, pending, UNCONFIRMED)
+    model_admin.report_count(request, messages.SUCCESS, revoked, _REVOKED)
+    model_admin.report_count(request, messages.WARNING, len(ended) - revoked, _ENDED_BEFORE)
+    model_admin.report_count(request, messages.WARNING, pending, UNCONFIRMED)
 
 
 def _call_for_each(
@@ -238,10 +225,10 @@ def _call_for_each(
             done.append(after)
             entries.append((after, describe(action, before, session_facts(after))))
     log(request, entries)
-    report_count(model_admin, request, messages.ERROR, failed, _FAILED_CALLS, problem=problem)
+    model_admin.report_count(request, messages.ERROR, failed, _FAILED_CALLS, problem=problem)
     for text in stopped.values():
         model_admin.message_user(request, text, messages.ERROR)
     if not stopped:
         left = total - len(done) - failed
-        report_count(model_admin, request, messages.WARNING, left, _NO_TIME)
+        model_admin.report_count(request, messages.WARNING, left, _NO_TIME)
     return done

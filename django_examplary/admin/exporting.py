@@ -21,11 +21,14 @@ def csv_response(
     name: str, columns: dict[str, Callable[[Any], Any]], rows: Iterable[Any]
 ) -> StreamingHttpResponse:
     """Return a file with today's date in its name, for columns as in `get_export_columns`."""
-    response = StreamingHttpResponse(_lines(columns, rows), content_type="text/csv; charset=utf-8")
-    disposition = f'attachment; filename="{name}-{timezone.localdate():%Y-%m-%d}.csv"'
-    response["Content-Disposition"] = disposition
-    response["Cache-Control"] = "no-store, private"
-    return response
+    return StreamingHttpResponse(
+        _lines(columns, rows),
+        content_type="text/csv; charset=utf-8",
+        headers={
+            "Content-Disposition": f'attachment; filename="{name}-{timezone.localdate()}.csv"',
+            "Cache-Control": "no-store, private",
+        },
+    )
 
 
 class _Echo:

@@ -20,9 +20,6 @@ from django_examplary.models import ExamplaryActor, ExamplarySession
 
 Facts = Mapping[str, str]
 
-#: The facts of a row that did not exist yet.
-NO_ACTOR: Facts = {}
-
 
 def actor_facts(actor: ExamplaryActor) -> Facts:
     """Return the facts about an actor for a log entry, by translated names."""

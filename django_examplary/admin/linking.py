@@ -13,8 +13,7 @@ from django.utils.translation import gettext, gettext_noop, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from django_examplary import clock
-from django_examplary.admin.calls import report_count
-from django_examplary.admin.history import NO_ACTOR, actor_facts, describe, log
+from django_examplary.admin.history import actor_facts, describe, log
 from django_examplary.admin.pages import ActorPagesMixin
 from django_examplary.admin.sites import visible_users
 from django_examplary.exceptions import ExamplaryError
@@ -101,9 +100,7 @@ class LinkFilePageMixin(ActorPagesMixin):
     def _link_lines(self, request: HttpRequest, lines: list[LinkLine], *, replace: bool) -> None:
         limits = self.examplary_limits
         until = clock.monotonic() + limits.duration
-        before = {
-            line.number: actor_facts(line.actor) if line.actor else NO_ACTOR for line in lines
-        }
+        before = {line.number: actor_facts(line.actor) if line.actor else {} for line in lines}
         linking = link_lines(lines, client_for=limits.client, replace=replace)
         count = 0
         try:
@@ -117,7 +114,7 @@ class LinkFilePageMixin(ActorPagesMixin):
         except (ExamplaryError, ImproperlyConfigured) as error:
             text = gettext("The call to Examplary failed: %(problem)s")
             self.message_user(request, text % {"problem": error}, messages.ERROR)
-        report_count(self, request, messages.SUCCESS, count, _LINKED)
+        self.report_count(request, messages.SUCCESS, count, _LINKED)
 
 
 def _result(line: LinkLine) -> str:

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_examplary import clock, services
 from django_examplary.admin.base import RowAdmin
-from django_examplary.admin.calls import UNCONFIRMED, report_count
+from django_examplary.admin.calls import UNCONFIRMED
 from django_examplary.admin.history import actor_facts, describe, log
 from django_examplary.admin.names import user_name
 from django_examplary.exceptions import ExamplaryError, ExamplaryValidationError
@@ -128,6 +128,6 @@ class ActorPagesMixin(RowAdmin):
             # The actor has no history any more, but its user has.
             entries.append((user, describe(text, before, dict.fromkeys(before, ""))))
         log(request, entries)
-        report_count(self, request, messages.SUCCESS, erased, _ERASED)
-        report_count(self, request, messages.WARNING, pending, UNCONFIRMED)
-        report_count(self, request, messages.WARNING, total - erased, _NO_TIME)
+        self.report_count(request, messages.SUCCESS, erased, _ERASED)
+        self.report_count(request, messages.WARNING, pending, UNCONFIRMED)
+        self.report_count(request, messages.WARNING, total - erased, _NO_TIME)
