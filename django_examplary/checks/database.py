@@ -6,21 +6,20 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import (
-    CheckMessage,
-    Warning,  # noqa: A004  # Django's name
-)
+from django.core import checks
 from django.db import connections, router
 from django.db.migrations.executor import MigrationExecutor
 
 from django_examplary.models import ExamplaryActor
 
 
-def check_migrations(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+def check_migrations(
+    databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[checks.CheckMessage]:
     """Check that the migrations of this app are applied."""
     if sys.argv[1:2] == ["migrate"]:
         return []  # `migrate` runs the checks first, and this would ask to run `migrate`.
-    messages: list[CheckMessage] = []
+    messages: list[checks.CheckMessage] = []
     for alias in databases or ():
         if not router.allow_migrate_model(alias, ExamplaryActor):
             continue
@@ -28,7 +27,7 @@ def check_migrations(databases: Sequence[str] | None = None, **kwargs: Any) -> l
         targets = executor.loader.graph.leaf_nodes(ExamplaryActor._meta.app_label)
         if executor.migration_plan(targets):
             messages.append(
-                Warning(
+                checks.Warning(
                     f"The database {alias!r} lacks migrations of django_examplary.",
                     hint=f"Run: python manage.py migrate --database {alias}",
                     id="django_examplary.W025",

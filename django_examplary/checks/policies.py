@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Warning  # noqa: A004  # Django's name
+from django.core import checks
 
 from django_examplary.checks.settings import unusable_settings
 from django_examplary.conf import conf
@@ -15,7 +15,7 @@ from django_examplary.csp import csp_directives, list_embed_origins
 from django_examplary.flows import FLOWS
 
 
-def check_policies(**kwargs: Any) -> list[CheckMessage]:
+def check_policies(**kwargs: Any) -> list[checks.CheckMessage]:
     """Check that Content-Security-Policy and Permissions-Policy allow the embeds."""
     if unusable_settings():
         return []  # The sources that a policy must allow depend on them.
@@ -79,7 +79,7 @@ _NEEDS = {
 _NONCES = ("'nonce-", "<csp_nonce", "csp.constants.nonce")
 
 
-def _content_security_policies() -> Iterator[CheckMessage]:
+def _content_security_policies() -> Iterator[checks.CheckMessage]:
     try:
         needed = csp_directives()
     except Exception:
@@ -97,7 +97,7 @@ def _content_security_policies() -> Iterator[CheckMessage]:
                 continue
             if missing := [source for source in sources if not _allows(given, source)]:
                 place = key if directive == "default-src" else directive
-                yield Warning(
+                yield checks.Warning(
                     f"{name} does not let {need.what}.",
                     hint=f"{need.why} Add to {place}: {' '.join(missing)}.",
                     id=need.id,
@@ -143,7 +143,7 @@ def _allows(given: list[str], source: str) -> bool:
     )
 
 
-def _permissions_policy() -> Iterator[CheckMessage]:
+def _permissions_policy() -> Iterator[checks.CheckMessage]:
     """Check the setting of django-permissions-policy."""
     policy: Mapping[str, Any] = getattr(settings, "PERMISSIONS_POLICY", None) or {}
     for feature in sorted({each for flow in FLOWS.values() for each in flow.permissions_policy}):
@@ -153,7 +153,7 @@ def _permissions_policy() -> Iterator[CheckMessage]:
         missing = [each for each in ("self", *list_embed_origins()) if each not in given]
         if missing and "*" not in given:
             flows = [slug for slug, flow in FLOWS.items() if feature in flow.permissions_policy]
-            yield Warning(
+            yield checks.Warning(
                 f"PERMISSIONS_POLICY does not let embeds use {feature}.",
                 hint=f"{' and '.join(flows)} may need it. Add to {feature!r}: "
                 f"{', '.join(map(repr, missing))}.",

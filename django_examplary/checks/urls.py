@@ -7,11 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.checks import (
-    CheckMessage,
-    Error,
-    Warning,  # noqa: A004  # Django's name
-)
+from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.shortcuts import resolve_url
 from django.template import TemplateDoesNotExist, TemplateSyntaxError
@@ -22,7 +18,7 @@ from django.utils.translation import get_language
 from django_examplary.addresses import APP_NAME, find_namespace, reverse_view
 
 
-def check_urls(**kwargs: Any) -> list[CheckMessage]:
+def check_urls(**kwargs: Any) -> list[checks.CheckMessage]:
     """Check that embeds have addresses, templates and a page to sign in at."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []  # A project without pages.
@@ -32,7 +28,7 @@ def check_urls(**kwargs: Any) -> list[CheckMessage]:
         return []  # Django's own checks report an invalid URLconf.
     if not included:
         return [
-            Warning(
+            checks.Warning(
                 "ROOT_URLCONF does not include the URLs of django_examplary.",
                 hint="Add path('examplary/', include('django_examplary.urls')). If a middleware "
                 "sets request.urlconf to a URLconf that includes them, silence this warning: "
@@ -44,7 +40,7 @@ def check_urls(**kwargs: Any) -> list[CheckMessage]:
         address = reverse_view("launch", "token")
     except NoReverseMatch:
         return [
-            Error(
+            checks.Error(
                 "The URLs of django_examplary are below a pattern with parameters.",
                 hint="The tags do not know the values of parameters such as <slug:school>. Include "
                 "the URLs outside that pattern.",
@@ -59,10 +55,10 @@ def check_urls(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def _launch_address(address: str) -> Iterator[CheckMessage]:
+def _launch_address(address: str) -> Iterator[checks.CheckMessage]:
     match = _resolve(address)
     if match is None or match.app_names[-1:] != [APP_NAME]:
-        yield Error(
+        yield checks.Error(
             f"Another URL pattern matches {address} before the URLs of django_examplary.",
             hint="Move the include() above that pattern, which is often a catch-all for a "
             "single-page app.",
@@ -70,14 +66,14 @@ def _launch_address(address: str) -> Iterator[CheckMessage]:
         )
 
 
-def _cookie_paths(address: str) -> Iterator[CheckMessage]:
+def _cookie_paths(address: str) -> Iterator[checks.CheckMessage]:
     for name in ("SESSION_COOKIE_PATH", "CSRF_COOKIE_PATH"):
         if name == "CSRF_COOKIE_PATH" and settings.CSRF_USE_SESSIONS:
             continue
         path = getattr(settings, name)
         # As browsers match it (RFC 6265, section 5.1.4).
         if address != path and not address.startswith(f"{path.rstrip('/')}/"):
-            yield Warning(
+            yield checks.Warning(
                 f"{name} is {path!r}, but embeds start at {address}.",
                 hint="Browsers do not send the cookie there. Include the URLs of django_examplary "
                 "below the cookie's path.",
@@ -85,11 +81,11 @@ def _cookie_paths(address: str) -> Iterator[CheckMessage]:
             )
 
 
-def _templates() -> Iterator[CheckMessage]:
+def _templates() -> Iterator[checks.CheckMessage]:
     try:
         template: Any = get_template("django_examplary/embed.html")
     except TemplateDoesNotExist:
-        yield Error(
+        yield checks.Error(
             "No template engine finds the templates of django_examplary.",
             hint="They need Django's own engine, also if your templates are for Jinja2. Add to "
             "TEMPLATES: {'BACKEND': 'django.template.backends.django.DjangoTemplates', "
@@ -101,7 +97,7 @@ def _templates() -> Iterator[CheckMessage]:
         return  # In a template of the project: rendering it raises the same error.
     if not getattr(template.backend, "engine", None) or template.backend.engine.autoescape:
         return
-    yield Warning(
+    yield checks.Warning(
         f"The template engine {template.backend.name!r} does not escape HTML.",
         hint="Titles and other texts go into the markup of embeds as they are. Remove "
         "'autoescape': False from its OPTIONS, or use another engine for such templates.",
@@ -109,7 +105,7 @@ def _templates() -> Iterator[CheckMessage]:
     )
 
 
-def _login_url() -> Iterator[CheckMessage]:
+def _login_url() -> Iterator[checks.CheckMessage]:
     try:
         url = resolve_url(settings.LOGIN_URL)
     except NoReverseMatch:
@@ -118,7 +114,7 @@ def _login_url() -> Iterator[CheckMessage]:
     # Only paths of this site can be resolved here.
     if url and (parts.netloc or not _is_missing(parts.path)):
         return
-    yield Warning(
+    yield checks.Warning(
         f"LOGIN_URL is {str(settings.LOGIN_URL)!r}, which is not a page of this site.",
         hint="Visitors who are not signed in see a link to it instead of an embed. Set LOGIN_URL. "
         "If another application serves that page, silence this warning.",
