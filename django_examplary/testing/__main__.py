@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import ssl
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from django_examplary.testing.rules import is_origin
-from django_examplary.testing.server import FakeServer, run
+from django_examplary.testing.server import FakeServer, serve
 from django_examplary.testing.store import StoreError, open_fake
 from django_examplary.testing.workspace import DEFAULT_API_KEY
 
@@ -65,17 +68,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fake = open_fake(options.seed, options.store, api_key=options.api_key, staging=True)
     except (OSError, StoreError) as error:
         parser.error(f"--seed or --store can't be used: {error}")
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run(
-            fake,
-            host=options.host,
-            port=options.port,
-            public_url=public_url,
-            tls=tls,
-            ready=_welcome,
-        )
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            serve(
+                fake, host=options.host, port=options.port, public_url=public_url, tls=tls
+            ) as server,
+        ):
+            _welcome(server)
+            threading.Event().wait()
     except OSError as error:
         parser.error(f"{error}: choose another --port, or 0 for a free one")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:

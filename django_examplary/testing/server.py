@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import signal
 import socket
 import ssl
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
@@ -19,6 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 from django_examplary.testing.fake import FakeExamplary
 from django_examplary.testing.messages import Request, Response
 
+# Seconds that a stopping server waits for its connections.
 _PATIENCE = 2.0
 
 
@@ -43,7 +43,7 @@ class FakeServer(ThreadingHTTPServer):
         self.url = f"{'https' if tls else 'http'}://{host}:{self.server_port}"
 
     def server_bind(self) -> None:
-        # HTTPServer would ask the name service who we are.
+        # HTTPServer would look up the name of this host.
         TCPServer.server_bind(self)
         self.server_name = str(self.server_address[0])
         self.server_port = self.server_address[1]
@@ -191,25 +191,3 @@ def serve(
         finally:
             server.shutdown()
             thread.join()
-
-
-def run(
-    fake: FakeExamplary | None = None,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8001,
-    public_url: str = "",
-    tls: ssl.SSLContext | None = None,
-    ready: Callable[[FakeServer], None] = lambda server: None,
-) -> None:
-    """Serve in the foreground until Ctrl-C or SIGTERM; call ``ready`` once it listens."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with (
-            contextlib.suppress(KeyboardInterrupt),
-            serve(fake, host=host, port=port, public_url=public_url, tls=tls) as server,
-        ):
-            ready(server)
-            threading.Event().wait()
-    finally:
-        signal.signal(signal.SIGTERM, previous)

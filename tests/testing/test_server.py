@@ -16,9 +16,9 @@ import pytest
 import requests
 import trustme
 
-from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
+from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, __main__, serve
 from django_examplary.testing.__main__ import main
-from django_examplary.testing.server import FakeHandler, FakeServer, run
+from django_examplary.testing.server import FakeHandler, FakeServer
 from tests import wire
 from tests.testing.connections import HEADERS, connect, get
 
@@ -252,34 +252,24 @@ def test_public_url_is_that_of_new_sessions():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_run_ends_on_a_signal(number, request):
+def test_main_prints_the_settings_and_ends_on_a_signal(number, request, monkeypatch, capsys):
     # A shell that starts the tests in the background lets them ignore SIGINT.
     ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, ours))
     before = signal.getsignal(signal.SIGTERM)
-    addresses: list[str] = []
+    fakes: list[FakeExamplary] = []
+    welcome = __main__._welcome
 
-    def ready(server: FakeServer) -> None:
-        addresses.append(server.url)
+    def welcome_and_stop(server: FakeServer) -> None:
+        welcome(server)
+        fakes.append(server.fake)
         threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
 
-    run(port=0, ready=ready)
-    assert addresses
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_main_prints_the_settings(monkeypatch, capsys):
-    started: list[FakeExamplary] = []
-
-    def fake_run(fake, *, ready, **options):
-        started.append(fake)
-        with serve(fake, **options) as server:
-            ready(server)
-
-    monkeypatch.setattr("django_examplary.testing.__main__.run", fake_run)
+    monkeypatch.setattr(__main__, "_welcome", welcome_and_stop)
     main(["--port", "0", "--api-key", "examp_mine"])
-    (fake,) = started
+    (fake,) = fakes
     assert fake.staging
+    assert signal.getsignal(signal.SIGTERM) is before
     printed = capsys.readouterr().out
     assert "EXAMPLARY_API_KEY=examp_mine" in printed
     assert f"EXAMPLARY_API_URL={fake.base_url}" in printed
