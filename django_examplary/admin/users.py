@@ -78,8 +78,8 @@ class ExamplaryActorInline(ActorInline):
     """For the project's own user admin: the user's actor to read, with a link to its sessions."""
 
     model = ExamplaryActor
+    fields = ["state", "advice", "role_name", "email", "provisioned_at", "sessions"]
     readonly_fields = ["state", "advice", "role_name", "email", "provisioned_at", "sessions"]
-    fields = readonly_fields
     can_delete = False
     show_change_link = True
 

@@ -1,7 +1,7 @@
 """The pages. Pages of teachers are for the course's own teacher, and pages of students for its own
 students. Other users get a 404.
 
-Those that may make something at Examplary answer GET and not HEAD, which only asks what there is.
+Pages that may create something at Examplary refuse HEAD, which must change nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from django_examplary.flows import EditRubric
 logger = logging.getLogger(__name__)
 
 
-def asks_examplary(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def calls_examplary(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     """Render an error page if the view's calls to Examplary fail."""
 
     @wraps(view)
@@ -124,7 +124,7 @@ def _course_page(request: HttpRequest, pk: int, template: str) -> HttpResponse:
 
 
 @require_GET
-@asks_examplary
+@calls_examplary
 def rubric_edit(request: HttpRequest, pk: int) -> HttpResponse:
     rubric = get_object_or_404(Rubric, pk=pk, course__teacher=request.user)
     # A rubric may be too large for the tag to carry, so the session is opened here.
@@ -149,7 +149,7 @@ def exam(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_GET
-@asks_examplary
+@calls_examplary
 def exam_edit(request: HttpRequest, pk: int) -> HttpResponse:
     exam = _get_exam(request, pk)
     content.send_exam(exam)
@@ -165,7 +165,7 @@ def exam_publish(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_GET
-@asks_examplary
+@calls_examplary
 def exam_download(request: HttpRequest, pk: int) -> HttpResponse:
     exam = _get_exam(request, pk)
     content.send_exam(exam)
@@ -179,7 +179,7 @@ def exam_download(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_GET
-@asks_examplary
+@calls_examplary
 def mark(request: HttpRequest, pk: int) -> HttpResponse:
     sitting = get_object_or_404(
         Sitting.objects.exclude(handed_in_at=None), pk=pk, exam__course__teacher=request.user
@@ -204,7 +204,7 @@ def _get_exam(request: HttpRequest, pk: int) -> Exam:
 
 
 @require_POST
-@asks_examplary
+@calls_examplary
 def exam_start(request: HttpRequest, pk: int) -> HttpResponse:
     exams = Exam.objects.filter(is_published=True, course__students=request.user)
     exam = get_object_or_404(exams, pk=pk)
@@ -230,7 +230,7 @@ def sitting(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_GET
-@asks_examplary
+@calls_examplary
 def practice(request: HttpRequest, pk: int) -> HttpResponse:
     course = get_object_or_404(Course, pk=pk, students=request.user)
     content.open_practice_space(course)

@@ -120,7 +120,7 @@ exit codes:
                 "operations": len(document.operations),
             },
             "counts": counts,
-            "findings": [each.as_dict() for each in findings],
+            "findings": [asdict(each) for each in findings],
             "open": [number for number in settled.NUMBERS if number not in answered],
         }
         failing = sum(counts[group] for group in _FAILING[options["fail_on"]])
