@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
@@ -26,21 +25,6 @@ if TYPE_CHECKING:
     from django_examplary.data import ActorRole
 
 State = ExamplaryActor.State
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """The users that one request provisioned, or tried to."""
-
-    users: QuerySet[Any]
-    #: Whether users are left because the time or the limit of rows was used up.
-    unfinished: bool
-    #: Why provisioning stopped early, if it did for another reason.
-    stopped: str
-    #: Users that another process provisions at the moment.
-    skipped: int
-    #: Seconds that the API wants to be left alone.
-    pause: float
 
 
 _ACTIVE = ngettext_lazy(
@@ -93,8 +77,11 @@ def provision_batch(
     *,
     role: ActorRole | None,
     limits: Limits,
-) -> Batch:
-    """Provision some of the users for some seconds, and log the outcome of each actor."""
+) -> tuple[QuerySet[Any], services.Provisioning]:
+    """Provision some of the users for some seconds, and log the outcome of each actor.
+
+    Returns these users with the result, which is `interrupted` if further users are left.
+    """
     started = timezone.now()
     until = clock.monotonic() + seconds
     keys = list(users.order_by("pk").values_list("pk", flat=True)[: limits.rows])
@@ -121,15 +108,10 @@ def provision_batch(
         facts = before.get(actor.pk, {}), actor_facts(actor)
         entries.append((actor, describe(text, *facts)))
     log(request, entries)
+    is_full = len(keys) == limits.rows
     # A refused key matters more than the time that is over.
-    interrupted = result.interrupted and not result.stopped
-    return Batch(
-        users=chosen,
-        unfinished=interrupted or (not result.stopped and len(keys) == limits.rows),
-        stopped="" if interrupted else result.stopped,
-        skipped=result.skipped,
-        pause=result.pause,
-    )
+    result.interrupted = not result.stopped and (result.interrupted or is_full)
+    return chosen, result
 
 
 def provision_and_report(
@@ -146,8 +128,8 @@ def provision_and_report(
     active = users.filter(examplary_actor__state=State.ACTIVE).count()
     left = waiting.count()
     inactive = users.count() - active - left
-    batch = provision_batch(request, waiting, limits.duration, role=role, limits=limits)
-    run = Progress(batch.users, started)
+    chosen, result = provision_batch(request, waiting, limits.duration, role=role, limits=limits)
+    run = Progress(chosen, started)
     model_admin.report_count(request, messages.SUCCESS, active + run.provisioned, _ACTIVE)
     failures = list(run.failures[: limits.messages])
     for actor, (advice, _) in zip(failures, advise_each(failures), strict=True):
@@ -158,8 +140,8 @@ def provision_and_report(
         text = gettext("Provisioning failed for %(count)d users in all: see the list of actors.")
         model_admin.message_user(request, text % {"count": run.failed}, messages.ERROR)
     model_admin.report_count(request, messages.WARNING, inactive, _INACTIVE)
-    if batch.stopped:
-        model_admin.message_user(request, batch.stopped, messages.ERROR)
+    if result.stopped:
+        model_admin.message_user(request, result.stopped, messages.ERROR)
     else:
         model_admin.report_count(request, messages.WARNING, left - run.done, _WAITING)
 

@@ -152,16 +152,16 @@ class ProvisionPageMixin(RowAdmin):
         wants_json = accepted == "application/json"
         limits = self.examplary_limits
         started = form.cleaned_data["started"] or timezone.now()
-        batch = provision_batch(
+        _, result = provision_batch(
             request,
             Progress(users, started).remaining,
             limits.batch if wants_json else limits.duration,
             role=form.cleaned_data["role"],
             limits=limits,
         )
-        if batch.stopped:
-            self.message_user(request, batch.stopped, messages.ERROR)
-        elif batch.skipped and not batch.unfinished:
+        if result.stopped:
+            self.message_user(request, result.stopped, messages.ERROR)
+        elif result.skipped and not result.interrupted:
             text = gettext("Another process provisions some of the users: continue in a minute.")
             self.message_user(request, text, messages.WARNING)
         query = _selection(request)
@@ -176,8 +176,8 @@ class ProvisionPageMixin(RowAdmin):
                 "done": run.done,
                 "total": run.total,
                 "text": str(run),
-                "finished": not batch.unfinished,
-                "pause": batch.pause,
+                "finished": not result.interrupted,
+                "pause": result.pause,
             }
         )
 
