@@ -64,14 +64,6 @@ def update_me(workspace: Workspace, request: Request) -> Response:
 # Embed sessions (section 7).
 
 
-def _check_actor(workspace: Workspace, actor: str) -> None:
-    # The prefix comes first, and is among the rules of the body.
-    if actor == workspace.owner_id:
-        raise Refusal(400, ACTOR_IS_OWNER)
-    if actor not in workspace.users:
-        raise Refusal(400, ACTOR_IS_UNKNOWN)
-
-
 @routes.api("POST", "/embed-sessions")
 def create_embed_session(workspace: Workspace, request: Request) -> Response:
     if not workspace.approved:
@@ -79,7 +71,10 @@ def create_embed_session(workspace: Workspace, request: Request) -> Response:
             workspace.unapproved_status, "Your workspace is not approved for embed sessions."
         )
     body = check("POST", "/embed-sessions", request.json)
-    _check_actor(workspace, body["actor"])
+    if body["actor"] == workspace.owner_id:
+        raise Refusal(400, ACTOR_IS_OWNER)
+    if body["actor"] not in workspace.users:
+        raise Refusal(400, ACTOR_IS_UNKNOWN)
     presets, theme = body.get("presets", {}), body.get("theme", {})
     if workspace.refuse_unknown_presets and (known := known_presets(body)):
         for name in sorted(presets.keys() - known):

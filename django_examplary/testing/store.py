@@ -64,7 +64,7 @@ def _add(workspace: Workspace, content: Json) -> None:
     for material in content.get("sourceMaterials", []):
         workspace.add_source_material(**_with_id("material_id", material))
     for permission in content.get("permissions", []):
-        granted = workspace.grant(*(permission[name] for name in ("resource", "actor", "role")))
+        granted = workspace.grant(permission["resource"], permission["actor"], permission["role"])
         granted |= {name: permission[name] for name in _TIMES if name in permission}
     for session in content.get("sessions", []):
         times = {name: datetime.fromisoformat(session[name]) for name in _SESSION_TIMES}
@@ -104,7 +104,7 @@ def _content(workspace: Workspace) -> Json:
             "practiceSpaces": list(workspace.practice_spaces.values()),
             "sourceMaterials": list(workspace.source_materials.values()),
             "permissions": [
-                {"resource": resource, "actor": actor, **_without_actor(permission)}
+                permission | {"resource": resource, "actor": actor}
                 for resource, permissions in workspace.permissions.items()
                 for actor, permission in permissions.items()
             ],
@@ -116,10 +116,6 @@ def _content(workspace: Workspace) -> Json:
             "exports": workspace.exports,
             "materialReads": workspace.material_reads,
         }
-
-
-def _without_actor(permission: Json) -> Json:
-    return {name: value for name, value in permission.items() if name != "actor"}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -194,10 +194,7 @@ class Workspace(Switches, Traffic):
     def complete(self, session_id: str, outputs: Json | None = None) -> Session:
         """Finish a session as its user would, with the outputs of section 8 or these."""
         with self.lock:
-            session = self._pending(session_id)
-            if not FLOWS[session.flow].completes:
-                msg = f"{session.flow} never completes."
-                raise ValueError(msg)
+            session = self._ending(session_id)
             session.outputs = self._outputs(session) if outputs is None else outputs
             session.status = "completed"
             return session
@@ -205,15 +202,12 @@ class Workspace(Switches, Traffic):
     def cancel(self, session_id: str) -> Session:
         """Cancel a session as its user would; where a flow has no button, as the service might."""
         with self.lock:
-            session = self._pending(session_id)
-            if not FLOWS[session.flow].completes:
-                msg = f"{session.flow} is never cancelled."
-                raise ValueError(msg)
+            session = self._ending(session_id)
             session.status = "cancelled"
             return session
 
     def expire(self, session_id: str) -> Session:
-        """Let a session's seven days be over."""
+        """End the seven days of a session."""
         with self.lock:
             session = self.sessions[session_id]
             session.expires_at = self.clock()
@@ -236,7 +230,7 @@ class Workspace(Switches, Traffic):
     # Methods for the endpoints.
 
     def find_user(self, email: str) -> Json | None:
-        """Return the user with an address, whatever its case."""
+        """Return the user with an address, in upper or lower case."""
         for user in self.users.values():
             if user["email"].casefold() == email.casefold():
                 return user
@@ -252,7 +246,7 @@ class Workspace(Switches, Traffic):
         return self.exams.get(resource) or self.practice_spaces.get(resource) or {}
 
     def knows_actor(self, actor: str) -> bool:
-        """Whether a user, a group or the organisation with this id exists here."""
+        """Return whether a user, a group or the organisation with this id exists here."""
         return actor in self.users or actor in self.groups or actor == self.org_id
 
     def role_of(self, user_id: str, resource: str) -> str | None:
@@ -264,11 +258,11 @@ class Workspace(Switches, Traffic):
         return min(roles, key=CONTENT_ROLES.index, default=None)
 
     def has_token(self, token: str) -> bool:
-        """Whether a page or a download of this workspace has such an address."""
+        """Return whether a page or a download of this workspace has such an address."""
         return token in self.exports or self.session_by_token(token) is not None
 
     def is_open(self, session: Session) -> bool:
-        """Whether the session still exists: it was not deleted and has not expired."""
+        """Return whether the session still exists: it was not deleted and has not expired."""
         return not session.revoked and self.clock() < session.expires_at
 
     def succeed(self, content: object, *, status: int = 200) -> Response:
@@ -327,6 +321,13 @@ class Workspace(Switches, Traffic):
         session = self.sessions[session_id]
         if not self.is_open(session) or session.status != "pending":
             msg = "The session has ended."
+            raise ValueError(msg)
+        return session
+
+    def _ending(self, session_id: str) -> Session:
+        session = self._pending(session_id)
+        if not FLOWS[session.flow].completes:
+            msg = f"{session.flow} is never completed and never cancelled."
             raise ValueError(msg)
         return session
 
