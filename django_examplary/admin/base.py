@@ -338,7 +338,7 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
 
 
 def _is_based_on(name: str, ancestor: str) -> bool:
-    """Return whether a template extends another. True if only its context could tell."""
+    """Return whether a template extends another. True if that depends on its context."""
     seen: set[str] = set()
     while name not in (*seen, ancestor, None):
         seen.add(name)

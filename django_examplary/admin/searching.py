@@ -48,7 +48,7 @@ def with_id(model: type[Model], path: str, text: str) -> Q:
     return Q(**{path: key})
 
 
-def user_group_filter(path: str = "") -> list[str]:
+def user_group_filter(path: str) -> list[str]:
     """Return the filter by group, where the project's user model has groups."""
     try:
         get_user_model()._meta.get_field("groups")

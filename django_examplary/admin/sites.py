@@ -40,9 +40,8 @@ def list_url(
         return ""
 
 
-def object_link(site: AdminSite, row: Model, text: str = "") -> str:
+def object_link(site: AdminSite, row: Model, text: str) -> str:
     """Return a link to a row's page, or just the text on a site that lacks its model."""
-    text = text or str(row)
     model = row._meta.model
     if not site.is_registered(model):
         return text

@@ -18,7 +18,7 @@ def check_migrations(
 ) -> list[checks.CheckMessage]:
     """Check that the migrations of this app are applied."""
     if sys.argv[1:2] == ["migrate"]:
-        return []  # `migrate` runs the checks first, and this would ask to run `migrate`.
+        return []  # It runs the checks first, and the hint would be to run it.
     messages: list[checks.CheckMessage] = []
     for alias in databases or ():
         if not router.allow_migrate_model(alias, ExamplaryActor):

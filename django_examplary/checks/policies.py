@@ -128,7 +128,7 @@ def _read_sources(value: Any) -> list[str]:
 
 
 def _allows(given: list[str], source: str) -> bool:
-    """Whether one of the given sources matches an origin, or this site ("'self'").
+    """Return whether one of the given sources matches an origin, or this site ("'self'").
 
     Known: equal sources, wildcards, and schemes. Sources with a path, and sources for http that
     also allow https, are not known and count as missing.

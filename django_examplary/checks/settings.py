@@ -189,7 +189,7 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 def _is_origin(text: str) -> bool:
-    """Whether a browser can report this text as an origin. Browsers leave out default ports."""
+    """Return whether a browser can report this text as an origin, without a default port."""
     match = _ORIGIN.fullmatch(text)
     return match is not None and match["port"] != _DEFAULT_PORTS[match["scheme"]]
 

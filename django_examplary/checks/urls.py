@@ -123,7 +123,7 @@ def _login_url() -> Iterator[checks.CheckMessage]:
 
 
 def _is_missing(path: str) -> bool:
-    """Whether no URL pattern matches, also after the redirects of Django's own middleware."""
+    """Return whether no URL pattern matches, also after redirects of Django's middleware."""
     candidates = [path, f"/{get_language()}{path}"]
     if settings.APPEND_SLASH:
         candidates += [f"{each}/" for each in candidates]

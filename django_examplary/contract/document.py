@@ -104,7 +104,7 @@ class Document:
                     yield Operation(method.upper(), path, spec, parameters)
 
     def find(self, method: str, path: str) -> Operation | None:
-        """Return an operation, whatever the document calls the ids in its path."""
+        """Return an operation. The names of the ids in its path may differ."""
         return self.operations.get((method, without_names(path)))
 
     def resolve(self, node: Any) -> Schema:

@@ -15,7 +15,7 @@ from django_examplary.testing.fake import FakeExamplary
 
 @pytest.fixture(autouse=True, scope="session")
 def refuse_examplary() -> Iterator[None]:
-    """Refuse calls to the real Examplary in every test, whatever the settings."""
+    """Refuse calls to the real Examplary in every test, with any settings."""
     with helpers.refuse_examplary():
         yield
 

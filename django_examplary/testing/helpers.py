@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 else:
     TestCase = object
 
-#: Where the embeds of a fake claim to be. Nothing answers there, and only a browser would ask.
+#: The origin of a fake's embeds. No server answers there: only a browser would open them.
 EMBED_ORIGIN = "https://embeds.examplary.test"
 
 
@@ -74,7 +74,7 @@ def fake_examplary(
         else:
             for workspace in fake.workspaces:
                 workspace.embed_origin = EMBED_ORIGIN
-        # The site asks about a session once a second at most, and a test is faster.
+        # The site checks a session once a second at most, and a test is faster.
         interval = "django_examplary.views.VERIFY_INTERVAL"
         installed = apps.is_installed("django_examplary")
         at_once = mock.patch(interval, timedelta(0)) if installed else nullcontext()
@@ -153,12 +153,12 @@ class Embed:
         url = urljoin(self.launch_url, path)
         self.response = self.client.post(url, proof, headers={"Accept": "application/json"})
         try:
-            told: Json = self.response.json()
+            answer: Json = self.response.json()
         except ValueError:
             raise AssertionError(
                 f"{url} was answered {self.response.status_code}, not in JSON."
             ) from None
-        return told
+        return answer
 
 
 class Window:

@@ -44,7 +44,7 @@ class Request:
 
     @property
     def is_preflight(self) -> bool:
-        """Whether a browser asks for permission to send a request from another origin."""
+        """Whether a browser checks if it may send a request from another origin."""
         return (
             self.method == "OPTIONS"
             and "Origin" in self.headers
@@ -52,12 +52,12 @@ class Request:
         )
 
     def arguments(self, template: str) -> tuple[str, ...] | None:
-        """The variable parts of the path, or None if it doesn't match ``template``."""
+        """Return the variable parts of the path, or None if it doesn't match ``template``."""
         found = _pattern(template).fullmatch(self.path)
         return found and tuple(unquote(part) for part in found.groups())
 
     def matches(self, method: str | None, template: str | None) -> bool:
-        """Whether method and path match; None matches any."""
+        """Return whether method and path match; None matches any."""
         return (method is None or method == self.method) and (
             template is None or self.arguments(template) is not None
         )

@@ -50,5 +50,5 @@ class Routes(list[Route]):
         return None, ()
 
     def knows(self, request: Request) -> bool:
-        """Whether the path exists for any method."""
+        """Return whether the path exists for any method."""
         return any(request.matches(None, route.template) for route in self)

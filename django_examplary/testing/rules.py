@@ -33,7 +33,7 @@ def document() -> Document:
 
 
 def is_origin(value: str) -> bool:
-    """Whether it is an origin. A wildcard, a list or "null" is nowhere documented."""
+    """Return whether it is an origin. No page documents a wildcard, a list or "null"."""
     return bool(re.fullmatch(r"https?://[^\s/?#@\\*,]+", value))
 
 

@@ -21,7 +21,7 @@ class Flow:
     role: str = ""
 
     def allows(self, role: str | None) -> bool:
-        """Whether an actor with this content role may use the flow."""
+        """Return whether an actor with this content role may use the flow."""
         return role in CONTENT_ROLES[: CONTENT_ROLES.index(self.role) + 1]
 
 
@@ -75,7 +75,7 @@ class Session:
 
     @property
     def locale(self) -> str:
-        """The language that the caller asked for, if any."""
+        """The language of the theme, if it names one."""
         locale: str = self.theme.get("locale", "")
         return locale
 

@@ -10,7 +10,7 @@ BASE_DIR = Path(__file__).resolve().parents[1]
 
 env = environ.Env()
 
-# Good enough for an example on one's own machine, and nowhere else.
+# These defaults are for an example on localhost only.
 DEBUG = env.bool("DEBUG", default=True)
 SECRET_KEY = env.str("SECRET_KEY", default="not-a-secret-because-this-is-an-example")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
@@ -74,7 +74,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 STATIC_URL = "static/"
 
-# EXAMPLARY_API_KEY and its kin are read from the environment by the app itself.
+# The app itself reads EXAMPLARY_API_KEY and similar settings from the environment.
 EXAMPLARY_THEME = {"primary_color": "#0b6b57"}
 EXAMPLARY_WORKSPACE = "courses.schools.workspace_of"
 # An API key is all that the second school needs.

@@ -1,6 +1,8 @@
-"""The exams and the practice spaces of this site at Examplary, where each is made when it is first
-needed. All of this asks the API, so call it outside transactions. No lock is held meanwhile: of
-visitors who come at once each makes one, and all use the one whose id was kept first."""
+"""Create the exams and the practice spaces of this site at Examplary when they are first needed.
+
+These functions call the API, so call them outside transactions. They hold no lock: simultaneous
+visitors each create one, and all of them use the one whose id was stored first.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ def client_of(course: Course) -> ExamplaryClient:
 
 
 def send_exam(exam: Exam) -> None:
-    """Make sure that Examplary has the exam."""
+    """Create the exam at Examplary if it does not exist there."""
     if exam.examplary_id:
         return
     sent = client_of(exam.course).create_exam(
@@ -30,7 +32,7 @@ def send_exam(exam: Exam) -> None:
 
 
 def read_name(exam: Exam) -> None:
-    """Take over the name that the teacher gave the exam at Examplary."""
+    """Copy the name that the teacher gave the exam at Examplary."""
     name = client_of(exam.course).get_exam(exam.examplary_id or "").name
     if name:
         exam.name = name[:200]
@@ -38,7 +40,7 @@ def read_name(exam: Exam) -> None:
 
 
 def open_practice_space(course: Course) -> None:
-    """Make sure that the course has a space for its students to practise in."""
+    """Create a practice space for the course if it has none."""
     if course.practice_space_id:
         return
     space = client_of(course).create_practice_space(

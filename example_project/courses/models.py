@@ -62,7 +62,7 @@ class Exam(models.Model):
     examplary_id = models.CharField(
         _("Examplary id"), max_length=255, unique=True, null=True, blank=True
     )
-    #: The questions of an exam that the school had before; Examplary keeps those of all others.
+    #: The questions of an exam that the school had before. Examplary stores those of all others.
     own_questions = models.JSONField(_("own questions"), default=list, blank=True)
     is_published = models.BooleanField(_("published to the students"), default=False)
     created_at = models.DateTimeField(_("added at"), default=timezone.now, editable=False)

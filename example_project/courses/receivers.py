@@ -1,4 +1,4 @@
-"""Results of Examplary's flows, verified, on their way into this site's own tables."""
+"""Store the verified results of Examplary's flows in this site's own tables."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def note_done(session: ExamplarySession, **kwargs: Any) -> None:
         case "edit-exam":
             content.read_name(Exam.objects.get(examplary_id=session.presets["examId"]))
         case "mark-answer":
-            # How this flow reports that it is complete is not documented, so Done has to do.
+            # How this flow reports that it is complete is not documented, so Done counts as marked.
             _note_marking(session)
 
 

@@ -36,7 +36,7 @@ class Command(BaseCommand):
         "Runs the site with its demonstration data, beside a fake Examplary, or, with "
         "EXAMPLARY_API_KEY in the environment, with the real one."
     )
-    # They miss the key, which the fake is yet to give.
+    # The checks need the API key, which the fake provides later.
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -121,7 +121,7 @@ class Command(BaseCommand):
 
 def _manage(environment: Mapping[str, str], *arguments: str) -> None:
     """Run another command of this project until it, or this one, is stopped."""
-    command = subprocess.Popen(  # noqa: S603  # every word of it is from above
+    command = subprocess.Popen(  # noqa: S603  # no word of it is user input
         [sys.executable, sys.argv[0], *arguments], env={**os.environ, **environment}
     )
     try:
