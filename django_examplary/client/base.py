@@ -79,7 +79,6 @@ class BaseClient:
         self.timeout = timeout
         self.deadline = deadline
         self.max_retries = max_retries
-        self.pool_size = pool_size
         self.max_answer_bytes = max_answer_bytes
         self._ends_at = math.inf
         self._before_call: Callable[[], object] | None = None
@@ -187,12 +186,16 @@ class BaseClient:
             raise ExamplaryValidationError(
                 "idempotency_key", "must be at most 255 visible ASCII characters"
             )
+        try:
+            data = None if json is None else jsonlib.dumps(json, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise ExamplaryValidationError("json", f"cannot be sent: {error}") from None
         call = Call(
             method=method,
             path=path,
             ids=plain,
             params=params,
-            data=_dump(json),
+            data=data,
             repeat=repeat or ("always" if method in ("GET", "DELETE") else "never"),
             deadline=min(self._ends_at, clock.monotonic() + self.deadline),
             max_attempts=self.max_retries + 1,
@@ -356,12 +359,3 @@ def _digest(method: str, path: str, ids: Any, params: Any, json: Any) -> bytes:
         json = {name: value for name, value in json.items() if name != "returnUrl"}
     request = jsonlib.dumps([method, path, ids, params, json], default=str)
     return hashlib.sha256(request.encode()).digest()
-
-
-def _dump(value: Any) -> bytes | None:
-    if value is None:
-        return None
-    try:
-        return jsonlib.dumps(value, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        raise ExamplaryValidationError("json", f"cannot be sent: {error}") from None

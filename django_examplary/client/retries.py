@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import logging
 import random
 import re
@@ -11,8 +10,9 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC
 from typing import Any, Literal
+
+from django.utils.http import parse_http_date_safe
 
 from django_examplary import clock, signals
 from django_examplary.exceptions import (
@@ -299,22 +299,13 @@ def retry_after(header: str | None, date: str | None = None) -> float | None:
     header = (header or "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", header):
         return float(header)
-    moment = _timestamp(header)
+    moment = parse_http_date_safe(header)
     if moment is None:
         return None
-    return max(0.0, moment - (_timestamp(date) or time.time()))
+    return max(0.0, moment - (parse_http_date_safe(date or "") or time.time()))
 
 
 def seconds_until(http_date: str | None) -> float | None:
     """Return the seconds from now until an HTTP date; None for an invalid one."""
-    moment = _timestamp(http_date)
+    moment = parse_http_date_safe(http_date or "")
     return None if moment is None else moment - time.time()
-
-
-def _timestamp(http_date: str | None) -> float | None:
-    try:
-        moment = email.utils.parsedate_to_datetime(http_date or "")
-        # Without a zone it is GMT, as all dates of HTTP are.
-        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    except (ValueError, OverflowError):
-        return None

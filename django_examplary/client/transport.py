@@ -20,7 +20,6 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -149,8 +148,10 @@ class _TLSConnection(_Observed, HTTPSConnection):
     pass
 
 
-class _FreshPool(HTTPConnectionPool):
+class _Pool(HTTPConnectionPool):
     """Closes a connection that was idle for too long; it opens again for the next request."""
+
+    ConnectionCls = _Observed
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)
@@ -164,11 +165,7 @@ class _FreshPool(HTTPConnectionPool):
         super()._put_conn(conn)
 
 
-class _Pool(_FreshPool):
-    ConnectionCls = _Observed
-
-
-class _TLSPool(_FreshPool, HTTPSConnectionPool):
+class _TLSPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 
@@ -269,38 +266,31 @@ class Transport:
         """Send one request and read its whole response. Raises TransportError."""
         if not url.startswith(f"{self._origin}/"):
             raise TransportError("the address is of another origin")
-        with _during(exchange):
-            failure: BaseException
-            try:
-                request = requests.Request(
-                    method, url, {**self._headers, **headers}, auth=auth, params=params, data=data
-                ).prepare()
-                timeout = (min(CONNECT_TIMEOUT, exchange.remaining()), exchange.timeout)
-                with self._adapter.send(
-                    request, stream=True, timeout=timeout, proxies=self._proxies
-                ) as response:
-                    return _read(response, exchange.max_bytes)
-            except TransportError as error:
-                failure = error
-            except _FAILURES as error:
-                failure = _describe(error)
-            except BaseException as error:
-                # Such as the time limit of a task queue, which comes at any moment. Collectors of
-                # errors store the variables of frames, and those below hold the key.
-                failure = without_frames(error)
+        token = _exchange.set(exchange)
+        failure: BaseException
+        try:
+            request = requests.Request(
+                method, url, {**self._headers, **headers}, auth=auth, params=params, data=data
+            ).prepare()
+            timeout = (min(CONNECT_TIMEOUT, exchange.remaining()), exchange.timeout)
+            with self._adapter.send(
+                request, stream=True, timeout=timeout, proxies=self._proxies
+            ) as response:
+                return _read(response, exchange.max_bytes)
+        except TransportError as error:
+            failure = error
+        except _FAILURES as error:
+            failure = _describe(error)
+        except BaseException as error:
+            # Such as the time limit of a task queue, which comes at any moment. Collectors of
+            # errors store the variables of frames, and those below hold the key.
+            failure = without_frames(error)
+        finally:
+            _exchange.reset(token)
         raise failure
 
     def close(self) -> None:
         self._adapter.close()
-
-
-@contextmanager
-def _during(exchange: Exchange) -> Iterator[None]:
-    token = _exchange.set(exchange)
-    try:
-        yield
-    finally:
-        _exchange.reset(token)
 
 
 def _read(response: requests.Response, max_bytes: int) -> Answer:

@@ -3,29 +3,20 @@
 Functions that call the API commit their claim first and hold no transaction while they wait. Inside
 a transaction of the caller they raise TransactionManagementError.
 
-Each function that uses the API or the database has a twin for async code:
-`await aopen_session(...)`.
+Each function that uses the API or the database has a twin for async code: `await
+aopen_session(...)` is `open_session(...)` in the thread in which Django's own async methods run, so
+the two share a database connection. Under ASGI every request has a thread of its own, so a slow
+response of Examplary delays only the request that waits for it. An event loop outside of a request,
+as in `asyncio.run()`, has one thread for all its tasks, which then take turns. A cancelled task
+stops waiting, but its service finishes.
 """
 
 from __future__ import annotations
 
+from asgiref.sync import sync_to_async
+
 from django_examplary.services.access import check_access, grant_access
 from django_examplary.services.actors import provision_actor
-from django_examplary.services.asynchronous import (
-    acheck_access,
-    aclose_session,
-    aerase_user,
-    afind_remote_actor,
-    agrant_access,
-    alink_actor,
-    aopen_session,
-    aprovision_actor,
-    aprovision_actors,
-    arevoke_session,
-    arevoke_sessions,
-    asweep_sessions,
-    averify_session,
-)
 from django_examplary.services.bulk import (
     Provisioning,
     provision_actors,
@@ -43,6 +34,20 @@ from django_examplary.services.outcomes import (
 )
 from django_examplary.services.sessions import open_session
 from django_examplary.services.sweep import Sweep, sweep_sessions
+
+acheck_access = sync_to_async(check_access)
+aclose_session = sync_to_async(close_session)
+aerase_user = sync_to_async(erase_user)
+afind_remote_actor = sync_to_async(find_remote_actor)
+agrant_access = sync_to_async(grant_access)
+alink_actor = sync_to_async(link_actor)
+aopen_session = sync_to_async(open_session)
+aprovision_actor = sync_to_async(provision_actor)
+aprovision_actors = sync_to_async(provision_actors)
+arevoke_session = sync_to_async(revoke_session)
+arevoke_sessions = sync_to_async(revoke_sessions)
+asweep_sessions = sync_to_async(sweep_sessions)
+averify_session = sync_to_async(verify_session)
 
 __all__ = [
     "Erasure",

@@ -12,7 +12,7 @@ from django_examplary.data import CONTENT_ROLES, ActorRole, ContentRole
 from django_examplary.exceptions import (
     ExamplaryAccessError,
     ExamplaryActorNotFoundError,
-    ExamplaryAPIError,
+    ExamplaryError,
     ExamplaryPermissionError,
     ExamplaryResponseError,
     ExamplaryValidationError,
@@ -23,7 +23,7 @@ from django_examplary.presets import checked_grant
 from django_examplary.services.actors import provision_actor, renew_actor
 from django_examplary.services.clients import get_client
 from django_examplary.services.database import actor_rows, refuse_transaction
-from django_examplary.services.outcomes import is_definite
+from django_examplary.services.outcomes import is_answer
 
 logger = logging.getLogger("django_examplary")
 
@@ -138,11 +138,9 @@ def ensure_access(
             return
     except ExamplaryActorNotFoundError:
         raise
-    except ExamplaryResponseError:
-        return
-    except ExamplaryAPIError as error:
+    except ExamplaryError as error:
         # The API key may not read permissions, for example, and need not.
-        if is_definite(error):
+        if is_answer(error):
             return
         raise
     raise ExamplaryAccessError(flow.resource, needs.role)

@@ -34,11 +34,7 @@ from django_examplary.exceptions import (
     ExamplaryPermissionError,
 )
 from django_examplary.models import ExamplaryActor
-from django_examplary.services.claims import (
-    claim_actor,
-    release_actor,
-    store_actor,
-)
+from django_examplary.services.claims import claim_actor, release_actor, store_actor
 from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import (
     PAUSES,
@@ -96,6 +92,20 @@ def refresh_user(user: Any) -> None:
     if current is None:
         raise ExamplaryNotProvisionedError("The user does not exist any more.")
     refuse_inactive(current)
+
+
+def refresh_actor(actor: ExamplaryActor) -> ExamplaryActor:
+    """Read user and actor again after a wait.
+
+    Raises ExamplaryNotProvisionedError as `refresh_user`, and ExamplaryNotReadyError if the actor
+    is not in the same workspace any more.
+    """
+    refresh_user(actor.user)
+    current = actor_rows().filter(pk=actor.pk, workspace=actor.workspace).first()
+    if current is None:
+        raise ExamplaryNotReadyError("The actor was deleted or moved; try again in a moment.")
+    current.set_user(actor.user)
+    return current
 
 
 def prepare_actor(user: Any) -> ExamplaryActor:
@@ -270,9 +280,6 @@ def renew_actor(
         logger.warning(
             "operation=renew-actor actor=%s examplary_id=%s", actor.pk, actor.examplary_id
         )
-    current = actor_rows().filter(pk=actor.pk, workspace=actor.workspace).first()
-    if current is None:
-        raise ExamplaryNotReadyError("The actor was deleted or moved; try again in a moment.")
-    current.set_user(actor.user)
+    current = refresh_actor(actor)
     known = cast("ActorRole", current.role or role)
     return activate_actor(current, role=known, client=client)

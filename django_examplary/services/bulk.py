@@ -24,12 +24,7 @@ from django_examplary.exceptions import (
 )
 from django_examplary.models import DEFAULT_WORKSPACE, ExamplaryActor
 from django_examplary.services.actors import create_user, prepare_actors
-from django_examplary.services.claims import (
-    claim_actor,
-    describe_error,
-    release_actor,
-    store_actor,
-)
+from django_examplary.services.claims import claim_actor, describe_error, release_actor, store_actor
 from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import refuse_transaction
 from django_examplary.services.paced import Outcome, PacedCalls
@@ -199,7 +194,7 @@ class _Run:
                     progress(self.result)
         except BaseException:
             # The API may have created users whose ids are not stored yet.
-            self._calls.stop("An error ended the run.")
+            self._calls.stop()
             for outcome in outcomes:
                 self._record_after_error(outcome)
             raise

@@ -12,12 +12,7 @@ from django_examplary.client import ExamplaryClient
 from django_examplary.exceptions import ExamplaryConfigurationError
 from django_examplary.models import ExamplaryActor
 from django_examplary.services.clients import get_client
-from django_examplary.services.database import (
-    actor_rows,
-    commit,
-    refuse_transaction,
-    session_rows,
-)
+from django_examplary.services.database import actor_rows, commit, refuse_transaction, session_rows
 from django_examplary.services.outcomes import revoke_remote, revoke_sessions
 
 logger = logging.getLogger("django_examplary")

@@ -13,7 +13,6 @@ from django.conf import settings
 from django.db import Error, IntegrityError
 from django.db.models import Q
 from django.utils import timezone
-from django.views.decorators.debug import sensitive_variables
 
 from django_examplary.addresses import reverse_view
 from django_examplary.client import ExamplaryClient
@@ -27,7 +26,6 @@ from django_examplary.exceptions import (
     ExamplaryEmbedURLError,
     ExamplaryError,
     ExamplaryNotReadyError,
-    ExamplaryResponseError,
     without_frames,
 )
 from django_examplary.flows import Flow
@@ -44,6 +42,7 @@ from django_examplary.services.access import ensure_access
 from django_examplary.services.actors import (
     activate_actor,
     prepare_actor,
+    refresh_actor,
     refresh_user,
     renew_actor,
 )
@@ -59,7 +58,7 @@ from django_examplary.services.database import (
     session_rows,
     set_values,
 )
-from django_examplary.services.outcomes import is_definite
+from django_examplary.services.outcomes import is_answer
 
 logger = logging.getLogger("django_examplary")
 
@@ -73,7 +72,6 @@ _SETTLING_PAUSE = 0.5
 _REPEATABLE = timedelta(minutes=30)
 
 
-@sensitive_variables("session")
 def is_launchable(session: ExamplarySession) -> bool:
     """Return whether the session can be handed out: it lives, and its URL is still allowed."""
     # A row that came from a fixture has no URL.
@@ -128,11 +126,9 @@ class Opening:
     def open(self) -> ExamplarySession:
         """Return the session that this caller creates, or the one that another caller created."""
         for pause in PAUSES:
-            session = self._claim()
-            if session is not None and session.is_open:
-                return session
-            if session is not None:
-                self._fill(session)
+            if (session := self._claim()) is not None:
+                if not session.is_open:
+                    self._fill(session)
                 return session
             if self.client.time_left < pause:
                 break
@@ -194,7 +190,7 @@ class Opening:
             # Another caller was faster.
             return None
         refresh_user(self.actor.user)
-        if not ExamplaryActor.objects.using(database()).filter(pk=self.actor.pk).exists():
+        if not actor_rows().filter(pk=self.actor.pk).exists():
             return None
         raise database_error("The session", failure)
 
@@ -223,12 +219,12 @@ class Opening:
                 "EXAMPLARY_SESSIONS_PER_HOUR."
             )
 
-    @sensitive_variables("remote")
     def _fill(self, session: ExamplarySession) -> None:
         """Request a session for a row that this caller has claimed, or give the row up."""
         remote: EmbedSession | None = None
         try:
-            self._refresh_actor(session)
+            # Any later change of user or actor deletes the claim.
+            self.actor = refresh_actor(self.actor)
             self.actor = activate_actor(self.actor, role=self.flow.audience, client=self.client)
             remote = self._create(session)
             _check_url(Secret(remote.embed_url), session.workspace)
@@ -238,15 +234,6 @@ class Opening:
         except BaseException:
             self._give_up(session, remote)
             raise
-
-    def _refresh_actor(self, session: ExamplarySession) -> None:
-        """Read user and actor again. Any later change of them deletes the claim."""
-        refresh_user(self.actor.user)
-        current = actor_rows().filter(pk=self.actor.pk, workspace=session.workspace).first()
-        if current is None:
-            raise ExamplaryNotReadyError("The actor was deleted or moved; try again in a moment.")
-        current.set_user(self.actor.user)
-        self.actor = current
 
     def _create(self, session: ExamplarySession) -> EmbedSession:
         """Request a session from the API; again if it does not know the actor any more."""
@@ -288,12 +275,11 @@ class Opening:
                 **report_to,
             )
         except Exception as error:
-            self._is_unanswered = not _is_answer(error) and (was_unanswered or is_uncertain(error))
+            self._is_unanswered = not is_answer(error) and (was_unanswered or is_uncertain(error))
             raise
         self._is_unanswered = False
         return remote
 
-    @sensitive_variables("remote", "facts")
     def _store(self, session: ExamplarySession, remote: EmbedSession) -> None:
         """Store the session that the API created, for the row that this caller has claimed."""
         facts = {
@@ -312,7 +298,6 @@ class Opening:
             status=Status.PENDING, examplary_id=remote.id
         )
         failure: BaseException | None = None
-        is_refused = False
         try:
             if not commit(lambda: mine.update(**facts)):
                 failure = ExamplaryNotReadyError(
@@ -320,26 +305,13 @@ class Opening:
                 )
         except Error as error:
             failure = database_error("The session", error)
-            is_refused = isinstance(error, IntegrityError)
         except BaseException as error:
             # Such as the time limit of a task queue. The frames below hold the row.
             failure = without_frames(error)
-        if is_refused and self._is_stored_elsewhere(session, remote):
-            failure = ExamplaryResponseError("The API returned the same session twice.")
         if failure is not None:
             raise failure
         set_values(session, facts)
 
-    @sensitive_variables("remote", "others")
-    def _is_stored_elsewhere(self, session: ExamplarySession, remote: EmbedSession) -> bool:
-        others = session_rows().exclude(pk=session.pk).filter(examplary_id=remote.id)
-        try:
-            return others.exists()
-        except Error:
-            # Not raised: the frames of the query hold the id.
-            return False
-
-    @sensitive_variables("remote")
     def _give_up(self, session: ExamplarySession, remote: EmbedSession | None) -> None:
         """End the claim, and revoke a session that no row has or can receive any more."""
         mine = session_rows().filter(
@@ -365,20 +337,11 @@ class Opening:
         if is_kept:
             logger.warning("operation=discard session=%s outcome=kept", session.pk)
         elif remote is not None:
-            self._discard(session, remote)
-
-    @sensitive_variables("remote")
-    def _discard(self, session: ExamplarySession, remote: EmbedSession) -> None:
-        """Revoke a session that is not handed out. If that fails it expires by itself."""
-        try:
-            self.client.delete_embed_session(Secret(remote.id))
-        except ExamplaryError as error:
-            logger.error("operation=discard session=%s outcome=%s", session.pk, error)
-
-
-def _is_answer(error: Exception) -> bool:
-    """Return whether the API answered, so that a repeat would not receive anything else."""
-    return is_definite(error) or isinstance(error, ExamplaryResponseError)
+            try:
+                self.client.delete_embed_session(Secret(remote.id))
+            except ExamplaryError as error:
+                # It expires by itself.
+                logger.error("operation=discard session=%s outcome=%s", session.pk, error)
 
 
 def _expiry(remote: EmbedSession) -> datetime:

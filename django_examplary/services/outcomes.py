@@ -92,7 +92,13 @@ def verify_session(
     if max_age and not commit(lambda: unasked.update(asked_at=now)):
         reload(session)
         return session
-    learn_outcome(session, client or get_client(session.workspace))
+    if not session.examplary_id:
+        # It came from a fixture, which holds no ids.
+        end_session(session, Status.EXPIRED)
+        return session
+    caller = client or get_client(session.workspace)
+    record_answer(session, lambda: fetch(session, caller))
+    revoke_remote(session, caller)
     return session
 
 
@@ -160,22 +166,8 @@ def revoke_sessions(actor: ExamplaryActor) -> list[ExamplarySession]:
     return commit(revoke)
 
 
-def learn_outcome(session: ExamplarySession, client: ExamplaryClient) -> None:
-    """Call the API about an open session, and store the outcome.
-
-    Raises ExamplarySessionEndedError by the rules above, and other ExamplaryErrors if the API
-    cannot be called. The session stays open then.
-    """
-    if not session.examplary_id:
-        # It came from a fixture, which holds no ids.
-        end_session(session, Status.EXPIRED)
-        return
-    record_answer(session, lambda: fetch(session, client))
-    revoke_remote(session, client)
-
-
 def record_answer(session: ExamplarySession, answer: Callable[[], EmbedSession]) -> None:
-    """Store the API's response about an open session; see `learn_outcome` for the errors.
+    """Store the API's response about an open session; see `verify_session` for the errors.
 
     `answer` returns the result of `fetch`, or raises its error.
     """
@@ -202,6 +194,11 @@ def is_definite(error: Exception) -> bool:
         status = error.status_code
         return status == 501 or (400 <= status < 500 and status not in _INDEFINITE)
     return isinstance(error, ExamplarySessionEndedError)
+
+
+def is_answer(error: Exception) -> bool:
+    """Return whether the API answered, so that a repeat would not receive anything else."""
+    return is_definite(error) or isinstance(error, ExamplaryResponseError)
 
 
 def change_open(session: ExamplarySession, **values: Any) -> bool:

@@ -82,8 +82,6 @@ class PacedCalls:
     should_stop: Callable[[], bool]
     #: Whether `should_stop()` ended the run.
     interrupted: bool = False
-    #: Why the run ended early by itself.
-    stopped: str = ""
     #: The lanes that ended early, with the reason.
     stopped_lanes: dict[str, str] = field(default_factory=dict)
 
@@ -92,6 +90,7 @@ class PacedCalls:
         self._next = clock.monotonic()
         #: Until then only paused lanes have items.
         self._idle_until = 0.0
+        self._is_stopped = False
         self._paces: defaultdict[str, _Pace] = defaultdict(_Pace)
 
     @property
@@ -102,12 +101,12 @@ class PacedCalls:
 
     @property
     def reason(self) -> str:
-        """Why the run or some of its lanes ended early; the lane is named if it has a name."""
+        """Why some lanes ended early; the lane is named if it has a name."""
         lanes = (
             reason if lane == DEFAULT_WORKSPACE else f"{lane}: {reason}"
             for lane, reason in self.stopped_lanes.items()
         )
-        return self.stopped or "; ".join(lanes)
+        return "; ".join(lanes)
 
     @property
     def paused_lanes(self) -> list[str]:
@@ -123,13 +122,13 @@ class PacedCalls:
         return not paused and lane not in self.stopped_lanes
 
     def is_over(self) -> bool:
-        if not self.interrupted and not self.stopped and self.should_stop():
-            self.interrupted = True
-        return self.interrupted or bool(self.stopped)
+        if not self._is_stopped and self.should_stop():
+            self._is_stopped = self.interrupted = True
+        return self._is_stopped
 
-    def stop(self, reason: str) -> None:
+    def stop(self) -> None:
         """End the run: calls that are under way are finished, and no other is made."""
-        self.stopped = self.stopped or reason
+        self._is_stopped = True
 
     def stop_lane(self, lane: str, reason: str) -> None:
         """Call no more about the items of the lane."""
@@ -175,7 +174,7 @@ class PacedCalls:
                     if failure is not None:
                         raise
                     failure = error
-                    self.stop("An error ended the run.")
+                    self.stop()
                 if ended:
                     exhausted, self._idle_until = False, 0.0
                     outcomes = [Outcome(calls.pop(future), future) for future in ended]

@@ -14,23 +14,14 @@ from django.utils.translation import get_language
 from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
 from django_examplary.data import Theme
-from django_examplary.exceptions import (
-    ExamplarySessionEndedError,
-    ExamplaryValidationError,
-)
+from django_examplary.exceptions import ExamplarySessionEndedError, ExamplaryValidationError
 from django_examplary.flows import Flow
 from django_examplary.launch import Launch, Mode
 from django_examplary.models import ExamplarySession
 from django_examplary.origins import PRODUCTION_URL, origin_of
-from django_examplary.services.actors import (
-    prepare_actor,
-    refuse_inactive,
-)
+from django_examplary.services.actors import prepare_actor, refuse_inactive
 from django_examplary.services.clients import get_client, workspace_of
-from django_examplary.services.database import (
-    refuse_transaction,
-    session_rows,
-)
+from django_examplary.services.database import refuse_transaction, session_rows
 from django_examplary.services.opening import Opening, is_launchable
 from django_examplary.services.outcomes import verify_session
 from django_examplary.services.themes import complete_theme

@@ -29,12 +29,7 @@ from django_examplary.models import (
     ExamplarySessionQuerySet,
 )
 from django_examplary.services.clients import get_client
-from django_examplary.services.database import (
-    commit,
-    new_token,
-    refuse_transaction,
-    session_rows,
-)
+from django_examplary.services.database import commit, new_token, refuse_transaction, session_rows
 from django_examplary.services.outcomes import (
     delete,
     end_session,

@@ -20,17 +20,12 @@ def complete_theme(
     site = conf.EXAMPLARY_THEME
     if callable(site):
         site = site(request) if request is not None else {}
-    merged: dict[str, Any] = {"locale": locale} if (locale := _locale()) else {}
+    language = get_language() or ""  # Empty while translation is off.
+    # Examplary's codes are mostly the first part of Django's.
+    locale = conf.EXAMPLARY_LOCALES.get(language, language.split("-")[0])
+    merged: dict[str, Any] = {"locale": locale} if locale else {}
     for layer in (site, theme):
         if layer:
             values = layer if isinstance(layer, Theme) else Theme.from_mapping(layer)
             merged.update(values.to_json())
     return merged
-
-
-def _locale() -> str:
-    """Examplary's code for the active language: by EXAMPLARY_LOCALES, else its first part."""
-    language = get_language()
-    if not language:  # Translation is off.
-        return ""
-    return conf.EXAMPLARY_LOCALES.get(language, language.split("-")[0])

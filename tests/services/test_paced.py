@@ -154,7 +154,7 @@ def test_should_stop_ends_the_run():
     outcomes = work.run(calls)
 
     assert len(outcomes) == len(work.calls) == 2
-    assert (calls.interrupted, calls.stopped) == (True, "")
+    assert calls.interrupted
 
 
 def test_run_that_is_asked_to_stop_before_it_begins_takes_nothing():
@@ -166,13 +166,12 @@ def test_run_that_is_asked_to_stop_before_it_begins_takes_nothing():
     assert calls.interrupted
 
 
-def test_reason_to_stop_is_the_first():
-    calls = paced()
-    calls.stop("one")
-    calls.stop("two")
+def test_run_that_is_stopped_is_over_and_not_interrupted():
+    calls = paced(should_stop=lambda: True)
+    calls.stop()
 
     assert calls.is_over()
-    assert (calls.stopped, calls.interrupted) == ("one", False)
+    assert not calls.interrupted
 
 
 def test_outcomes_of_calls_under_way_are_yielded_before_an_error_is_raised():
