@@ -173,13 +173,17 @@ class EmbedSession:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         flow = re.sub(r"[\s_]+", "-", to_snake(_label(data, "flow")))
-        status = _label(data, "status")
-        if not status.strip():
+        status = re.sub(r"[\s-]+", "_", _label(data, "status").strip().lower())
+        if not status:
             known = isinstance(data.get("status"), str | None)
             raise ValueError(f"status is {'missing' if known else 'not a string'}")
+        if status in _COMPLETED:
+            status = "completed"
+        elif status in _CANCELLED:
+            status = "cancelled"
         return cls(
             id=_identifier(data, "embed_session_"),
-            status=_normal_status(status),
+            status=status,
             flow=_FORMER_FLOWS.get(flow, flow),
             actor=_label(data, "actor", names=("id",)),
             embed_url=_text(data, "embedUrl"),
@@ -341,13 +345,6 @@ def _identifier(data: Mapping[str, Any], prefix: str = "") -> str:
     if not is_id(value, prefix):
         raise ValueError(f"id is not an identifier{f' that starts with {prefix}' * bool(prefix)}")
     return value
-
-
-def _normal_status(status: str) -> str:
-    status = re.sub(r"[\s-]+", "_", status.strip().lower())
-    if status in _COMPLETED:
-        return "completed"
-    return "cancelled" if status in _CANCELLED else status
 
 
 def _outputs(data: Mapping[str, Any]) -> Mapping[str, Any]:

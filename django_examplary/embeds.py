@@ -344,7 +344,7 @@ def _launch(
 
 
 def _refuse_misspelt(flow: str, keywords: Iterable[str]) -> None:
-    """Refuse a keyword that is close to an option or to a preset of the flow.
+    """Refuse a keyword that is close to an option. The flow refuses misspelt presets itself.
 
     Other unknown keywords may be presets that Examplary has added since this release.
     """
@@ -355,8 +355,7 @@ def _refuse_misspelt(flow: str, keywords: Iterable[str]) -> None:
             continue
         if name in options:
             raise ExamplaryValidationError(name, "is an option of embeds, not of links")
-        known = [*presets, *options]
-        if close := difflib.get_close_matches(to_snake(name), known, n=1, cutoff=0.8):
+        if close := difflib.get_close_matches(to_snake(name), options, n=1, cutoff=0.8):
             raise ExamplaryValidationError(
                 name,
                 f"is neither an option nor a preset of {flow}. Did you mean {close[0]!r}? A preset "

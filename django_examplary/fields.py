@@ -61,11 +61,6 @@ class SecretField(StringField):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs | {"editable": False, "serialize": False})
 
-    def deconstruct(self) -> Any:
-        name, path, args, kwargs = super().deconstruct()
-        del kwargs["editable"], kwargs["serialize"]
-        return name, path, args, kwargs
-
     def from_db_value(self, value: Any, *args: Any) -> Any:
         return _hide(value)
 

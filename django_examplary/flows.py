@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
 from django_examplary.data import ContentRole
@@ -128,6 +129,8 @@ class Flow:
     """
 
     slug: ClassVar[str]
+    #: The translated name, for people.
+    title: ClassVar[str | Promise]
     audience: ClassVar[Literal["teacher", "student"]] = "teacher"
     needs: ClassVar[Access | None] = None
     outputs_class: ClassVar[type[Outputs]] = Outputs
@@ -217,6 +220,7 @@ class Flow:
 @dataclass(frozen=True, kw_only=True)
 class GenerateExam(Flow):
     slug = "generate-exam"
+    title = gettext_lazy("Generate an exam")
     outputs_class = GenerateExamOutputs
 
     name: Text | None = None
@@ -233,6 +237,7 @@ class GenerateExam(Flow):
 @dataclass(frozen=True, kw_only=True)
 class EditRubric(Flow):
     slug = "edit-rubric"
+    title = gettext_lazy("Edit a rubric")
     outputs_class = EditRubricOutputs
 
     show_done_button: YesNo | None = None
@@ -247,6 +252,7 @@ class EditRubric(Flow):
 @dataclass(frozen=True, kw_only=True)
 class GenerateQuestion(Flow):
     slug = "generate-question"
+    title = gettext_lazy("Generate a question")
     outputs_class = GenerateQuestionOutputs
 
     subject: Text | None = None
@@ -265,6 +271,7 @@ class MarkAnswer(Flow):
     """Experimental: presets, outputs and completion are not documented. Pass presets as `extra`."""
 
     slug = "mark-answer"
+    title = gettext_lazy("Mark an answer")
     documented = False
     # The page requires this role on the exam. The preset `examId` is a guess.
     needs = Access("exam_id", "editor")
@@ -274,6 +281,7 @@ class MarkAnswer(Flow):
 @dataclass(frozen=True, kw_only=True)
 class EditExam(Flow):
     slug = "edit-exam"
+    title = gettext_lazy("Edit an exam")
     needs = Access("exam_id", "editor")
     completes = False
 
@@ -285,6 +293,7 @@ class TakeExam(Flow):
     """One sitting of a student. Outputs are not documented."""
 
     slug = "take-exam"
+    title = gettext_lazy("Take an exam")
     audience = "student"
     needs = Access("exam_id", "participant")
     prerelease = True
@@ -296,6 +305,7 @@ class TakeExam(Flow):
 @dataclass(frozen=True, kw_only=True)
 class PracticeSpaceStudent(Flow):
     slug = "practice-space-student"
+    title = gettext_lazy("Practise")
     audience = "student"
     needs = Access("practice_space_id", "participant")
     completes = False
@@ -331,21 +341,10 @@ FLOWS: Mapping[str, type[Flow]] = {
     )
 }
 
-#: The names of the flows, for people.
-TITLES = {
-    "generate-exam": gettext_lazy("Generate an exam"),
-    "edit-rubric": gettext_lazy("Edit a rubric"),
-    "generate-question": gettext_lazy("Generate a question"),
-    "mark-answer": gettext_lazy("Mark an answer"),
-    "edit-exam": gettext_lazy("Edit an exam"),
-    "take-exam": gettext_lazy("Take an exam"),
-    "practice-space-student": gettext_lazy("Practise"),
-}
-
 
 def flow_name(slug: str) -> str:
     """Return the translated name of a flow. An unknown flow is its own name."""
-    return str(TITLES.get(slug, slug))
+    return str(FLOWS[slug].title) if slug in FLOWS else slug
 
 
 def get_flow(slug: str, presets: Mapping[str, Any]) -> Flow:

@@ -22,6 +22,13 @@ from django_examplary.flows import FLOWS, Outputs, flow_name
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
 
+    # For type checkers without a plugin for Django.
+    Identifier = models.UUIDField[uuid.UUID, uuid.UUID]
+    JSON = models.JSONField[Any, Any]
+    Text = models.CharField[str, str]
+    OptionalText = models.CharField[str | None, str | None]
+    Time = models.DateTimeField[datetime, datetime]
+    OptionalTime = models.DateTimeField[datetime | None, datetime | None]
 
 #: The alias of the workspace that the flat settings describe.
 DEFAULT_WORKSPACE = "default"
@@ -69,49 +76,33 @@ class ExamplaryActor(models.Model):
         related_name="examplary_actor",
         verbose_name=_("user"),
     )
-    workspace: models.CharField[str, str] = models.CharField(
+    workspace: Text = models.CharField(
         _("workspace"), max_length=64, default=DEFAULT_WORKSPACE, editable=False
     )
     # Unique, and unknown in many rows.
-    examplary_id: models.CharField[str | None, str | None] = models.CharField(  # noqa: DJ001
+    examplary_id: OptionalText = models.CharField(  # noqa: DJ001
         _("Examplary id"), max_length=255, unique=True, null=True, editable=False
     )
-    state: models.CharField[str, str] = models.CharField(
+    state: Text = models.CharField(
         _("state"), max_length=16, choices=State, default=State.PENDING, editable=False
     )
     #: Identifies the caller that provisions this actor. Only that caller can store a result.
-    claim_token: models.CharField[str, str] = models.CharField(
-        max_length=32, blank=True, editable=False
-    )
+    claim_token: Text = models.CharField(max_length=32, blank=True, editable=False)
     #: When the claim ends, by the clock of the database.
-    lapses_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
-        null=True, editable=False
-    )
+    lapses_at: OptionalTime = models.DateTimeField(null=True, editable=False)
     #: Sent with `POST /users`. It stays the same until the outcome of the request is known.
-    idempotency_key: models.UUIDField[uuid.UUID, uuid.UUID] = models.UUIDField(
-        default=uuid.uuid4, editable=False
-    )
+    idempotency_key: Identifier = models.UUIDField(default=uuid.uuid4, editable=False)
     email: models.EmailField[str, str] = models.EmailField(
         _("e-mail address, as sent"), blank=True, editable=False
     )
-    name: models.CharField[str, str] = PlainTextField(
-        _("name, as sent"), max_length=100, blank=True, editable=False
-    )
-    role: models.CharField[str, str] = models.CharField(
-        _("role"), max_length=16, blank=True, editable=False
-    )
-    last_error: models.CharField[str, str] = PlainTextField(
-        _("last error"), max_length=255, blank=True, editable=False
-    )
-    provisioned_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
+    name: Text = PlainTextField(_("name, as sent"), max_length=100, blank=True, editable=False)
+    role: Text = models.CharField(_("role"), max_length=16, blank=True, editable=False)
+    last_error: Text = PlainTextField(_("last error"), max_length=255, blank=True, editable=False)
+    provisioned_at: OptionalTime = models.DateTimeField(
         _("provisioned at"), null=True, editable=False
     )
-    created_at: models.DateTimeField[datetime, datetime] = models.DateTimeField(
-        _("created at"), default=timezone.now, editable=False
-    )
-    updated_at: models.DateTimeField[datetime, datetime] = models.DateTimeField(
-        _("updated at"), auto_now=True
-    )
+    created_at: Time = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    updated_at: Time = models.DateTimeField(_("updated at"), auto_now=True)
 
     objects = ExamplaryActorQuerySet.as_manager()
 
@@ -256,9 +247,7 @@ class ExamplarySession(models.Model):
         REVOKED = "revoked", _("revoked")
 
     #: The only id that a browser ever receives.
-    id: models.UUIDField[uuid.UUID, uuid.UUID] = models.UUIDField(
-        primary_key=True, default=uuid.uuid4, editable=False
-    )
+    id: Identifier = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     actor: models.ForeignKey[ExamplaryActor | None, ExamplaryActor | None] = models.ForeignKey(
         ExamplaryActor,
         on_delete=models.SET_NULL,
@@ -266,63 +255,43 @@ class ExamplarySession(models.Model):
         related_name="sessions",
         verbose_name=_("actor"),
     )
-    workspace: models.CharField[str, str] = models.CharField(
-        _("workspace"), max_length=64, default=DEFAULT_WORKSPACE
-    )
+    workspace: Text = models.CharField(_("workspace"), max_length=64, default=DEFAULT_WORKSPACE)
     examplary_id = SecretField(max_length=255, unique=True, null=True)
     #: At most an origin and 2,000 characters; see `origins`.
     embed_url = SecretField(max_length=2500, blank=True)
-    flow: models.CharField[str, str] = models.CharField(_("flow"), max_length=64)
-    presets: models.JSONField[Any, Any] = models.JSONField(_("presets"), default=dict)
-    theme: models.JSONField[Any, Any] = models.JSONField(_("theme"), default=dict)
-    metadata: models.JSONField[Any, Any] = models.JSONField(_("metadata"), default=dict)
-    fingerprint: models.CharField[str, str] = models.CharField(max_length=64, editable=False)
+    flow: Text = models.CharField(_("flow"), max_length=64)
+    presets: JSON = models.JSONField(_("presets"), default=dict)
+    theme: JSON = models.JSONField(_("theme"), default=dict)
+    metadata: JSON = models.JSONField(_("metadata"), default=dict)
+    fingerprint: Text = models.CharField(max_length=64, editable=False)
     #: `actor:fingerprint` while the session is handed out, so that the database allows only one.
     # Unique, and unknown in many rows.
-    open_key: models.CharField[str | None, str | None] = models.CharField(  # noqa: DJ001
+    open_key: OptionalText = models.CharField(  # noqa: DJ001
         max_length=128, unique=True, null=True, editable=False
     )
     #: The newest one-time link that has opened the session. It and older ones open nothing.
     ticket: models.BigIntegerField[int, int] = models.BigIntegerField(default=0, editable=False)
-    status: models.CharField[str, str] = models.CharField(
+    status: Text = models.CharField(
         _("status"), max_length=16, choices=Status, default=Status.CREATING
     )
     #: Identifies the caller that opens the session, or that ended it and sends the signal.
-    claim_token: models.CharField[str, str] = models.CharField(
-        max_length=32, blank=True, editable=False, serialize=False
-    )
+    claim_token: Text = models.CharField(max_length=32, blank=True, editable=False, serialize=False)
     #: When the claim on a session ends, by the clock of the database.
-    lapses_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
-        null=True, editable=False, serialize=False
-    )
-    remote_status: models.CharField[str, str] = PlainTextField(
-        _("status at Examplary"), max_length=64, blank=True
-    )
-    outputs: models.JSONField[Any, Any] = models.JSONField(_("outputs"), default=dict)
+    lapses_at: OptionalTime = models.DateTimeField(null=True, editable=False, serialize=False)
+    remote_status: Text = PlainTextField(_("status at Examplary"), max_length=64, blank=True)
+    outputs: JSON = models.JSONField(_("outputs"), default=dict)
     next_url: models.TextField[str, str] = models.TextField(_("page to continue to"), blank=True)
     revoke_pending: models.BooleanField[bool, bool] = models.BooleanField(
         _("still to be revoked"), default=False
     )
-    created_at: models.DateTimeField[datetime, datetime] = models.DateTimeField(
-        _("created at"), default=timezone.now
-    )
-    expires_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
-        _("expires at"), null=True
-    )
-    ended_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
-        _("ended at"), null=True
-    )
-    verified_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
-        _("verified at"), null=True
-    )
+    created_at: Time = models.DateTimeField(_("created at"), default=timezone.now)
+    expires_at: OptionalTime = models.DateTimeField(_("expires at"), null=True)
+    ended_at: OptionalTime = models.DateTimeField(_("ended at"), null=True)
+    verified_at: OptionalTime = models.DateTimeField(_("verified at"), null=True)
     #: When the API was last called about the session, whatever the outcome.
-    asked_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
-        null=True, editable=False
-    )
+    asked_at: OptionalTime = models.DateTimeField(null=True, editable=False)
     #: When the signal about the session's end was sent.
-    announced_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
-        null=True, editable=False
-    )
+    announced_at: OptionalTime = models.DateTimeField(null=True, editable=False)
 
     objects: ClassVar[ExamplarySessionManager] = ExamplarySessionManager()
 

@@ -36,7 +36,9 @@ def revoke_when_user_changes(instance: Any, using: str | None = None, **kwargs: 
     # Every row that is saved in the project comes here, and another model's property may fail.
     if not isinstance(instance, get_user_model()):
         return
-    if instance.is_active and not _has_new_password(instance):
+    # Django sends no signal, but keeps the new password until it has saved it.
+    has_new_password = getattr(instance, "_password", None) is not None
+    if instance.is_active and not (has_new_password and _revokes_on_logout()):
         return
     if using != database():
         return  # Rows in another database belong to no actor here.
@@ -44,31 +46,24 @@ def revoke_when_user_changes(instance: Any, using: str | None = None, **kwargs: 
     _after_commit(lambda: _end_sessions(key))
 
 
-def _has_new_password(user: Any) -> bool:
-    # Django sends no signal, but keeps the new password until it has saved it.
-    if getattr(user, "_password", None) is None:
-        return False
-    try:
-        return conf.EXAMPLARY_REVOKE_ON_LOGOUT
-    except ImproperlyConfigured as error:
-        logger.error("operation=revoke error=%s", error)
-        return False
-
-
 def revoke_when_signed_out(user: Any, request: Any = None, **kwargs: Any) -> None:
     """Revoke at Examplary too, at once: the next person may use the same computer."""
-    try:
-        if user is None or not conf.EXAMPLARY_REVOKE_ON_LOGOUT:
-            return
-    except ImproperlyConfigured as error:
-        # An exception would keep the user signed in.
-        logger.error("operation=revoke error=%s", error)
+    if user is None or not _revokes_on_logout():
         return
     session = getattr(request, "session", None) or {}
     if any(session.get(name) for name in _IMPERSONATIONS):
         return  # A staff member ends an impersonation. The user may be at work elsewhere.
     key = user.pk
     _after_commit(lambda: _revoke(_end_sessions(key)))
+
+
+def _revokes_on_logout() -> bool:
+    try:
+        return conf.EXAMPLARY_REVOKE_ON_LOGOUT
+    except ImproperlyConfigured as error:
+        # An exception would keep the user signed in.
+        logger.error("operation=revoke error=%s", error)
+        return False
 
 
 def _after_commit(action: Callable[[], object]) -> None:

@@ -237,6 +237,7 @@ def test_misspelt_flow_is_an_error(slug):
         ("generate-exam", "lanuage", "language"),
         ("generate-exam", "langauge", "language"),
         ("generate-exam", "studentlevel", "student_level"),
+        ("generate-exam", "studentLevl", "student_level"),
         ("generate-question", "outputformat", "output_format"),
         ("edit-rubric", "show_done_buton", "show_done_button"),
         ("take-exam", "exam_ids", "exam_id"),

@@ -13,7 +13,7 @@ from django.utils import translation
 from django.utils.translation import gettext, ngettext
 
 import django_examplary
-from django_examplary.flows import TITLES, GenerateExam
+from django_examplary.flows import FLOWS, GenerateExam
 from django_examplary.launch import Launch
 
 PACKAGE = Path(django_examplary.__file__).parent
@@ -102,10 +102,10 @@ def test_catalogue_is_compiled(
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_titles_are_translated(language):
     with translation.override("en"):
-        english = [str(title) for title in TITLES.values()]
+        english = [str(flow.title) for flow in FLOWS.values()]
 
     with translation.override(language):
-        assert not {str(title) for title in TITLES.values()} & set(english)
+        assert not {str(flow.title) for flow in FLOWS.values()} & set(english)
 
 
 @pytest.mark.parametrize(

@@ -145,11 +145,7 @@ def provision_actors(
         concurrency=concurrency, rate=rate, max_failures=max_failures, should_stop=should_stop
     )
     seconds = conf.EXAMPLARY_DEADLINE if deadline is None else deadline
-
-    def send(claim: _Claim) -> User:
-        return create_user(claim.actor, claim.profile, claim.client.within(seconds))
-
-    return _Run(users, role, workspace, calls, client).work(send, progress)
+    return _Run(users, role, workspace, calls, seconds, client).work(progress)
 
 
 class _Claim(NamedTuple):
@@ -160,33 +156,31 @@ class _Claim(NamedTuple):
     client: ExamplaryClient
 
 
+@dataclass
 class _Run:
-    def __init__(
-        self,
-        users: QuerySet[Any],
-        role: ActorRole | None,
-        workspace: str | None,
-        calls: PacedCalls,
-        client: ExamplaryClient | None,
-    ) -> None:
-        self.result = Provisioning()
-        self._users = users
-        self._role = role
-        self._workspace = workspace
-        self._calls = calls
-        self._client = client
-        self._pages = _pages(unprovisioned(users))
+    users: QuerySet[Any]
+    role: ActorRole | None
+    workspace: str | None
+    calls: PacedCalls
+    deadline: float
+    client: ExamplaryClient | None
+    result: Provisioning = field(default_factory=Provisioning)
+    waiting: deque[ExamplaryActor] = field(default_factory=deque)
+    #: Keys of users whose workspace pauses, by its alias.
+    postponed: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pages = _pages(unprovisioned(self.users))
         if conf.EXAMPLARY_WORKSPACE is not None:
             # A query does not find the users who have moved to another workspace.
-            self._pages = chain(self._pages, _pages(users.filter(examplary_actor__state="active")))
-        self._waiting: deque[ExamplaryActor] = deque()
-        #: Keys of users whose workspace pauses, by its alias.
-        self._postponed: dict[str, list[Any]] = {}
+            moved = self.users.filter(examplary_actor__state="active")
+            self.pages = chain(self.pages, _pages(moved))
 
-    def work(
-        self, send: Callable[[_Claim], User], progress: Callable[[Provisioning], None]
-    ) -> Provisioning:
-        batches = self._calls.run(self._take, send, lambda each: each.actor.workspace)
+    def work(self, progress: Callable[[Provisioning], None]) -> Provisioning:
+        def send(claim: _Claim) -> User:
+            return create_user(claim.actor, claim.profile, claim.client.within(self.deadline))
+
+        batches = self.calls.run(self._take, send, lambda each: each.actor.workspace)
         outcomes = chain.from_iterable(batches)
         try:
             for outcome in outcomes:
@@ -194,32 +188,32 @@ class _Run:
                     progress(self.result)
         except BaseException:
             # The API may have created users whose ids are not stored yet.
-            self._calls.stop()
+            self.calls.stop()
             for outcome in outcomes:
                 self._record_after_error(outcome)
             raise
-        self.result.interrupted = self._calls.interrupted
-        self.result.stopped = self._calls.reason
-        self.result.pause = self._calls.pause
+        self.result.interrupted = self.calls.interrupted
+        self.result.stopped = self.calls.reason
+        self.result.pause = self.calls.pause
         return self.result
 
     def _take(self, room: int) -> list[_Claim]:
         """Claim the next user whose profile can be sent."""
-        while not self._calls.is_over():
-            if not self._waiting:
+        while not self.calls.is_over():
+            if not self.waiting:
                 if not self._read_page():
                     return []
                 continue
-            actor = self._waiting.popleft()
+            actor = self.waiting.popleft()
             if not self._is_callable(actor.user_id, actor.workspace):
                 continue
             if not claim_actor(actor):
                 self.result.skipped += 1
                 continue
-            actor.role = self._role or actor.role
+            actor.role = self.role or actor.role
             try:
-                client = self._client or get_client(
-                    actor.workspace, max_retries=0, pool_size=self._calls.concurrency
+                client = self.client or get_client(
+                    actor.workspace, max_retries=0, pool_size=self.calls.concurrency
                 )
                 return [_Claim(actor, get_profile(actor), client)]
             except ExamplaryError as error:
@@ -231,17 +225,17 @@ class _Run:
         return []
 
     def _read_page(self) -> bool:
-        if conf.EXAMPLARY_WORKSPACE is None and not self._calls.accepts(DEFAULT_WORKSPACE):
+        if conf.EXAMPLARY_WORKSPACE is None and not self.calls.accepts(DEFAULT_WORKSPACE):
             return False
-        keys = next(self._pages, None) or self._take_postponed()
+        keys = next(self.pages, None) or self._take_postponed()
         if not keys:
             return False
-        users = [user for user in self._users.filter(pk__in=keys) if user.is_active]
+        users = [user for user in self.users.filter(pk__in=keys) if user.is_active]
         self.result.skipped += len(keys) - len(users)
         users = [user for user in users if self._is_included(user)]
         actors = _prepare_each(users)
         self.result.skipped += len(users) - len(actors)
-        self._waiting += [actor for actor in actors if not actor.is_active]
+        self.waiting += [actor for actor in actors if not actor.is_active]
         return True
 
     def _is_included(self, user: Any) -> bool:
@@ -253,21 +247,21 @@ class _Run:
             logger.error("operation=provision-actors user=%s error=%s", user.pk, error)
             self._count_failure(error)
             return False
-        return self._workspace in (None, workspace) and self._is_callable(user.pk, workspace)
+        return self.workspace in (None, workspace) and self._is_callable(user.pk, workspace)
 
     def _is_callable(self, key: Any, workspace: str) -> bool:
         """Return whether the user can be provisioned now. Users of a paused workspace wait."""
-        if self._calls.accepts(workspace):
+        if self.calls.accepts(workspace):
             return True
-        if workspace not in self._calls.stopped_lanes:
-            self._postponed.setdefault(workspace, []).append(key)
+        if workspace not in self.calls.stopped_lanes:
+            self.postponed.setdefault(workspace, []).append(key)
         return False
 
     def _take_postponed(self) -> list[Any]:
         """Return keys of users whose workspace does not pause any more."""
-        for workspace, keys in self._postponed.items():
-            if keys and self._calls.accepts(workspace):
-                self._postponed[workspace] = keys[_PAGE:]
+        for workspace, keys in self.postponed.items():
+            if keys and self.calls.accepts(workspace):
+                self.postponed[workspace] = keys[_PAGE:]
                 return keys[:_PAGE]
         return []
 
@@ -276,11 +270,11 @@ class _Run:
         claim, error = outcome.item, outcome.error
         if not outcome.was_processed:
             release_actor(claim.actor)
-            self._waiting.append(claim.actor)
+            self.waiting.append(claim.actor)
             return False
         if isinstance(error, ExamplaryPermissionError):
             # As with a refused key, it would be the same for every user.
-            self._calls.stop_lane(claim.actor.workspace, str(error))
+            self.calls.stop_lane(claim.actor.workspace, str(error))
         try:
             store_actor(claim.actor, outcome.call.result(), claim.profile, client=claim.client)
         except ExamplaryError as failure:
@@ -290,7 +284,7 @@ class _Run:
             release_actor(claim.actor, failure)
             if conf.EXAMPLARY_WORKSPACE is None:
                 raise
-            self._calls.stop_lane(claim.actor.workspace, str(failure))
+            self.calls.stop_lane(claim.actor.workspace, str(failure))
         else:
             self.result.provisioned += 1
         return True

@@ -84,6 +84,11 @@ _BOUNDS = {
 }
 
 
+# Work that has taken longer, in seconds, has waited for a lock. It is not repeated: it would wait as
+# long again. PostgreSQL takes a second to recognize a deadlock.
+_PATIENCE = 3.0
+
+
 @contextmanager
 def _short_transaction() -> Iterator[None]:
     """Open a transaction that does not wait for a lock for longer than the API is waited for."""
@@ -108,11 +113,8 @@ def _execute(connection: BaseDatabaseWrapper, sql: str) -> None:
             cursor.execute(sql)
 
 
-def commit(work: Callable[[], T], *, patience: float = 3.0) -> T:
+def commit(work: Callable[[], T]) -> T:
     """Run a short piece of work in a transaction, and again if the database gave up on it.
-
-    Work that has taken longer than `patience` seconds waited for a lock, and is not repeated: it
-    would wait as long again. PostgreSQL takes a second to recognize a deadlock.
 
     Databases end a deadlock by failing one of the transactions, and may have closed a connection
     that was idle. The work must be idempotent: a commit may have succeeded although the connection
@@ -128,7 +130,11 @@ def commit(work: Callable[[], T], *, patience: float = 3.0) -> T:
             connection = transaction.get_connection(database())
             pause = next(pauses, None)
             # In a transaction of the caller that the database has ended nothing can be repeated.
-            if pause is None or connection.needs_rollback or clock.monotonic() - started > patience:
+            if (
+                pause is None
+                or connection.needs_rollback
+                or clock.monotonic() - started > _PATIENCE
+            ):
                 raise
         lost = connection.connection is not None and not connection.is_usable()
         if lost and not connection.in_atomic_block:

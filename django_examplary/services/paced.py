@@ -102,11 +102,10 @@ class PacedCalls:
     @property
     def reason(self) -> str:
         """Why some lanes ended early; the lane is named if it has a name."""
-        lanes = (
+        return "; ".join(
             reason if lane == DEFAULT_WORKSPACE else f"{lane}: {reason}"
             for lane, reason in self.stopped_lanes.items()
         )
-        return "; ".join(lanes)
 
     @property
     def paused_lanes(self) -> list[str]:
@@ -117,9 +116,7 @@ class PacedCalls:
 
     def accepts(self, lane: str) -> bool:
         """Return whether an item of the lane may be called about now."""
-        pace = self._paces.get(lane)
-        paused = pace is not None and pace.resume > clock.monotonic()
-        return not paused and lane not in self.stopped_lanes
+        return lane not in self.stopped_lanes and self._paces[lane].resume <= clock.monotonic()
 
     def is_over(self) -> bool:
         if not self._is_stopped and self.should_stop():
