@@ -84,8 +84,8 @@ _BOUNDS = {
 }
 
 
-# Work that has taken longer, in seconds, has waited for a lock. It is not repeated: it would wait as
-# long again. PostgreSQL takes a second to recognize a deadlock.
+# Work that has taken longer, in seconds, has waited for a lock, and would wait as long again.
+# PostgreSQL takes a second to recognize a deadlock.
 _PATIENCE = 3.0
 
 
