@@ -1193,7 +1193,7 @@ def run_together(client, fake, monkeypatch, work):
         received.wait(PATIENCE)
         with lock:
             if fake.requests:
-                wait_for(lambda: client._connections.cooldown._paces)
+                wait_for(lambda: client._connections.cooldown._paces["GET /me"].refused_at)
             return handle(request)
 
     monkeypatch.setattr(fake, "handle", handle_in_turn)

@@ -12,7 +12,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -127,26 +127,20 @@ def prepare_actor(user: Any) -> ExamplaryActor:
     raise failure
 
 
-def prepare_actors(users: Iterable[Any]) -> list[ExamplaryActor]:
+def prepare_actors(workspaces: Mapping[Any, str]) -> list[ExamplaryActor]:
     """Do for many users what `prepare_actor` does for one, in a few queries.
 
-    Users who have moved to a workspace that is not configured are logged and left out, as are those
-    for whom EXAMPLARY_WORKSPACE fails.
+    `workspaces` has the alias of each user's workspace. Users who have moved to a workspace that is
+    not configured are logged and left out.
     """
-    known, workspaces = {}, {}
-    for user in users:
-        try:
-            workspaces[user.pk] = workspace_of(user)
-        except ExamplaryConfigurationError as error:
-            logger.error("operation=prepare-actor user=%s error=%s", user.pk, error)
-        else:
-            known[user.pk] = user
-    blank = [ExamplaryActor(user_id=pk, workspace=alias) for pk, alias in workspaces.items()]
+    users = {user.pk: user for user in workspaces}
+    blank = [ExamplaryActor(user_id=user.pk, workspace=workspaces[user]) for user in workspaces]
     commit(lambda: actor_rows().bulk_create(blank, ignore_conflicts=True))
     actors = []
-    for actor in actor_rows().filter(user__in=list(known)).order_by("user_id"):
-        actor.set_user(known[actor.user_id])
-        workspace = workspaces[actor.user_id]
+    for actor in actor_rows().filter(user__in=list(users)).order_by("user_id"):
+        user = users[actor.user_id]
+        actor.set_user(user)
+        workspace = workspaces[user]
         try:
             if actor.workspace != workspace:
                 conf.get_workspace(workspace)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple
@@ -232,22 +232,29 @@ class _Run:
             return False
         users = [user for user in self.users.filter(pk__in=keys) if user.is_active]
         self.result.skipped += len(keys) - len(users)
-        users = [user for user in users if self._is_included(user)]
-        actors = _prepare_each(users)
-        self.result.skipped += len(users) - len(actors)
+        workspaces = self._select(users)
+        actors = _prepare_each(workspaces)
+        self.result.skipped += len(workspaces) - len(actors)
         self.waiting += [actor for actor in actors if not actor.is_active]
         return True
 
-    def _is_included(self, user: Any) -> bool:
-        """Return whether the user belongs to this run. A user without a workspace has failed."""
-        try:
-            workspace = workspace_of(user)
-        except ExamplaryConfigurationError as error:
-            # The project's code failed for this user, and may work for others.
-            logger.error("operation=provision-actors user=%s error=%s", user.pk, error)
-            self._count_failure(error)
-            return False
-        return self.workspace in (None, workspace) and self._is_callable(user.pk, workspace)
+    def _select(self, users: list[Any]) -> dict[Any, str]:
+        """Return the users who belong to this run and can be provisioned now, with their aliases.
+
+        A user without a workspace has failed.
+        """
+        selected = {}
+        for user in users:
+            try:
+                workspace = workspace_of(user)
+            except ExamplaryConfigurationError as error:
+                # The project's code failed for this user, and may work for others.
+                logger.error("operation=provision-actors user=%s error=%s", user.pk, error)
+                self._count_failure(error)
+            else:
+                if self.workspace in (None, workspace) and self._is_callable(user.pk, workspace):
+                    selected[user] = workspace
+        return selected
 
     def _is_callable(self, key: Any, workspace: str) -> bool:
         """Return whether the user can be provisioned now. Users of a paused workspace wait."""
@@ -325,15 +332,15 @@ def _pages(users: QuerySet[Any]) -> Iterator[list[Any]]:
         page = list(keys.filter(pk__gt=page[-1])[:_PAGE])
 
 
-def _prepare_each(users: list[Any]) -> list[ExamplaryActor]:
+def _prepare_each(workspaces: Mapping[Any, str]) -> list[ExamplaryActor]:
     try:
-        return prepare_actors(users)
+        return prepare_actors(workspaces)
     except Error:
         # A user was deleted at this very moment. The others are prepared one by one.
         actors = []
-        for user in users:
+        for user, workspace in workspaces.items():
             try:
-                actors += prepare_actors([user])
+                actors += prepare_actors({user: workspace})
             except Error as error:
                 logger.warning(
                     "operation=provision-actors user=%s error=%s", user.pk, type(error).__name__

@@ -82,12 +82,10 @@ def claim_actor(actor: ExamplaryActor) -> bool:
     current = rows.claimed_with(token).first()
     if current is None:
         return False
-    set_values(actor, {name: getattr(current, name) for name in _CLAIMED})
+    for name in ("workspace", "examplary_id", "claim_token", "idempotency_key", "role", "state"):
+        setattr(actor, name, getattr(current, name))
     actor.is_repeat = is_repeat
     return True
-
-
-_CLAIMED = ("workspace", "examplary_id", "claim_token", "idempotency_key", "role", "state")
 
 
 def release_actor(actor: ExamplaryActor, error: Exception | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from typing import Any
 
 from django_examplary.client import ExamplaryClient
@@ -50,10 +49,6 @@ def get_client(
 # A client that is dropped loses its connections and its cool-down, so there is one for each of many
 # workspaces.
 _client = functools.lru_cache(maxsize=1024)(ExamplaryClient)
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows cannot fork.
-    # A lock that a thread holds at that moment is never released in the child.
-    os.register_at_fork(after_in_child=_client.cache_clear)
 
 
 def list_workspaces() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -122,7 +123,8 @@ def sweep_sessions(
         max_failures=_MAX_FAILURES,
         should_stop=should_stop,
     )
-    run = _Run(sweep, calls, limit, workspace, since or timezone.now(), client)
+    left = math.inf if limit is None else limit
+    run = _Run(sweep, calls, left, workspace, since or timezone.now(), client)
     for outcomes in calls.run(run.take, _call, lambda task: task.session.workspace):
         run.record(outcomes)
         progress(sweep)
@@ -179,8 +181,8 @@ def _is_unchanged(session: ExamplarySession, remote: EmbedSession | None) -> boo
 class _Run:
     sweep: Sweep
     calls: PacedCalls
-    #: How many more sessions may be checked; None: any number.
-    left: int | None
+    #: How many more sessions may be checked.
+    left: float
     workspace: str | None
     since: datetime
     client: ExamplaryClient | None
@@ -207,10 +209,9 @@ class _Run:
             self.next.extendleft(reversed(paused))
             if tasks or self.left == 0 or not (self.page or self._read_page()):
                 break
-            found = self._choose(room if self.left is None else min(room, self.left))
+            found = self._choose(min(room, self.left))
             for session in self._claim(found):
-                if self.left is not None:
-                    self.left -= 1
+                self.left -= 1
                 try:
                     tasks += self._begin(session, self.clients[session.workspace])
                 except (ExamplaryError, Error) as error:
@@ -228,7 +229,7 @@ class _Run:
         self.page += due.values_list("pk", "workspace", "asked_at")[:_PAGE]
         return bool(self.page)
 
-    def _choose(self, room: int) -> dict[Any, datetime | None]:
+    def _choose(self, room: float) -> dict[Any, datetime | None]:
         """Return the next sessions of workspaces that can be called: key and `asked_at`."""
         chosen: dict[Any, datetime | None] = {}
         self.clients = {}

@@ -321,7 +321,7 @@ def test_user_who_moves_starts_again(fake, teacher, settings, north, moved, capl
     move_all_users(settings, north)
 
     if bulk:
-        [prepared] = prepare_actors([teacher])
+        [prepared] = prepare_actors({teacher: north})
         assert prepared.state == State.PENDING
     actor = services.provision_actor(teacher)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-
 import pytest
 
 from django_examplary import services
@@ -120,21 +117,6 @@ def test_user_belongs_to_the_default_workspace_unless_the_project_decides(settin
 
     settings.EXAMPLARY_WORKSPACE = lambda user: "north"
     assert workspace_of(None) == "north"
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_forked_child_gets_a_client_of_its_own(settings):
-    """A lock of the shared one may be held by a thread that the child does not have."""
-    client = services.get_client()
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if not pid:  # pragma: no cover  # the child is not measured
-        os.write(writer, json.dumps(services.get_client() is client).encode())
-        os._exit(0)
-    os.waitpid(pid, 0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        assert pipe.read() == "false"
 
 
 @pytest.mark.parametrize("alias", [None, "", 7, ["north"], "n" * 65, "north\n", "north\0"])
