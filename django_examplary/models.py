@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_examplary.fields import PlainTextField, SecretField
-from django_examplary.flows import FLOWS, Outputs, flow_name
+from django_examplary.flows import FLOWS, Flow, Outputs, flow_name
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -329,8 +329,7 @@ class ExamplarySession(models.Model):
         return (self.expires_at or self.created_at + LIFETIME) <= timezone.now()
 
     def get_outputs_class(self) -> type[Outputs]:
-        flow = FLOWS.get(self.flow)
-        return flow.outputs_class if flow else Outputs
+        return FLOWS.get(self.flow, Flow).outputs_class
 
     def get_outputs(self) -> Outputs:
         """Return the outputs as the flow's own type."""

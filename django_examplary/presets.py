@@ -36,9 +36,7 @@ TextList = Annotated[
     ),
 ]
 # An empty string counts as no preset.
-OptionalId = Annotated[
-    str, Rule(lambda value: value == "" or is_id(value), "an id, of letters, digits, _ and -")
-]
+OptionalId = Annotated[str, Rule(lambda value: value == "" or is_id(value), ID.expected)]
 IdList = Annotated[
     Sequence[str],
     Rule(

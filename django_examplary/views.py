@@ -210,17 +210,9 @@ def _compare_origins(request: HttpRequest, wanted: Launch) -> None:
 @_endpoint
 @require_POST
 @csrf_protect
-def sync(request: HttpRequest, key: str) -> HttpResponse:
-    """Verify the session, because the embed reported that it has ended."""
-    return _end(request, key, services.verify_session)
-
-
-@_endpoint
-@require_POST
-@csrf_protect
-def close(request: HttpRequest, key: str) -> HttpResponse:
-    """End the session, because the user pressed Done."""
-    return _end(request, key, services.close_session)
+def end(request: HttpRequest, key: str, action: str) -> HttpResponse:
+    """Verify the session, because the embed reported its end, or close it, because of Done."""
+    return _end(request, key, action)
 
 
 # Exempt, because nothing in the request counts but the token, which no other site has.
@@ -239,8 +231,7 @@ def report(request: HttpRequest, action: str) -> HttpResponse:
         _act_as(request, user_id, credentials)
         if is_signed_in(request) and str(request.user.pk) != user_id:
             return problem(request, "other-account", status=403)
-    service = services.verify_session if action == "sync" else services.close_session
-    return _end(request, key, service)
+    return _end(request, key, action)
 
 
 @_endpoint
@@ -281,7 +272,7 @@ def return_(request: HttpRequest, reference: str) -> HttpResponse:
     return _answer(request, session, services.verify_session)
 
 
-def _end(request: HttpRequest, key: str, service: Callable[..., ExamplarySession]) -> HttpResponse:
+def _end(request: HttpRequest, key: str, action: str) -> HttpResponse:
     # The language of the page that posts; the address does not contain it.
     language = request.POST.get("language", "")
     if translation.check_for_language(language):
@@ -290,6 +281,7 @@ def _end(request: HttpRequest, key: str, service: Callable[..., ExamplarySession
         if not is_signed_in(request):
             return problem(request, "signed-out", status=403)
         session = _find(request, key)
+    service = services.verify_session if action == "sync" else services.close_session
     return _answer(request, session, service)
 
 

@@ -894,6 +894,11 @@ def test_http_is_accepted_for_localhost(url):
     assert ExamplaryClient("key", base_url=url).base_url == url.rstrip("/")
 
 
+def test_host_of_the_base_url_may_have_capitals(make_client, server, fake):
+    url = server.url.replace("127.0.0.1", "LOCALHOST")
+    assert make_client(base_url=url).get_me().id == fake.owner_id
+
+
 def test_client_is_a_context_manager_and_hides_the_key(server):
     with ExamplaryClient(DEFAULT_API_KEY, base_url=server.url) as client:
         client.get_me()

@@ -214,13 +214,6 @@ def test_full_backlog_times_out_as_unsent(make_client, monkeypatch):
             connection.close()
 
 
-def test_transport_refuses_other_origins():
-    transport = Transport("http://127.0.0.1:1", user_agent="test", pool_size=1)
-    for url in ("http://127.0.0.1:10/", "http://127.0.0.1:1.evil.example/", "https://127.0.0.1:1/"):
-        with pytest.raises(TransportError, match="another origin"):
-            transport.send(Exchange(time.monotonic() + 1, 1, 1000), "GET", url, headers={})
-
-
 def test_expired_exchange_is_not_sent():
     transport = Transport("http://127.0.0.1:1", user_agent="test", pool_size=1)
     with pytest.raises(TransportError, match="in time"):
