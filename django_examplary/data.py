@@ -127,18 +127,24 @@ class Theme:
 
 
 @dataclass(frozen=True, kw_only=True)
-class User:
-    """An Examplary user. Only `id` is certain to be present (contract, section 5)."""
+class RemoteObject:
+    """An object of the API; `raw` is the whole response."""
 
     #: The field that a response must have; without it, an envelope around the object is opened.
     key: ClassVar[str] = "id"
+
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class User(RemoteObject):
+    """An Examplary user. Only `id` is certain to be present (contract, section 5)."""
 
     id: str
     email: str = field(default="", repr=False)
     name: str = field(default="", repr=False)
     #: Several roles are joined with a comma.
     role: str = ""
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -152,10 +158,8 @@ class User:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedSession:
+class EmbedSession(RemoteObject):
     """An embed session (contract, section 7). `id` and `embed_url` are secrets: both open it."""
-
-    key: ClassVar[str] = "id"
 
     id: str = field(repr=False)
     #: In lower case; `canceled` and `complete` have become `cancelled` and `completed`.
@@ -168,7 +172,6 @@ class EmbedSession:
     expires_at: datetime | None = None
     #: Includes documented outputs that the API sent beside its `outputs`.
     outputs: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -221,14 +224,11 @@ class EmbedSession:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exam:
+class Exam(RemoteObject):
     """An exam in Examplary's own format, which is not documented: see `raw`."""
-
-    key: ClassVar[str] = "id"
 
     id: str
     name: str = ""
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -236,15 +236,14 @@ class Exam:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Permission:
+class Permission(RemoteObject):
     """The role of one actor on one exam or space (contract, section 6)."""
 
-    key: ClassVar[str] = "role"
+    key = "role"
 
     actor: str
     #: The most powerful one of several roles.
     role: str
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -263,13 +262,10 @@ class Permission:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PracticeSpace:
+class PracticeSpace(RemoteObject):
     """A practice space; only its id is known."""
 
-    key: ClassVar[str] = "id"
-
     id: str
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -277,16 +273,13 @@ class PracticeSpace:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceMaterial:
+class SourceMaterial(RemoteObject):
     """A source material (contract, section 12)."""
-
-    key: ClassVar[str] = "id"
 
     id: str
     name: str = ""
     external_id: str = ""
     processing_status: str = ""
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

@@ -320,11 +320,7 @@ class UnknownFlow(Flow):
 
     completes = False
 
-    name: str
-
-    @property
-    def slug(self) -> str:  # type: ignore[override]  # the one flow whose slug is data
-        return self.name
+    slug: str  # type: ignore[misc]  # the one flow whose slug is data
 
 
 #: The flows by their name in the API.
@@ -361,7 +357,7 @@ def get_flow(slug: str, presets: Mapping[str, Any]) -> Flow:
         ExamplaryWarning,
         stacklevel=2,
     )
-    return UnknownFlow(name=slug, extra={to_camel(key): value for key, value in presets.items()})
+    return UnknownFlow(slug=slug, extra={to_camel(key): value for key, value in presets.items()})
 
 
 def _close(name: str, names: Iterable[str]) -> str:

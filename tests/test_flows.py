@@ -299,7 +299,7 @@ def test_unknown_flow_passes_with_one_warning():
         "generate-question, mark-answer, edit-exam, take-exam, practice-space-student); sent "
         "unchanged."
     ]
-    assert flow == UnknownFlow(name="draw-graph", extra={"axisNames": ["x", "y"], "gridSize": 2})
+    assert flow == UnknownFlow(slug="draw-graph", extra={"axisNames": ["x", "y"], "gridSize": 2})
     assert flow.slug == "draw-graph"
     assert flow.presets == {"axisNames": ["x", "y"], "gridSize": 2}
 
@@ -316,7 +316,7 @@ def test_unknown_flow_passes_with_one_warning():
         (EditExam(exam_id="exam_abc"), False),
         (TakeExam(exam_id="exam_abc"), True),
         (PracticeSpaceStudent(practice_space_id="space_abc"), False),
-        (UnknownFlow(name="draw-graph"), False),
+        (UnknownFlow(slug="draw-graph"), False),
     ],
 )
 def test_completes(flow, completes):
@@ -344,7 +344,7 @@ def test_completes(flow, completes):
             Access("practice_space_id", "participant"),
             "space_a",
         ),
-        (UnknownFlow(name="draw-graph"), "teacher", None, ""),
+        (UnknownFlow(slug="draw-graph"), "teacher", None, ""),
     ],
 )
 def test_audience_and_needs(flow, audience, needs, resource):

@@ -9,11 +9,13 @@ from django_examplary.launch import Launch
 from django_examplary.models import ExamplarySession, ExamplarySessionQuerySet
 from django_examplary.services.database import commit, session_rows
 
+_USED = "The one-time link was used before, or a newer one was."
+
 
 def refuse_used(user: Any, launch: Launch) -> None:
     """Raise ExamplarySessionEndedError if the link, or a newer one of the launch, was used."""
     if launch.ticket and _uses(user, launch).exists():
-        raise _was_used()
+        raise ExamplarySessionEndedError(_USED)
 
 
 def use_ticket(user: Any, launch: Launch, session: ExamplarySession) -> None:
@@ -28,7 +30,7 @@ def use_ticket(user: Any, launch: Launch, session: ExamplarySession) -> None:
     # Read after the write: the session of another caller may have ended meanwhile, or have the
     # whole window. Then the later of the two reads finds the row of the earlier.
     if not is_first or _uses(user, launch).exclude(pk=session.pk).exists():
-        raise _was_used()
+        raise ExamplarySessionEndedError(_USED)
 
 
 def _uses(user: Any, launch: Launch) -> ExamplarySessionQuerySet:
@@ -36,7 +38,3 @@ def _uses(user: Any, launch: Launch) -> ExamplarySessionQuerySet:
     if launch.session_id:
         return rows.for_key(launch.key)
     return rows.filter(fingerprint__in=launch.keys)
-
-
-def _was_used() -> ExamplarySessionEndedError:
-    return ExamplarySessionEndedError("The one-time link was used before, or a newer one was.")
