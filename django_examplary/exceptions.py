@@ -225,8 +225,9 @@ class ExamplaryConfigurationError(ImproperlyConfigured):
 class InvalidLaunchToken(SuspiciousOperation):
     """A launch token, or the reference of a return, that is not signed by this site or too old.
 
-    The views of this package catch it: `launch` returns 400 with a page that offers to reload, the
-    others 404. Raised from your own view, Django returns 400 as for every SuspiciousOperation.
+    The views of this package catch it: `launch` and `report` return 400 with a page that offers to
+    reload, and `return` 404. Raised from your own view, Django returns 400 as for every
+    SuspiciousOperation.
     """
 
 

@@ -163,7 +163,7 @@ def credentials_of(user: Any) -> str:
 
 
 def sign_report(launch: Launch) -> str:
-    """Return the token by which a page without a session cookie asks about the launch's session."""
+    """Return the token that identifies the launch's session for a page without a session cookie."""
     return signing.dumps([launch.user_id, launch.key, launch.credentials], salt=_REPORT_SALT)
 
 

@@ -306,7 +306,7 @@ class ExamplarySession(models.Model):
         ]
         indexes = [
             models.Index(fields=["actor", "fingerprint", "created_at"], name="examplary_by_launch"),
-            # For the sweep: which sessions to ask about, to revoke and to prune.
+            # For the sweep: the sessions to verify, to revoke and to prune.
             models.Index(fields=["status", "asked_at"], name="examplary_by_status"),
             models.Index(fields=["revoke_pending", "asked_at"], name="examplary_by_revocation"),
             models.Index(fields=["ended_at"], name="examplary_by_end"),

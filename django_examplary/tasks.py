@@ -18,7 +18,7 @@ Or in slices, which spare the queue most of the messages::
 Any number of workers may share the work, and a task may run twice: each user is provisioned once.
 If a task fails, the actor's row holds the reason too, and the task may be enqueued again.
 
-Sweep in slices of `limit` sessions. With the same `since` they ask about each session once::
+Sweep in slices of `limit` sessions. With the same `since` they check each session once::
 
     due, since = services.sweep_sessions(dry_run=True), timezone.now().isoformat()
     for _ in range(0, due.verified + due.revoked, 500):

@@ -261,7 +261,7 @@ class ExamplaryClient(BaseClient):
     def list_permissions(self, resource: str) -> list[Permission]:
         """Read the permissions on an exam or a space: `GET /permissions/{resource}`.
 
-        A list that goes on is logged as a warning: no way to request the rest is documented.
+        An incomplete list is logged as a warning: no way to request the rest is documented.
         """
         call = self._prepare("GET", "/permissions/{resource}", ids={"resource": resource})
         return self._many(Permission, call)
@@ -319,7 +319,7 @@ class ExamplaryClient(BaseClient):
     def list_source_materials(self, *, external_id: str = "") -> list[SourceMaterial]:
         """Read the materials of the organisation, or those with your own `external_id`.
 
-        A list that goes on is logged as a warning: no way to request the rest is documented.
+        An incomplete list is logged as a warning: no way to request the rest is documented.
         """
         params = {"externalId": external_id} if external_id else None
         return self._many(SourceMaterial, self._prepare("GET", "/source-materials", params=params))

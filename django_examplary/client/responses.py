@@ -295,9 +295,9 @@ def _opened(answer: Any, key: str) -> Any:
 
 def _opened_list(answer: Any, operation: str) -> Any:
     while isinstance(answer, dict):
-        if going_on := sorted(_goes_on(answer)):
+        if continuations := sorted(_continuations(answer)):
             logger.warning(
-                "operation=%r outcome=incomplete-list fields=%s", operation, ",".join(going_on)
+                "operation=%r outcome=incomplete-list fields=%s", operation, ",".join(continuations)
             )
         lists = [each for each in answer.values() if isinstance(each, list)]
         objects = [each for each in lists if each and all(isinstance(x, dict) for x in each)]
@@ -308,10 +308,10 @@ def _opened_list(answer: Any, operation: str) -> Any:
     return answer
 
 
-def _goes_on(envelope: Mapping[str, Any]) -> Iterator[str]:
+def _continuations(envelope: Mapping[str, Any]) -> Iterator[str]:
     for name, value in envelope.items():
         if isinstance(value, dict):
-            yield from _goes_on(value)
+            yield from _continuations(value)
         elif value and _NEXT.fullmatch(name):
             yield cleaned(name, 40)
 

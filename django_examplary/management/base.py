@@ -113,7 +113,7 @@ class ExamplaryCommand(BaseCommand):
         return bool(self._signal)
 
     def report(self, text: str) -> None:
-        """Say how far we are, on stderr, now and then."""
+        """Write the progress to stderr: once a second on a terminal, else every ten seconds."""
         watched = self.stderr.isatty()
         now = clock.monotonic()
         if now - self._reported < (_WATCHED if watched else _LOGGED):

@@ -167,10 +167,10 @@ def store_actor(
     }
     rows = actor_rows().filter(pk=actor.pk, claim_token=actor.claim_token)
     # A try whose commit was not acknowledged has stored the id already.
-    mine = rows.filter(Q(state=State.CLAIMED) | Q(state=State.ACTIVE, examplary_id=remote.id))
+    claimed = rows.filter(Q(state=State.CLAIMED) | Q(state=State.ACTIVE, examplary_id=remote.id))
     failure: ExamplaryError | None = None
     try:
-        kept = commit(lambda: mine.update(**stored))
+        kept = commit(lambda: claimed.update(**stored))
     except Error as error:
         others = actor_rows().exclude(pk=actor.pk).filter(examplary_id=remote.id)
         if isinstance(error, IntegrityError) and others.exists():

@@ -20,8 +20,8 @@ def get_client(
 ) -> ExamplaryClient:
     """Return the client that the settings describe, the same one for the same settings.
 
-    `workspace` is an alias of EXAMPLARY_WORKSPACES. The other arguments replace the setting of that
-    name.
+    `workspace` is an alias of EXAMPLARY_WORKSPACES. `deadline` and `max_retries` replace the
+    settings of these names. `pool_size` is how many connections are kept.
 
     Raises ExamplaryConfigurationError if there is no such workspace, or if its key or its URL
     cannot be right.

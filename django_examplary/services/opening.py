@@ -1,4 +1,4 @@
-"""How a session is opened for a launch that has none: claim a row, then ask the API."""
+"""How a session is opened for a launch that has none: claim a row, then call the API."""
 
 from __future__ import annotations
 
@@ -294,12 +294,12 @@ class Opening:
         }
         rows = session_rows().filter(pk=session.pk, claim_token=session.claim_token)
         # A try whose commit was not acknowledged has stored the id already.
-        mine = rows.filter(status=Status.CREATING) | rows.filter(
+        claimed = rows.filter(status=Status.CREATING) | rows.filter(
             status=Status.PENDING, examplary_id=remote.id
         )
         failure: BaseException | None = None
         try:
-            if not commit(lambda: mine.update(**facts)):
+            if not commit(lambda: claimed.update(**facts)):
                 failure = ExamplaryNotReadyError(
                     "The claim on this session was lost; try again in a moment."
                 )
@@ -314,15 +314,15 @@ class Opening:
 
     def _give_up(self, session: ExamplarySession, remote: EmbedSession | None) -> None:
         """End the claim, and revoke a session that no row has or can receive any more."""
-        mine = session_rows().filter(
+        claimed = session_rows().filter(
             pk=session.pk, status=Status.CREATING, claim_token=session.claim_token
         )
         try:
             if self._is_unanswered:
                 # The next caller repeats the request.
-                commit(lambda: mine.update(lapses_at=DatabaseNow() - timedelta(seconds=1)))
+                commit(lambda: claimed.update(lapses_at=DatabaseNow() - timedelta(seconds=1)))
                 return
-            commit(mine.delete)
+            commit(claimed.delete)
             # A caller that has taken this row over repeats the request, and may receive the same
             # session. Another user may have one that the API returned twice.
             is_kept = remote is not None and (

@@ -339,21 +339,23 @@ def revoke_remote(session: ExamplarySession, client: ExamplaryClient) -> None:
     if not session.revoke_pending:
         return
     try:
-        if is_worth_a_look(session) and not record_look(session, lambda: fetch(session, client)):
+        if may_be_finished(session) and not record_final_answer(
+            session, lambda: fetch(session, client)
+        ):
             return  # Its result is still to come.
         record_deletion(session, lambda: delete(session, client))
     except ExamplaryError as error:
         logger.warning("operation=revoke session=%s outcome=%s", session.pk, error)
 
 
-def is_worth_a_look(session: ExamplarySession) -> bool:
+def may_be_finished(session: ExamplarySession) -> bool:
     """Return whether the user may have finished the session just before it was revoked here."""
     return bool(
         session.status == Status.REVOKED and session.actor is not None and session.examplary_id
     )
 
 
-def record_look(session: ExamplarySession, answer: Callable[[], EmbedSession]) -> bool:
+def record_final_answer(session: ExamplarySession, answer: Callable[[], EmbedSession]) -> bool:
     """Store the API's response about a revoked session. False: keep it, a result is to come."""
     try:
         return _apply(session, answer())

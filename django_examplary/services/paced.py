@@ -71,9 +71,9 @@ class PacedCalls:
     """A run of calls: at most `concurrency` at a time and `rate` a second (0: no limit).
 
     The lane of an item is the alias of its workspace. After a 429, or a 503 with Retry-After, the
-    lane pauses as long as the API asks, or ever longer. A lane stops after `max_failures` failures
-    in a row, and if its API key is refused. Errors of one item, such as a 404, do not count. The
-    run ends early when `should_stop()` returns true.
+    lane pauses as long as the API requests; without a Retry-After, longer each time. A lane stops
+    after `max_failures` failures in a row, and if its API key is refused. Errors of one item, such
+    as a 404, do not count. The run ends early when `should_stop()` returns true.
     """
 
     concurrency: int
@@ -176,7 +176,7 @@ class PacedCalls:
                     exhausted, self._idle_until = False, 0.0
                     outcomes = [Outcome(calls.pop(future), future) for future in ended]
                     for outcome in outcomes:
-                        self._learn(outcome.error, lane(outcome.item))
+                        self._adapt_pace(outcome.error, lane(outcome.item))
                     yield outcomes
         if failure is not None:
             raise failure
@@ -203,7 +203,7 @@ class PacedCalls:
                 patience = 0.0
         return ended
 
-    def _learn(self, error: BaseException | None, lane: str) -> None:
+    def _adapt_pace(self, error: BaseException | None, lane: str) -> None:
         """Adapt the pace to the outcome of a call."""
         pace = self._paces[lane]
         if error is None:

@@ -35,10 +35,10 @@ from django_examplary.services.outcomes import (
     delete,
     end_session,
     fetch,
-    is_worth_a_look,
+    may_be_finished,
     record_answer,
     record_deletion,
-    record_look,
+    record_final_answer,
 )
 from django_examplary.services.paced import Outcome, PacedCalls
 from django_examplary.services.tidying import tidy
@@ -191,22 +191,22 @@ class _Run:
     #: The clients of the workspaces of the sessions that were claimed together.
     clients: dict[str, ExamplaryClient] = field(default_factory=dict)
     #: Calls that follow from others, or that the API has postponed.
-    next: deque[_Task] = field(default_factory=deque)
+    follow_ups: deque[_Task] = field(default_factory=deque)
 
     def take(self, room: int) -> list[_Task]:
         """Claim up to `room` sessions, and return the first call about each."""
         tasks: list[_Task] = []
         while not (tasks or self.calls.is_over()):
             paused = []
-            while self.next and len(tasks) < room:
-                task = self.next.popleft()
+            while self.follow_ups and len(tasks) < room:
+                task = self.follow_ups.popleft()
                 alias = task.session.workspace
                 if self.calls.accepts(alias):
                     tasks.append(task)
                 elif alias not in self.calls.stopped_lanes:
                     # Else the row keeps the work for the next sweep.
                     paused.append(task)
-            self.next.extendleft(reversed(paused))
+            self.follow_ups.extendleft(reversed(paused))
             if tasks or self.left == 0 or not (self.page or self._read_page()):
                 break
             found = self._choose(min(room, self.left))
@@ -254,8 +254,7 @@ class _Run:
     def _claim(self, found: dict[Any, datetime | None]) -> list[ExamplarySession]:
         """Note that the API is about to be called, and read the sessions to call about.
 
-        The others were claimed by another sweep, or asked about by a browser, since they were
-        found.
+        The others were claimed by another sweep, or verified for a browser, since they were found.
         """
         token = new_token()
         rows = session_rows().filter(pk__in=list(found))
@@ -281,7 +280,7 @@ class _Run:
                 self.sweep.count_end(session)
             record_deletion(session, lambda: None)
             return []
-        looks = session.is_open or is_worth_a_look(session)
+        looks = session.is_open or may_be_finished(session)
         return [_Task(session, client, deletes=not looks)]
 
     def record(self, outcomes: list[Outcome[_Task, EmbedSession | None]]) -> None:
@@ -315,7 +314,7 @@ class _Run:
     def _record(self, outcome: Outcome[_Task, EmbedSession | None]) -> None:
         task, session = outcome.item, outcome.item.session
         if not outcome.was_processed:
-            self.next.append(task)
+            self.follow_ups.append(task)
             return
         status = session.status
         try:
@@ -343,9 +342,9 @@ class _Run:
             record_answer(session, call.result)
             self.sweep.verified += 1
         else:
-            keep = not record_look(session, call.result)
+            keep = not record_final_answer(session, call.result)
         if session.revoke_pending and not keep:
-            self.next.append(_Task(session, task.client, deletes=True))
+            self.follow_ups.append(_Task(session, task.client, deletes=True))
 
     def _fail(self, key: Any, error: Exception) -> None:
         self.sweep.failed += 1

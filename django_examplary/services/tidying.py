@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from datetime import timedelta
 
@@ -31,8 +32,8 @@ def tidy() -> tuple[int, int]:
     commit(lambda: over.update(revoke_pending=False))
     announced = 0
     for session in session_rows().unannounced().select_related("actor__user")[:_LATE]:
-        mine = session_rows().filter(pk=session.pk, claim_token=session.claim_token)
-        if commit(lambda mine=mine: mine.update(claim_token=new_token(), lapses_at=lease())):  # type: ignore[misc]  # mypy sees no types of defaults
+        unclaimed = session_rows().filter(pk=session.pk, claim_token=session.claim_token)
+        if commit(functools.partial(unclaimed.update, claim_token=new_token(), lapses_at=lease())):
             logger.warning("operation=announce session=%s outcome=late", session.pk)
             announce_end(session)
             announced += 1
