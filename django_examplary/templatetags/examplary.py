@@ -40,11 +40,7 @@ def examplary_url(context: Context, flow: Any, /, **options: Any) -> str:
 
 @register.simple_tag(takes_context=True)
 def examplary_script(context: Context, /) -> SafeString:
-    """Return stylesheet, panels and script of the embeds, with the page's CSP nonce if any."""
-    for name in ("csp_nonce", "CSP_NONCE"):
-        # From the context processors of Django and of django-csp; false until it is converted.
-        if (nonce := context.get(name)) is not None:
-            return embeds.render_script(nonce=str(nonce))
+    """Return stylesheet, panels and script of the embeds, with the response's CSP nonce if any."""
     request = _find_request(context)
     if request is None and settings.DEBUG:
         # No error, as with `{% csrf_token %}`: error pages are rendered without a request.
