@@ -90,7 +90,7 @@ def _permission(codename: str) -> Callable[[Any, HttpRequest], bool]:
 
 
 class ExamplaryAdminMixin(ModelAdminBase):
-    """Base of every admin class here: limits, and a change list that is never atomic."""
+    """Base of every admin class here: limits, messages, and a change list that is never atomic."""
 
     examplary_limits = Limits()
     has_provision_permission = _permission("provision_examplaryactor")

@@ -1,7 +1,7 @@
 """A fake Examplary for tests and demonstrations.
 
-Production code doesn't use it. It doesn't use production code either: it is written from the API's
-contract alone, so that it can't share a misunderstanding with the client.
+Production code doesn't use it. It is written from the API's contract alone, and uses no code that
+knows the API, so that it can't share a misunderstanding with the client.
 """
 
 from __future__ import annotations

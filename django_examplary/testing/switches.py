@@ -57,7 +57,7 @@ class Switches:
     # How many times a source material is read before it is ready (section 12).
     processing_polls: int = 2
 
-    # The body of an error (section 14, 1).
+    # The body of an error, by the names in `errors.py` (section 14, 1).
     error_shape: str = "message"
     # The status of a success, where it isn't documented (section 14, 2).
     success_status: int | None = None

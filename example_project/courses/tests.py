@@ -40,8 +40,8 @@ class SchoolTestCase(ExamplaryTestMixin, TestCase):
 
     def finish(self, url: str, **outputs: Any) -> None:
         """Open a page, and finish its embed."""
-        told = self.open_embed(url).complete(outputs or None)
-        self.assertEqual(told["status"], "completed")
+        answer = self.open_embed(url).complete(outputs or None)
+        self.assertEqual(answer["status"], "completed")
 
 
 class PageTests(SchoolTestCase):
