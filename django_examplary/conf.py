@@ -264,6 +264,7 @@ def _are_strings(values: Iterable[object]) -> bool:
 
 #: By kind: its description, and whether a Django setting is of it.
 _KINDS: Mapping[type, tuple[str, Callable[[Any], bool]]] = {
+    object: ("anything", lambda value: True),
     str: ("a string", lambda value: isinstance(value, str)),
     bool: ("True or False", lambda value: isinstance(value, bool)),
     # Not isinstance(): a bool is an int too.
@@ -309,6 +310,8 @@ def _parse(raw: str, kind: type) -> Any:
     django-environ parses booleans, lists and mappings. It would also read "$name" as another
     variable, "10s" as 10.0, "1e3" as 13.0 and unknown words as False.
     """
+    if kind is object:
+        return raw
     if kind in (str, int, float):
         return kind(raw)
     falsehoods = ("0", "false", "off", "no", "n")
@@ -321,11 +324,10 @@ def _parse(raw: str, kind: type) -> Any:
 
 def _read_callable(name: str, *others: type) -> Any:
     """Return a callable, or an instance of one of the other types; None if neither is set."""
-    value = getattr(settings, name, None)
-    if value is None or isinstance(value, str):
-        value = _read(name, "", str)
-        if not value:
-            return None
+    value: Any = _read(name, None, object)
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
         try:
             value = import_string(value)
         except (ImportError, TypeError, ValueError) as error:
