@@ -101,7 +101,7 @@ def is_window(request: HttpRequest) -> bool:
     """Return whether the response gets the whole window: by its address, or as browsers report."""
     match = request.resolver_match
     return (match is not None and match.url_name == "window") or (
-        request.headers.get("Sec-Fetch-Dest") == "document"
+        request.META.get("HTTP_SEC_FETCH_DEST") == "document"
     )
 
 

@@ -58,7 +58,7 @@ logger = logging.getLogger("django_examplary")
 VERIFY_INTERVAL = timedelta(seconds=1)
 
 # The headers of a prefetch: the standard one, and those of older browsers.
-_PURPOSES = ("Sec-Purpose", "Purpose", "X-Moz")
+_PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
 
 View = Callable[..., HttpResponse]
 
@@ -147,7 +147,7 @@ def _refuse(request: HttpRequest, wanted: Launch) -> HttpResponse | None:
         return problem(request, "signed-out", status=403)
     if wanted.user_id != str(request.user.pk):
         return problem(request, "other-account", status=403)
-    if any("prefetch" in request.headers.get(name, "").lower() for name in _PURPOSES):
+    if any("prefetch" in request.META.get(name, "").lower() for name in _PURPOSES):
         # No user looks at it yet. Not a 5xx, which Django mails to the administrators.
         return problem(request, "unavailable", status=403)
     _compare_origins(request, wanted)
@@ -197,7 +197,7 @@ def _has_signed_out(request: HttpRequest) -> bool:
 def _compare_origins(request: HttpRequest, wanted: Launch) -> None:
     """Log a page whose origin differs from the origin that its embed reports to."""
     # Not parsed, since a visitor can send any string. Browsers write an origin in one way.
-    page_origin = "/".join(request.headers.get("Referer", "").split("/")[:3])
+    page_origin = "/".join(request.META.get("HTTP_REFERER", "").split("/")[:3])
     if wanted.mode == "frame" and wanted.origin and page_origin not in ("", wanted.origin):
         logger.warning(
             "operation=launch outcome=other-origin page=%r expected=%s: browsers withhold the "
