@@ -46,7 +46,7 @@ def actor_rows() -> ExamplaryActorQuerySet:
 
 def session_rows() -> ExamplarySessionQuerySet:
     """Return all sessions as they are now."""
-    return ExamplarySession.objects.using(database())
+    return ExamplarySessionQuerySet(ExamplarySession, using=database())
 
 
 def set_values(row: Model, values: Mapping[str, Any]) -> None:

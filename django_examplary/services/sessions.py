@@ -92,11 +92,12 @@ def find_session(user: Any, launch: Launch) -> ExamplarySession | None:
     if launch.once and launch.flow is not None:
         _refuse_repeat(user, launch.flow)
     # A user who moved to another workspace does not get a session of the former one.
+    by_key = {"pk" if launch.session_id else "fingerprint": launch.key}
     rows = session_rows().filter(
-        actor__user=user, workspace=workspace_of(user), open_key__isnull=False
+        actor__user=user, workspace=workspace_of(user), open_key__isnull=False, **by_key
     )
     # At most one has an open key, so there is nothing to sort.
-    session = next(iter(rows.for_key(launch.key)), None)
+    session = next(iter(rows), None)
     if session is not None and is_launchable(session):
         return session
     if launch.session_id:
