@@ -365,7 +365,7 @@ def _refuse_misspelt(flow: str, keywords: Iterable[str]) -> None:
 
 def _refuse_no_mapping(**options: Any) -> None:
     for name, value in options.items():
-        if not isinstance(value, Mapping | Theme | None):
+        if value is not None and not isinstance(value, (Mapping, Theme)):
             raise ExamplaryValidationError(
                 name, f"must be a mapping, not {value!r}. In a template, is the variable defined?"
             )

@@ -54,7 +54,7 @@ def storable(value: Any, *, levels: int = _MAX_LEVELS) -> Any:
         return value if math.isfinite(value) else str(value)
     if value is None or isinstance(value, int):
         return value
-    if not isinstance(value, Mapping | list | tuple):
+    if not isinstance(value, (Mapping, list, tuple)):
         raise TypeError(f"JSON has no {type(value).__name__}")
     if not levels:
         return json.dumps(value, default=str)
