@@ -136,6 +136,43 @@ def test_frame_has_the_focus_after_the_question(teacher):
     expect_focus(teacher.page, "iframe")
 
 
+def open_dialog(teacher):
+    """Open a dialog with unfinished work, and return it with the question before it closes."""
+    embed = teacher.open_embeds({"display": "modal"})
+    embed.get_by_role("button", name=HEADING).click()
+    expect_open(teacher)
+    return embed.locator("dialog"), embed.get_by_role("alertdialog")
+
+
+def test_request_to_close_without_a_key_asks(teacher):
+    """As the Back gesture of Android makes one."""
+    dialog, question = open_dialog(teacher)
+    dialog.evaluate("dialog => dialog.requestClose()")
+
+    expect(question).to_be_visible()
+
+
+def test_second_escape_goes_back_to_the_work(teacher):
+    """A browser's own request to close can be refused once, and then not before a click."""
+    dialog, question = open_dialog(teacher)
+    teacher.page.keyboard.press("Escape")
+    teacher.page.keyboard.press("Escape")
+
+    expect(question).to_be_hidden()
+    expect(dialog).to_be_visible()
+
+
+def test_dialog_opens_without_the_question_before_it_closed(teacher):
+    dialog, question = open_dialog(teacher)
+    dialog.locator("[data-examplary-do=dismiss]").click()
+    dialog.locator("[data-examplary-do=leave]").click()
+    expect(dialog).to_be_hidden()
+    teacher.page.get_by_role("button", name=HEADING).click()
+
+    expect(dialog).to_be_visible()
+    expect(question).to_be_hidden()
+
+
 def test_finished_dialog_closes_at_once(teacher, announced):
     embed = teacher.open_embeds({"display": "modal"})
     embed.get_by_role("button").click()

@@ -160,6 +160,17 @@ def test_opener_without_the_script_is_not_boosted(teacher, htmx):
 
 
 @pytest.mark.parametrize("htmx", ["2", "4"])
+def test_link_to_sign_in_is_not_boosted(visit, htmx):
+    visitor = visit()
+    query = urlencode({"embed": "{}", "htmx": htmx})
+    visitor.page.goto(f"{visitor.site}/embeds/public/?{query}")
+    with visitor.page.expect_request("**/sign-in/**") as request:
+        visitor.page.get_by_role("link", name="Sign in").click()
+
+    assert request.value.is_navigation_request()
+
+
+@pytest.mark.parametrize("htmx", ["2", "4"])
 def test_boosted_link_to_a_page_with_an_embed(teacher, announced, htmx):
     query = urlencode({"embed": json.dumps({"next": ""}), "in_body": 1, "htmx": htmx})
     # The page before has neither script nor stylesheet.

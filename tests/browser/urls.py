@@ -95,6 +95,6 @@ urlpatterns = [
     path("embeds/", embeds),
     path("embeds/data/", data),
     path("embeds/public/", login_not_required(embeds)),
-    path("htmx-<int:version>.js", htmx),
+    path("htmx-<int:version>.js", login_not_required(htmx)),
     path("", include("config.urls")),
 ]
