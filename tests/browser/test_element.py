@@ -743,6 +743,14 @@ def test_page_of_another_origin_says_so_and_learns_the_result(teacher, settings,
     expect(embed).to_have_attribute("data-state", "completed")
 
 
+def test_hint_of_another_origin_is_seen_in_a_dialog(teacher, settings):
+    settings.EXAMPLARY_SITE_ORIGIN = "https://www.school.example"
+    embed = teacher.open_embeds({"display": "modal"})
+    embed.get_by_role("button", name=HEADING).click()
+
+    expect(embed.locator("dialog .examplary-embed__hint")).to_be_in_viewport(ratio=1)
+
+
 def test_page_of_the_right_origin_has_no_hint(teacher):
     embed = teacher.open_embeds({"load": "eager"})
     expect_open(teacher)

@@ -370,7 +370,8 @@
         `This page is at ${window.location.origin}, and its embeds report to ` +
         `${this.dataset.siteOrigin}: the browser withholds their messages. ` +
         "Correct EXAMPLARY_SITE_ORIGIN, or the headers of the proxy. (DEBUG is on.)";
-      this.shadowRoot.append(hint);
+      // In the dialog, if there is one: it covers the page.
+      this.#bar.after(hint);
     }
 
     /** Hide the parts until their stylesheet has loaded, or has failed to. */
