@@ -9,10 +9,11 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
-from django.db import connections
+from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
+from django.db import DataError, connections
 from django.db.models import Count, Model, QuerySet
 from django.http import (
     Http404,
@@ -207,7 +208,11 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
         return admin_url(self.admin_site, self.model, page, *args)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        changelist = super().get_changelist_instance(request)
+        try:
+            changelist = super().get_changelist_instance(request)
+        except (DataError, OverflowError, ValueError) as error:
+            # Django checks the form of a value, not its range: the year 9999, or U+0000.
+            raise IncorrectLookupParameters(error) from error
         if not connections[changelist.queryset.db].features.has_zoneinfo_database:
             # MySQL and MariaDB count days in a time zone only with time zone tables.
             changelist.date_hierarchy = None
@@ -229,6 +234,14 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
             **(extra_context or {}),
         }
         return super().changelist_view(request, context)
+
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
+            try:
+                self.opts.pk.clean(key, None)
+            except ValidationError as error:
+                raise BadRequest("A selected row has no valid primary key.") from error
+        return super().response_action(request, *args, **kwargs)
 
     def get_list_buttons(self, request: HttpRequest) -> Iterator[Button]:
         """Yield the links above the list that this staff member may use."""

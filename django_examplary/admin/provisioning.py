@@ -41,8 +41,8 @@ def _flows_for(audience: str) -> str:
 class SelectionForm(forms.Form):
     """The users to provision and their role, as the query string has them."""
 
-    groups: forms.ModelMultipleChoiceField[Any] = forms.ModelMultipleChoiceField(
-        None, label=_("Groups"), required=False, widget=forms.CheckboxSelectMultiple
+    groups = forms.MultipleChoiceField(
+        label=_("Groups"), required=False, widget=forms.CheckboxSelectMultiple
     )
     staff = forms.TypedChoiceField(
         label=_("Staff"),
@@ -68,7 +68,8 @@ class SelectionForm(forms.Form):
         if "groups" in known:
             groups: Any = known["groups"].related_model
             choice: Any = self.fields["groups"]
-            choice.queryset = groups._default_manager.all()
+            names = groups._default_manager.order_by("name").values_list("name", "name")
+            choice.choices = list(names)
         else:
             del self.fields["groups"]
         self.fields["role"].help_text = gettext(
@@ -78,6 +79,9 @@ class SelectionForm(forms.Form):
 
     def clean_started(self) -> datetime | None:
         started: datetime | None = self.cleaned_data["started"]
+        if started and not 2000 <= started.year < 9999:
+            # The first and the last year end early in some time zones.
+            raise forms.ValidationError(self.fields["started"].error_messages["invalid"])
         if started and timezone.is_aware(started) and not settings.USE_TZ:
             # A time zone in the address, and a database without any.
             return timezone.make_naive(started)
@@ -87,7 +91,7 @@ class SelectionForm(forms.Form):
         """Return those of the users that the form selects."""
         chosen = self.cleaned_data
         selected = services.select_users(
-            groups=[group.name for group in chosen.get("groups", [])], staff=chosen.get("staff")
+            groups=chosen.get("groups", []), staff=chosen.get("staff")
         )
         if chosen["search"]:
             selected = search_rows(selected, user_search_fields(), chosen["search"])

@@ -110,4 +110,5 @@ class AccountFilter(admin.SimpleListFilter):
         state = self.value()
         if state == self.NONE:
             return queryset.filter(examplary_actor=None)
-        return queryset.filter(examplary_actor__state=state) if state else queryset
+        is_known = state in ExamplaryActor.State.values
+        return queryset.filter(examplary_actor__state=state) if is_known else queryset
