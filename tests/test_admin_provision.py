@@ -6,6 +6,7 @@ import re
 import time
 from copy import deepcopy
 from datetime import timedelta
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import django
@@ -21,7 +22,7 @@ from django.utils import timezone
 from django_examplary.admin import provisioning
 from django_examplary.admin.provisioning import SelectionForm
 from django_examplary.data import ActorProfile
-from django_examplary.models import ExamplaryActor
+from django_examplary.models import ExamplaryActor, ExamplarySession
 from tests import wire
 from tests.admin_rows import limit
 from tests.html import find_all
@@ -272,6 +273,15 @@ def test_user_model_without_groups_and_staff(monkeypatch, db):
     monkeypatch.setattr(provisioning, "get_user_model", lambda: ExamplaryActor)
 
     assert list(SelectionForm({}).fields) == ["search", "role", "started"]
+
+
+@pytest.mark.parametrize("related", [None, ExamplarySession])
+def test_groups_without_a_name_are_not_offered(monkeypatch, db, related):
+    field = SimpleNamespace(name="groups", related_model=related)
+    model = SimpleNamespace(_meta=SimpleNamespace(get_fields=lambda: [field]))
+    monkeypatch.setattr(provisioning, "get_user_model", lambda: model)
+
+    assert "groups" not in SelectionForm({}).fields
 
 
 @pytest.mark.parametrize("started", ["2026-11-01T00:00:00Z", "2026-11-01T00:00:00"])

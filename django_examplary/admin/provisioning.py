@@ -22,7 +22,7 @@ from django_examplary.admin.base import RowAdmin
 from django_examplary.admin.calls import provision_batch
 from django_examplary.admin.names import ROLES, role_name
 from django_examplary.admin.progress import Progress, group_by_reason
-from django_examplary.admin.searching import search_rows, user_search_fields
+from django_examplary.admin.searching import is_searchable, search_rows, user_search_fields
 from django_examplary.admin.sites import visible_users
 from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryError
 from django_examplary.flows import FLOWS, flow_name
@@ -65,8 +65,8 @@ class SelectionForm(forms.Form):
         known = {field.name: field for field in get_user_model()._meta.get_fields()}
         if "is_staff" not in known:
             del self.fields["staff"]
-        if "groups" in known:
-            groups: Any = known["groups"].related_model
+        groups: Any = getattr(known.get("groups"), "related_model", None)
+        if groups and is_searchable(groups, "name"):
             choice: Any = self.fields["groups"]
             names = groups._default_manager.order_by("name").values_list("name", "name")
             choice.choices = list(names)
@@ -90,9 +90,7 @@ class SelectionForm(forms.Form):
     def select(self, users: QuerySet[Any]) -> QuerySet[Any]:
         """Return those of the users that the form selects."""
         chosen = self.cleaned_data
-        selected = services.select_users(
-            groups=chosen.get("groups", []), staff=chosen.get("staff")
-        )
+        selected = services.select_users(groups=chosen.get("groups", []), staff=chosen.get("staff"))
         if chosen["search"]:
             selected = search_rows(selected, user_search_fields(), chosen["search"])
         return users.filter(pk__in=selected.order_by().values("pk"))
