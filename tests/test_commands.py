@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -595,31 +596,57 @@ def test_progress_on_a_terminal_and_in_a_log(fake, monkeypatch, make_users):
     assert "\r" not in log
 
 
+@pytest.fixture
+def interrupt(examplary, monkeypatch):
+    """Return a function that runs a command and signals it before its third call is answered.
+
+    It returns the exit code and the standard error. The command makes two calls at a time.
+    """
+    # The command waits for longer than a busy machine needs to send the signal.
+    monkeypatch.setenv("EXAMPLARY_TIMEOUT", str(PATIENCE))
+    monkeypatch.setenv("EXAMPLARY_DEADLINE", str(PATIENCE))
+    reached, signalled = threading.Event(), threading.Event()
+
+    def run_and_signal(number, *arguments):
+        handle, calls = examplary.handle, itertools.count(1)
+
+        def handle_when_signalled(request):
+            if next(calls) >= 3:
+                reached.set()
+                assert signalled.wait(PATIENCE)
+            return handle(request)
+
+        monkeypatch.setattr(examplary, "handle", handle_when_signalled)
+        command = process(*arguments, "--concurrency", "2")
+        wait_for(reached.is_set, command)
+        command.send_signal(number)
+        signalled.set()
+        _, said = command.communicate(timeout=PATIENCE)
+        return command.returncode, said
+
+    return run_and_signal
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_clean_stop_and_resumption(examplary, number, code, make_users):
+def test_clean_stop_and_resumption(examplary, interrupt, number, code, make_users):
     make_users(40)
-    # Slow enough for the signal to arrive long before the last user is sent.
-    examplary.latency = 0.5
-    command = process("examplary_provision", "--rate", "0", "--concurrency", "2")
-    active = ExamplaryActor.objects.filter(state=State.ACTIVE)
-    wait_for(lambda: active.count() > 2, command)
 
-    command.send_signal(number)
-    _, said = command.communicate(timeout=PATIENCE)
+    returned, said = interrupt(number, "examplary_provision", "--rate", "0")
 
-    assert command.returncode == code, said
+    assert returned == code, said
     assert f"Stopped by {number.name}. Run it again to continue." in said
     states = set(ExamplaryActor.objects.values_list("state", flat=True))
     assert states <= {State.ACTIVE, State.PENDING}
-    examplary.latency = 0
+    # No more than those that were under way.
+    assert 1 <= ExamplaryActor.objects.filter(state=State.ACTIVE).count() <= 4
     assert run("examplary_provision", rate=0, concurrency=8)[0] == 0
     assert ExamplaryActor.objects.filter(state=State.ACTIVE).count() == 40
     assert len(examplary.calls("POST", "/users")) == 40
 
 
 @pytest.mark.django_db(transaction=True)
-def test_clean_stop_of_a_sweep(examplary, teacher):
+def test_clean_stop_of_a_sweep(examplary, interrupt, teacher):
     """Every session that was asked about has its outcome, and the next sweep asks the others."""
     actor = services.provision_actor(teacher)
     remote = [examplary.add_session("edit-rubric", actor.examplary_id) for _ in range(40)]
@@ -630,18 +657,14 @@ def test_clean_stop_of_a_sweep(examplary, teacher):
         ExamplarySession(actor=actor, examplary_id=each.id, flow="edit-rubric", status="pending")
         for each in remote
     )
-    examplary.latency = 0.5
-    command = process("examplary_sweep", "--concurrency", "2")
     completed = rows.filter(status="completed")
-    wait_for(lambda: completed.count() > 2, command)
 
-    command.send_signal(signal.SIGTERM)
-    _, said = command.communicate(timeout=PATIENCE)
+    returned, said = interrupt(signal.SIGTERM, "examplary_sweep")
 
-    assert command.returncode == 143, said
-    assert rows.filter(asked_at=None).count() == rows.open().count() > 0
+    assert returned == 143, said
+    assert 1 <= completed.count() <= 4
+    assert rows.filter(asked_at=None).count() == rows.open().count() == 40 - completed.count()
     assert completed.filter(announced_at=None).count() == 0
-    examplary.latency = 0
     assert run("examplary_sweep")[0] == 0
     assert completed.count() == 40
     assert len(examplary.calls("GET", "/embed-sessions/{id}")) == 40
