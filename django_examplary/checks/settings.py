@@ -188,7 +188,7 @@ _ORIGIN = re.compile(r"(?P<scheme>https?)://([a-z0-9.-]+|\[[\da-f:.]+\])(?P<port
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
-def _is_origin(text: str) -> bool:
+def _is_browser_origin(text: str) -> bool:
     """Return whether a browser can report this text as an origin, without a default port."""
     match = _ORIGIN.fullmatch(text)
     return match is not None and match["port"] != _DEFAULT_PORTS[match["scheme"]]
@@ -214,7 +214,7 @@ def _embed_origins(workspace: Workspace) -> Iterator[checks.CheckMessage]:
         )
     for index, origin in enumerate(origins):
         # A launch accepts fewer hosts than browsers do.
-        if not (_is_origin(origin) and is_origin(origin)):
+        if not (_is_browser_origin(origin) and is_origin(origin)):
             yield _not_an_origin(f"{name}[{index}]")
         elif origin.startswith("http:") and not (settings.DEBUG and is_loopback(origin)):
             yield checks.Warning(
@@ -235,7 +235,7 @@ def _embed_origins(workspace: Workspace) -> Iterator[checks.CheckMessage]:
 
 def _site_origin() -> Iterator[checks.CheckMessage]:
     origin = conf.EXAMPLARY_SITE_ORIGIN
-    if origin and not _is_origin(origin):
+    if origin and not _is_browser_origin(origin):
         yield _not_an_origin("EXAMPLARY_SITE_ORIGIN")
     elif origin.startswith("http:") and not settings.DEBUG:
         yield checks.Warning(
