@@ -23,13 +23,17 @@ from django_examplary.models import ExamplarySession
 from django_examplary.testing import Embed, ExamplaryTestMixin, open_embed
 
 
+def seed() -> None:
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        call_command("seed")
+
+
 class SchoolTestCase(ExamplaryTestMixin, TestCase):
     fake_options = {"staging": True}
 
     @classmethod
     def setUpTestData(cls) -> None:
-        with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
-            call_command("seed")
+        seed()
         cls.course = Course.objects.get(name="Mathematics 9")
         cls.exam = Exam.objects.get()
         cls.rubric = Rubric.objects.get()
@@ -352,7 +356,7 @@ class TwoSchoolsTests(ExamplaryTestMixin, TestCase):
                 SOUTHFIELD_API_KEY=key, EXAMPLARY_WORKSPACES={"southfield": {"API_KEY": key}}
             )
         )
-        call_command("seed")
+        seed()
         self.northern, self.southern = (
             Exam.objects.get(course__name="Mathematics 9"),
             Exam.objects.get(course__name="History 9"),
