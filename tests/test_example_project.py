@@ -32,13 +32,6 @@ def test_command(arguments):
     assert code == 0, said
 
 
-def test_demo():
-    with example.demo() as address:
-        answer = requests.get(f"{address}/admin/", timeout=processes.PATIENCE)
-
-    assert "Northfield School" in answer.text
-
-
 def test_demo_keeps_its_data_in_a_store(tmp_path):
     seed, store = tmp_path / "seed.json", tmp_path / "store"
     seed.write_text('{"exams": [{"id": "exam_1", "name": "Algebra"}]}')
@@ -68,6 +61,8 @@ def test_demo_reports_an_unusable_seed():
 def test_demo_of_two_schools():
     """A teacher of each downloads an exam, which is in the workspace of the school."""
     with example.demo(SOUTHFIELD_API_KEY="examp_south") as address:
+        answer = requests.get(f"{address}/admin/", timeout=processes.PATIENCE)
+        assert "Northfield School" in answer.text
         for username, exam in (("rosa", 1), ("teacher", 2)):
             page = f"{address}/exams/{exam}/qti3/"
             with requests.Session() as visitor:
