@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,11 @@ from typing import Any
 
 # Seconds. A busy machine can take many times as long as an idle one to start a process.
 PATIENCE = 120
+
+#: Variables with which a child process measures coverage, if it runs lines of its own.
+COVERAGE = {
+    name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS")
+}
 
 # How the fake, Django's runserver and gunicorn print their address.
 ADDRESS = re.compile(r"(?:on|at:?) (http://[\w.]+:\d+)\b")

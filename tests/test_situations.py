@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
-import json
+import multiprocessing
 import os
-import subprocess
-import sys
+from collections.abc import Iterator
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from tests.processes import COVERAGE, PATIENCE
 from tests.settings import INSTALLED_APPS, MIDDLEWARE
+from tests.situations import visit
 from tests.situations.matrix import PROOFS
 
 
@@ -129,23 +132,22 @@ SITUATIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", SITUATIONS)
-def test_user_finishes_embed(name, tmp_path):
-    settings, checks = SITUATIONS[name]
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.situations.settings",
-        "SITUATION": json.dumps({"SESSION_FILE_PATH": str(tmp_path), **settings}),
-    }
-    child = subprocess.run(
-        [sys.executable, "-m", "tests.situations"],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Pool]:
+    """A process for each call, forked from one that has imported Django."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["django.contrib.admin", "django.test", "requests"])
+    with mock.patch.dict(os.environ, COVERAGE), context.Pool(1, maxtasksperchild=1) as pool:
+        yield pool
 
-    assert child.returncode == 0, child.stdout + child.stderr
-    result = json.loads(child.stdout)
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_user_finishes_embed(name, tmp_path, processes):
+    settings, checks = SITUATIONS[name]
+    situation = {"SESSION_FILE_PATH": str(tmp_path), **settings}
+
+    result = processes.apply_async(visit, [situation]).get(PATIENCE)
+
     assert (result["checks"], result["status"]) == (checks, "completed")
     assert set(result["admin"].values()) <= {200}, result["admin"]
 

@@ -1,9 +1,8 @@
-"""Check the site, and let a user finish an embed. Print what happened as JSON."""
+"""Check the site, and let a user finish an embed. To be imported with the settings of a site."""
 
 from __future__ import annotations
 
-import json
-import sys
+from typing import Any
 
 import django
 
@@ -21,7 +20,8 @@ from django_examplary.models import ExamplarySession  # noqa: E402
 from django_examplary.testing import fake_examplary, open_embed  # noqa: E402
 
 
-def main() -> None:
+def finish_embed() -> dict[str, Any]:
+    """Return the warnings, the status of the session, and the status codes of the admin."""
     setup_test_environment()
     call_command("migrate", run_syncdb=True, verbosity=0)
     found = [message.id for message in run_checks()]
@@ -58,7 +58,4 @@ def main() -> None:
                 pages[url] = client.get(url).status_code
                 row = session if kind == "session" else session.actor
                 pages[f"{url}…/change/"] = client.get(f"{url}{row.pk}/change/").status_code
-    json.dump({"checks": found, "status": completed["status"], "admin": pages}, sys.stdout)
-
-
-main()
+    return {"checks": found, "status": completed["status"], "admin": pages}
