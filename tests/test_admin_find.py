@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -31,6 +32,7 @@ from django_examplary.admin.advice import explain
 from django_examplary.admin.names import user_name
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from tests.admin_rows import State, Status, allow, make_actor, make_session, make_user
+from tests.processes import COVERAGE
 
 
 class SchoolUserAdmin(ProvisionActorsMixin, UserAdmin):  # type: ignore[type-arg]
@@ -182,6 +184,7 @@ def test_search_in_outputs_takes_a_permission(client, ada):
 def test_search_works_with_a_foreign_key_and_an_encrypted_field():
     run = subprocess.run(
         [sys.executable, "-m", "tests.odd_user.render"],
+        env={**os.environ, **COVERAGE},
         capture_output=True,
         text=True,
         check=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -26,8 +27,9 @@ COLLECTORS = [
 
 def collect(*arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.collected", *arguments]
+    environment = {**os.environ, **processes.COVERAGE}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         result: dict[str, Any] = json.loads(processes.finish(process).splitlines()[-1])
     assert process.returncode == 0

@@ -28,6 +28,7 @@ from django_examplary.testing import (
     open_embed,
     refuse_examplary,
 )
+from tests.processes import COVERAGE
 
 pytest_plugins = ["pytester", "django_examplary.testing.fixtures"]
 
@@ -297,7 +298,7 @@ def test_fixture_refuses_the_real_one(teacher):
         services.provision_actor(teacher)
 
 
-def test_fixtures(pytester):
+def test_fixtures(pytester, monkeypatch):
     pytester.makepyfile(project='SECRET_KEY = "not-a-secret"')
     pytester.makeconftest('pytest_plugins = ["django_examplary.testing.fixtures"]')
     pytester.makepyfile(
@@ -319,7 +320,12 @@ def test_fixtures(pytester):
             assert settings.EXAMPLARY_EMBED_ORIGINS == [browser_examplary.base_url]
         """
     )
+    for name, value in COVERAGE.items():
+        monkeypatch.setenv(name, value)
+    # Other plugins take longer to import than the tests to run.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    plugin = "pytest_django.plugin"
     # With its folder on the path, as projects have it.
-    result = pytester.run(sys.executable, "-m", "pytest", "--ds=project")
+    result = pytester.run(sys.executable, "-m", "pytest", "-p", plugin, "--ds=project")
 
     result.assert_outcomes(passed=3)

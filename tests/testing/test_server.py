@@ -20,6 +20,7 @@ from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, __main__, s
 from django_examplary.testing.__main__ import main
 from django_examplary.testing.server import FakeHandler, FakeServer
 from tests import wire
+from tests.processes import COVERAGE
 from tests.testing.connections import HEADERS, connect, get
 
 
@@ -279,7 +280,7 @@ def test_main_prints_the_settings_and_ends_on_a_signal(number, request, monkeypa
 @contextlib.contextmanager
 def running(*arguments: str) -> Iterator[str]:
     """Run the fake in a process of its own, and give the address that it prints."""
-    environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"} | COVERAGE
     with subprocess.Popen(
         [sys.executable, "-m", "django_examplary.testing", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
