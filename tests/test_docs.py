@@ -555,6 +555,21 @@ def test_settings(monkeypatch, settings):
             assert getattr(conf, name) != ast.literal_eval(default)
 
 
+def test_methods_of_the_settings():
+    cells = [row[0] for row in rows(read("reference/settings.md")) if "(" in row[0]]
+    public = {name for name, value in vars(Settings).items() if inspect.isfunction(value)}
+
+    assert sorted(re.findall(r"`(\w+)\(", " ".join(cells))) == sorted(public)
+
+
+def test_reference_has_every_public_module():
+    [names] = re.findall(r"the modules (.+);", read("howto/upgrading.md"))
+    pages = "".join(file.read_text() for file in (DOCS / "reference").glob("*.md"))
+
+    for name in codes(names):
+        assert re.search(rf"\bdjango_examplary\.{name}\b", pages), name
+
+
 def test_checks():
     sources = [file.read_text() for file in Path(checks.__file__).parent.glob("*.py")]
     used = re.findall(r"django_examplary\.[EW]\d{3}", "".join(sources))
