@@ -13,8 +13,13 @@ def workspace_of(user: AbstractUser) -> str:
     return "southfield" if is_southern and settings.EXAMPLARY_WORKSPACES else "default"
 
 
-def school(request: HttpRequest) -> dict[str, str]:
-    """Return the name and the icon of the user's school for every page."""
+def school(request: HttpRequest) -> dict[str, str | bool]:
+    """Return for every page the user's school, and whether the site has the second one."""
+    name, icon = "Northfield School", "courses/icon.svg"
     if request.user.is_authenticated and workspace_of(request.user) == "southfield":
-        return {"school": "Southfield School", "school_icon": "courses/southfield.svg"}
-    return {"school": "Northfield School", "school_icon": "courses/icon.svg"}
+        name, icon = "Southfield School", "courses/southfield.svg"
+    return {
+        "school": name,
+        "school_icon": icon,
+        "has_southfield": bool(settings.EXAMPLARY_WORKSPACES),
+    }

@@ -412,8 +412,14 @@ class TwoSchoolsTests(ExamplaryTestMixin, TestCase):
             self.assertContains(page, f"· {school}</title>")
             self.assertContains(page, other)
 
+    def test_sign_in_names_the_accounts_of_both_schools(self) -> None:
+        page = self.client.get(reverse("login"))
+        for account in ("teacher", "student", "admin", "rosa", "luis"):
+            self.assertContains(page, f"<b>{account}</b>")
+
     def test_without_the_key_there_is_one_school(self) -> None:
         with override_settings(SOUTHFIELD_API_KEY="", EXAMPLARY_WORKSPACES={}):
+            self.assertNotContains(self.client.get(reverse("login")), "<b>rosa</b>")
             self.assertEqual(workspace_of(User.objects.get(username="rosa")), "default")
 
 
