@@ -15,27 +15,25 @@ STUDENT_LEVELS = [
     {"id": "us_undergraduate", "name": "Undergraduate (US)"},
 ]
 TAXONOMIES = [{"id": "taxonomy_bloom_revised", "name": "Bloom's taxonomy (revised)"}]
-# Names and descriptions are translated into English and Dutch (section 18). Some of the built-in
-# types of section 10.
+# Some of the built-in types of section 10.
+_TYPES = (
+    "single-line-text",
+    "multi-line-text",
+    "essay",
+    "multiple-choice-single-answer",
+    "multiple-choice-multiple-answers",
+    "true-false",
+    "examplary.expansion.matching",
+)
+# Names and descriptions are translated into English and Dutch (section 18).
 QUESTION_TYPES: list[Json] = [
     {
         "id": kind,
         "name": {"en": name_en, "nl": name_nl},
         "description": {"en": f"{name_en}: a built-in type.", "nl": f"{name_nl}: ingebouwd type."},
     }
-    for kind, name_en, name_nl in (
-        ("single-line-text", "Short answer", "Kort antwoord"),
-        ("multi-line-text", "Long answer", "Lang antwoord"),
-        ("essay", "Essay", "Essay"),
-        ("multiple-choice-single-answer", "Multiple choice, one answer", "Meerkeuze, één antwoord"),
-        (
-            "multiple-choice-multiple-answers",
-            "Multiple choice, several answers",
-            "Meerkeuze, meer antwoorden",
-        ),
-        ("true-false", "True or false", "Waar of niet waar"),
-        ("examplary.expansion.matching", "Matching", "Koppelen"),
-    )
+    for kind in _TYPES
+    for name_en, name_nl in [(texts("en")[f"type {kind}"], texts("nl")[f"type {kind}"])]
 ]
 
 # The types of the questions that the fake generates, and their points.

@@ -80,8 +80,13 @@ def embed(session: Session, *, actor: Json, content: Json) -> str:
             "presets": presets,
             "facts": _facts(flow, presets),
             "content": content,
-            "levels": _options(samples.STUDENT_LEVELS, presets.get("studentLevel", ""), language),
-            "question_types": _options(samples.QUESTION_TYPES, "", language),
+            "levels": _options(
+                {each["id"]: each["name"] for each in samples.STUDENT_LEVELS},
+                presets.get("studentLevel", ""),
+            ),
+            "question_types": _options(
+                {each["id"]: names[f"type {each['id']}"] for each in samples.QUESTION_TYPES}
+            ),
             "questions": [
                 _question(question, session.answers.get(question.get("id"), ""), session.answers)
                 for question in questions
@@ -132,14 +137,9 @@ def _readable(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _options(objects: list[Json], chosen: str, language: str) -> list[tuple[str, str]]:
-    """Return the choices of a select: none, these objects, and the chosen id if it is unknown."""
-    options = {"": ""}
-    for each in objects:
-        name = each["name"]
-        options[each["id"]] = name if isinstance(name, str) else name.get(language, name["en"])
-    options.setdefault(chosen, chosen)
-    return list(options.items())
+def _options(names: dict[str, str], chosen: str = "") -> list[tuple[str, str]]:
+    """Return the choices of a select: none, these names, and the chosen id if it is unknown."""
+    return list({"": "", **names, chosen: names.get(chosen, chosen)}.items())
 
 
 def _question(question: Json, answer: str, marks: Json) -> dict[str, Any]:

@@ -1032,6 +1032,18 @@ def test_page_is_labelled_as_a_stand_in(fake, actor, flow, language):
     assert texts(language)[f"{flow} real"] in text
 
 
+@pytest.mark.parametrize(
+    ("language", "points", "kind"),
+    [("de", "2 Pkt.", "Kurze Antwort"), ("fr", "2 pt", "Réponse courte")],
+)
+def test_points_and_types_are_in_the_language(fake, actor, language, points, kind):
+    session = fake.add_session("generate-question", actor, theme={"locale": language})
+    text = html.unescape(open_embed(fake, session).body.decode())
+    assert f">{points}</span>" in text
+    assert f">{kind}</option>" in text
+    assert "Short answer" not in text
+
+
 def test_templates_name_existing_texts():
     templates = Path(pages.__file__).parent / "templates"
     named = {
