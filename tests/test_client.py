@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import zipfile
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import BytesIO
 
@@ -925,7 +926,7 @@ def test_client_is_a_context_manager_and_hides_the_key(server):
         ("1, 2", None),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
         ("Wed, 21 Oct 99999999999999999999 07:28:00 GMT", None),
-        ("Wed, 21 Oct 2015 07:28:00", None),
+        ("Wed, 21 Oct 2015 07:28:00 +99999999999999999999", None),
     ],
 )
 def test_retry_after(header, seconds):
@@ -959,6 +960,20 @@ def test_invalid_date_is_ignored(client, fake):
 
 def test_retry_after_accepts_a_future_date():
     assert retry_after("Fri, 31 Dec 2999 23:59:59 GMT") > 10**9
+
+
+@pytest.mark.parametrize("zone", ["", " -0000"])
+def test_date_without_a_zone_is_gmt(zone, monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
+        header = f"{in_a_minute:%a, %d %b %Y %H:%M:%S}{zone}"
+        assert retry_after(header) == pytest.approx(60, abs=5)
+        assert retry_after(f"Fri, 31 Dec 9999 23:59:59{zone}") > 10**9
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 # An API that is down

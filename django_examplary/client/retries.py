@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import logging
 import random
 import re
@@ -11,9 +12,8 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
 from typing import Any, Literal
-
-from django.utils.http import parse_http_date_safe
 
 from django_examplary import clock, signals
 from django_examplary.exceptions import (
@@ -298,13 +298,23 @@ def retry_after(header: str | None, date: str | None = None) -> float | None:
     header = (header or "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", header):
         return float(header)
-    moment = parse_http_date_safe(header)
+    moment = _timestamp(header)
     if moment is None:
         return None
-    return max(0.0, moment - (parse_http_date_safe(date or "") or time.time()))
+    return max(0.0, moment - (_timestamp(date) or time.time()))
 
 
 def seconds_until(http_date: str | None) -> float | None:
     """Return the seconds from now until an HTTP date; None for an invalid one."""
-    moment = parse_http_date_safe(http_date or "")
+    moment = _timestamp(http_date)
     return None if moment is None else moment - time.time()
+
+
+def _timestamp(http_date: str | None) -> float | None:
+    """Read a date as servers and proxies send it. Django's function takes exact forms only."""
+    try:
+        moment = email.utils.parsedate_to_datetime(http_date or "")
+        # Without a zone it is GMT, as all dates of HTTP are.
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -26,6 +26,7 @@ from django_examplary.exceptions import (
     ExamplaryEmbedURLError,
     ExamplaryError,
     ExamplaryNotReadyError,
+    ExamplaryResponseError,
     without_frames,
 )
 from django_examplary.flows import Flow
@@ -298,6 +299,7 @@ class Opening:
             status=Status.PENDING, examplary_id=remote.id
         )
         failure: BaseException | None = None
+        is_refused = False
         try:
             if not commit(lambda: claimed.update(**facts)):
                 failure = ExamplaryNotReadyError(
@@ -305,12 +307,23 @@ class Opening:
                 )
         except Error as error:
             failure = database_error("The session", error)
+            is_refused = isinstance(error, IntegrityError)
         except BaseException as error:
             # Such as the time limit of a task queue. The frames below hold the row.
             failure = without_frames(error)
+        if is_refused and self._is_stored_elsewhere(session, remote):
+            failure = ExamplaryResponseError("The API returned the same session twice.")
         if failure is not None:
             raise failure
         set_values(session, facts)
+
+    def _is_stored_elsewhere(self, session: ExamplarySession, remote: EmbedSession) -> bool:
+        others = session_rows().exclude(pk=session.pk).filter(examplary_id=remote.id)
+        try:
+            return others.exists()
+        except Error:
+            # Not raised: the frames of the query hold the id.
+            return False
 
     def _give_up(self, session: ExamplarySession, remote: EmbedSession | None) -> None:
         """End the claim, and revoke a session that no row has or can receive any more."""

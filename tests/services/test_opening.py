@@ -27,6 +27,7 @@ from django_examplary.exceptions import (
     ExamplaryInvalidRequestError,
     ExamplaryNotProvisionedError,
     ExamplaryNotReadyError,
+    ExamplaryResponseError,
     ExamplaryServerError,
     ExamplarySessionEndedError,
     ExamplaryTimeoutError,
@@ -412,7 +413,7 @@ def test_same_remote_session_twice_is_refused_and_not_discarded(fake, teacher, o
     fake.fail(
         "POST", "/embed-sessions", edit=lambda body: body | {"id": open_exam.examplary_id.value}
     )
-    with pytest.raises(ExamplaryDatabaseError, match="examplary_id"):
+    with pytest.raises(ExamplaryResponseError, match="same session twice"):
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     assert ExamplarySession.objects.get() == open_exam
     # Another user may be working in it.
@@ -993,6 +994,19 @@ def test_session_that_cannot_be_stored_is_discarded(fake, teacher, before_query,
     assert "SECRET" not in str(caught.value)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
     assert not ExamplarySession.objects.exists()
+    assert [remote.revoked for remote in fake.sessions.values()] == [True]
+
+
+def test_session_is_discarded_if_the_database_fails_twice(fake, teacher, before_query):
+    """First while it is stored, then while other rows with its id are searched for."""
+    services.provision_actor(teacher)
+    with (
+        before_query(failing(IntegrityError("for key 'examplary_id'")), "UPDATE", "embed_url"),
+        before_query(failing(OperationalError("gone")), "SELECT", "(NOT (", "examplary_id"),
+        pytest.raises(ExamplaryDatabaseError, match="session could not be stored") as caught,
+    ):
+        services.open_session(teacher, GenerateExam(), origin=ORIGIN)
+    assert caught.value.__context__ is None
     assert [remote.revoked for remote in fake.sessions.values()] == [True]
 
 
