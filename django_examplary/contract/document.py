@@ -58,6 +58,9 @@ class Document:
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         self.content = content
+        # By id(). A variant holds its schemas, so no other schema gets one of these ids later.
+        self._variants: dict[int, list[Variant]] = {}
+        self._fields: dict[tuple[tuple[int, ...], ...], dict[str, Field]] = {}
         self.operations = {
             (each.method, without_names(each.path)): each for each in self._operations()
         }
@@ -197,8 +200,13 @@ class Document:
             yield node, followed
             waiting += [(each, followed) for each in objects(node.get("allOf"))]
 
-    def variants(self, schema: Any, followed: frozenset[str] = frozenset()) -> list[Variant]:
+    def variants(self, schema: Any) -> list[Variant]:
         """Return the alternatives of a schema, from its `anyOf` and `oneOf`: never none."""
+        if id(schema) not in self._variants:
+            self._variants[id(schema)] = self._find_variants(schema, frozenset())
+        return self._variants[id(schema)]
+
+    def _find_variants(self, schema: Any, followed: frozenset[str]) -> list[Variant]:
         variants: list[Variant] = [[]]
         for part, seen in self._parts(schema, followed):
             variants = [[*variant, part] for variant in variants]
@@ -206,7 +214,7 @@ class Document:
                 inner: list[Variant] = []
                 for option in objects(part.get(keyword)):
                     if str(option.get("$ref")) not in seen and len(inner) < _MAX_VARIANTS:
-                        inner += self.variants(option, seen)
+                        inner += self._find_variants(option, seen)
                 if inner:
                     variants = [[*variant, *each] for variant in variants for each in inner]
                     variants = variants[:_MAX_VARIANTS]
@@ -244,6 +252,12 @@ class Document:
     def fields(self, variants: Iterable[Variant]) -> dict[str, Field]:
         """Return the declared properties of an object; alternatives that are null do not count."""
         objects = [variant for variant in variants if not _is_null(variant)]
+        key = tuple(tuple(map(id, variant)) for variant in objects)
+        if key not in self._fields:
+            self._fields[key] = self._find_fields(objects)
+        return dict(self._fields[key])
+
+    def _find_fields(self, objects: list[Variant]) -> dict[str, Field]:
         schemas: dict[str, list[Schema]] = {}
         for variant in objects:
             for part in variant:
