@@ -77,6 +77,8 @@ def test_user_whose_workspace_is_unknown_fails_alone(users, link, settings):
         "User\tExamplary ID\nuser0\tuser_0\n",
         b"\xef\xbb\xbfuser0;user_0",
         "user0 , user_0 \n , \n",
+        "\ufeffUser\tId\r\nuser0\tuser_0\r\n".encode("utf-16-le"),
+        "\ufeffuser0\tuser_0".encode("utf-16-be"),
     ],
 )
 def test_files_of_spreadsheets(users, link, content):
@@ -177,7 +179,8 @@ def test_signal_stops_the_run(users, link, monkeypatch):
         ("user0,user_0\nuser1,exam_1\n", "line 2: The line must have a user name"),
         ("user0,user_0\nuser1,user_0\n", "line 1: Another line has the same"),
         ("user0,user_0\nuser0,user_1\n", "line 1: Another line has the same"),
-        (b"\xff\xfe", "could not be read"),
+        (b"\xff\xfe\x00", "could not be read"),
+        (b"\xff", "could not be read"),
         (b"user0," + b"x" * 200_000, "is not CSV"),
         ("user\x000,user_0\n", "line 1: The line must have a user name"),
     ],

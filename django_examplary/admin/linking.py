@@ -19,7 +19,7 @@ from django_examplary.admin.sites import visible_users
 from django_examplary.exceptions import ExamplaryError
 from django_examplary.models import ExamplaryActor
 from django_examplary.services.database import non_atomic
-from django_examplary.services.link_file import LinkLine, find_users, link_lines, read_lines
+from django_examplary.services.link_file import LinkLine, decode, find_users, link_lines, read_lines
 
 _LINKED = ngettext_lazy("%(count)d user is linked.", "%(count)d users are linked.", "count")
 _OWN = gettext_noop("You can’t link your own account.")
@@ -51,7 +51,7 @@ class LinkFileForm(forms.Form):
         if file := cleaned.get("file"):
             is_cut = file.size > _MAX_SIZE
             try:
-                cleaned["text"] = file.read(_MAX_SIZE).decode("utf-8-sig")
+                cleaned["text"] = decode(file.read(_MAX_SIZE))
             except UnicodeDecodeError:
                 raise forms.ValidationError(gettext("The file must be UTF-8.")) from None
         try:

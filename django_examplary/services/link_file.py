@@ -5,6 +5,7 @@ The command and the admin share this. Problems are English sentences, which the 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections import Counter, defaultdict
@@ -63,6 +64,15 @@ class LinkLine:
     def is_ready(self) -> bool:
         """Whether the line is to be linked."""
         return not (self.is_linked or self.problem)
+
+
+def decode(content: bytes) -> str:
+    """Return the text of a file in UTF-8 or, with a byte order mark, UTF-16, as Excel writes it.
+
+    Raises UnicodeDecodeError.
+    """
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf16 else "utf-8-sig")
 
 
 def read_lines(text: str) -> list[LinkLine]:

@@ -12,6 +12,7 @@ from django_examplary.management.base import ExamplaryCommand, one_line
 from django_examplary.services.link_file import (
     OTHER_ID,
     LinkLine,
+    decode,
     find_users,
     link_lines,
     read_lines,
@@ -47,7 +48,9 @@ examples:
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--csv", metavar="FILE", required=True, help="the file, in UTF-8")
+        parser.add_argument(
+            "--csv", metavar="FILE", required=True, help="the file, in UTF-8 or UTF-16"
+        )
         parser.add_argument(
             "--replace", action="store_true", help="also link users who have another id"
         )
@@ -90,8 +93,7 @@ examples:
 def _read(file: str) -> list[LinkLine]:
     """Return the lines of the file. Raises CommandError if it is not a list of users and ids."""
     try:
-        # A byte order mark is how spreadsheets mark UTF-8.
-        lines = read_lines(Path(file).read_text(encoding="utf-8-sig"))
+        lines = read_lines(decode(Path(file).read_bytes()))
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"{file} could not be read: {error}", returncode=2) from None
     except csv.Error as error:
