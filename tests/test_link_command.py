@@ -253,3 +253,11 @@ def test_number_of_queries_is_constant(users, link, django_assert_num_queries):
     for count in (1, 3):
         with django_assert_num_queries(3):
             link("\n".join(lines[:count]), dry_run=True)
+
+
+def test_number_that_no_column_holds_is_no_user(users, link, monkeypatch):
+    monkeypatch.setattr(User, "USERNAME_FIELD", "id")
+
+    code, text, _ = link(f"{'9' * 20},user_0\n")
+
+    assert (code, "There is no such user." in text) == (1, True)

@@ -169,10 +169,10 @@ def _set_users(lines: Sequence[LinkLine], allowed: QuerySet[Any] | None) -> None
 
 
 def _find(select: Callable[[], QuerySet[Any]]) -> list[Any] | None:
-    """Return the users, or None if a foreign key or an encrypted field cannot be searched."""
+    """Return the users, or None if the field cannot be searched for one of the texts."""
     try:
         return list(select())
-    except (FieldError, ValueError):
+    except (FieldError, OverflowError, ValueError):
         return None
 
 
