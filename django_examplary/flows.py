@@ -266,7 +266,6 @@ class GenerateQuestion(Flow):
     output_format: OutputFormat | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class MarkAnswer(Flow):
     """Experimental: presets, outputs and completion are not documented. Pass presets as `extra`."""
 
