@@ -264,7 +264,7 @@ class ExamplarySession(models.Model):
     theme: JSON = models.JSONField(_("theme"), default=dict)
     metadata: JSON = models.JSONField(_("metadata"), default=dict)
     fingerprint: Text = models.CharField(max_length=64, editable=False)
-    #: `actor:fingerprint` while the session is handed out, so that the database allows only one.
+    #: The fingerprint while the session is handed out, so that the database allows only one.
     # Unique, and unknown in many rows.
     open_key: OptionalText = models.CharField(  # noqa: DJ001
         max_length=128, unique=True, null=True, editable=False

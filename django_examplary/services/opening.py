@@ -147,10 +147,10 @@ class Opening:
 
         None: another caller is creating it.
         """
-        open_key = f"{self.actor.pk}:{self.launch.key}"
+        open_key = self.launch.key
         # Read before anything is written: a search for rows to change that finds none locks the gap
         # that the others want to insert into.
-        rival = session_rows().filter(open_key=open_key).first()
+        rival = session_rows().filter(actor=self.actor, open_key=open_key).first()
         if rival is not None and is_launchable(rival):
             return rival
         if rival is not None:

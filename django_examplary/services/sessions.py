@@ -91,14 +91,13 @@ def find_session(user: Any, launch: Launch) -> ExamplarySession | None:
     refuse_used(user, launch)
     if launch.once and launch.flow is not None:
         _refuse_repeat(user, launch.flow)
+    which: dict[str, Any] = {"open_key": launch.key}
+    if launch.session_id:
+        which = {"pk": launch.session_id, "open_key__isnull": False}
+    # Both are unique, so there is nothing to sort.
+    session = next(iter(session_rows().filter(actor__user=user, **which)), None)
     # A user who moved to another workspace does not get a session of the former one.
-    by_key = {"pk" if launch.session_id else "fingerprint": launch.key}
-    rows = session_rows().filter(
-        actor__user=user, workspace=workspace_of(user), open_key__isnull=False, **by_key
-    )
-    # At most one has an open key, so there is nothing to sort.
-    session = next(iter(rows), None)
-    if session is not None and is_launchable(session):
+    if session is not None and session.workspace == workspace_of(user) and is_launchable(session):
         return session
     if launch.session_id:
         raise ExamplarySessionEndedError("This session is over.")

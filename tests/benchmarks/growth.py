@@ -80,7 +80,7 @@ def fill(alias: str, rows: int) -> None:
                 flow="generate-exam",
                 presets={"subject": "Mathematics", "studentLevel": "us_high_school_lower"},
                 fingerprint=f"{number:064x}",
-                open_key=f"{actor.pk}:{number:064x}",
+                open_key=f"{number:064x}",
                 status=ExamplarySession.Status.PENDING,
                 remote_status="pending",
                 expires_at=now + timedelta(days=7),

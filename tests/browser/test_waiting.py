@@ -57,7 +57,7 @@ def claim_session(teacher, key):
         actor=actor,
         flow="generate-exam",
         fingerprint=key,
-        open_key=f"{actor.pk}:{key}",
+        open_key=key,
         lapses_at=timezone.now() + timedelta(hours=1),
     )
     return session.delete

@@ -72,7 +72,7 @@ def claimed(fake, teacher):
         flow="generate-exam",
         presets=SUMS.presets,
         fingerprint=launch.key,
-        open_key=f"{actor.pk}:{launch.key}",
+        open_key=launch.key,
         lapses_at=lease(),
     )
     return launch
@@ -563,6 +563,15 @@ def test_actor_that_is_deleted_before_the_claim_is_created_again(fake, teacher, 
 
 
 # Claims
+
+
+def test_session_whose_actor_is_gone_is_not_handed_out(fake, teacher, open_exam, monkeypatch):
+    # Deleted past Django: its signals end the sessions of an actor.
+    ExamplarySession.objects.update(actor=None)
+    sleeper = SimpleNamespace(sleep=lambda seconds: None)
+    monkeypatch.setattr("django_examplary.services.opening.time", sleeper)
+    with pytest.raises(ExamplaryNotReadyError, match="still opening"):
+        services.open_session(teacher, SUMS, origin=ORIGIN)
 
 
 def test_claim_of_another_caller_is_waited_for_briefly(fake, teacher, claimed):
