@@ -1213,7 +1213,7 @@ def run_together(client, fake, monkeypatch, work):
         received.wait(PATIENCE)
         with lock:
             if fake.requests:
-                wait_for(lambda: client._connections.cooldown._paces["GET /me"].refused_at)
+                wait_for(lambda: client._connections.cooldown._paces)
             return handle(request)
 
     monkeypatch.setattr(fake, "handle", handle_in_turn)

@@ -151,8 +151,6 @@ class BaseClient:
             repeat=repeat,
             idempotency_key=idempotency_key,
         )
-        # Error reports show the variables of a frame.
-        del ids, params, json
         call.read = storable
         call.on_answer = on_answer
         return self._run(call)

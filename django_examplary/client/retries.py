@@ -9,7 +9,6 @@ import re
 import threading
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -204,13 +203,14 @@ class Cooldown:
         self._lock = threading.Lock()
         self._failed: list[bytes] = []
         self._until = 0.0
-        self._paces: defaultdict[str, _Pace] = defaultdict(_Pace)
+        self._paces: dict[str, _Pace] = {}
 
     def check(self, call: Call) -> None:
         """Raise ExamplaryUnavailableError or ExamplaryRateLimitError if the call must wait."""
         now = clock.monotonic()
         with self._lock:
-            paused = self._paces[call.operation].until - now
+            pace = self._paces.get(call.operation)
+            paused = pace.until - now if pace else 0.0
             if paused <= 0 and len(self._failed) < self.FAILURES:
                 return
             if paused <= 0 and now >= self._until:
@@ -227,11 +227,11 @@ class Cooldown:
         """Return 0 if the call may be sent now, or the seconds until the next try."""
         now = clock.monotonic()
         with self._lock:
-            pace = self._paces[call.operation]
-            pause = max(pace.until, pace.next) - now
-            if pause > 0:
-                return pause
-            pace.next = now + pace.interval * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
+            if pace := self._paces.get(call.operation):
+                pause = max(pace.until, pace.next) - now
+                if pause > 0:
+                    return pause
+                pace.next = now + pace.interval * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
             call.sent_at = now
         return 0.0
 
@@ -241,7 +241,7 @@ class Cooldown:
         with self._lock:
             if isinstance(outcome, ExamplaryRateLimitError):
                 pause = 1.0 if outcome.retry_after is None else outcome.retry_after
-                pace = self._paces[call.operation]
+                pace = self._paces.setdefault(call.operation, _Pace())
                 pace.until = max(pace.until, now + min(pause, _MAX_WAIT))
                 # Requests that were sent together are refused together.
                 if call.sent_at >= pace.refused_at:
@@ -249,7 +249,8 @@ class Cooldown:
                     pace.refused_at = now
                 return
             if not _is_failure(call, outcome):
-                self._paces[call.operation].interval *= _SHORTEN
+                if call.operation in self._paces:
+                    self._paces[call.operation].interval *= _SHORTEN
                 self._failed.clear()
                 return
             if _depends_on_request(outcome) and call.identity in self._failed:

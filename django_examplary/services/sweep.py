@@ -191,22 +191,20 @@ class _Run:
     #: The clients of the workspaces of the sessions that were claimed together.
     clients: dict[str, ExamplaryClient] = field(default_factory=dict)
     #: Calls that follow from others, or that the API has postponed.
-    follow_ups: deque[_Task] = field(default_factory=deque)
+    follow_ups: list[_Task] = field(default_factory=list)
 
     def take(self, room: int) -> list[_Task]:
         """Claim up to `room` sessions, and return the first call about each."""
         tasks: list[_Task] = []
         while not (tasks or self.calls.is_over()):
-            paused = []
-            while self.follow_ups and len(tasks) < room:
-                task = self.follow_ups.popleft()
+            waiting, self.follow_ups = self.follow_ups, []
+            for task in waiting:
                 alias = task.session.workspace
-                if self.calls.accepts(alias):
+                if len(tasks) < room and self.calls.accepts(alias):
                     tasks.append(task)
                 elif alias not in self.calls.stopped_lanes:
                     # Else the row keeps the work for the next sweep.
-                    paused.append(task)
-            self.follow_ups.extendleft(reversed(paused))
+                    self.follow_ups.append(task)
             if tasks or self.left == 0 or not (self.page or self._read_page()):
                 break
             found = self._choose(min(room, self.left))
