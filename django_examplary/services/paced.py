@@ -7,13 +7,12 @@ whatever kills a run leaves no more claims than calls under way, and those end b
 
 from __future__ import annotations
 
-import queue
+import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from django_examplary import clock
 from django_examplary.client.retries import is_outage, is_postponed, is_uncertain, is_unprocessed
@@ -146,7 +145,6 @@ class PacedCalls:
         one without them.
         """
         calls: dict[Future[R], T] = {}
-        answered: queue.SimpleQueue[Future[R]] = queue.SimpleQueue()
         failure: BaseException | None = None
         exhausted = False
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="examplary") as pool:
@@ -163,10 +161,8 @@ class PacedCalls:
                             break
                         self._next = max(self._next + self._interval, clock.monotonic())
                         for item in items:
-                            future = pool.submit(call, item)
-                            calls[future] = item
-                            future.add_done_callback(answered.put)
-                    ended = self._receive(answered, len(calls))
+                            calls[pool.submit(call, item)] = item
+                    ended = self._receive(calls)
                 except BaseException as error:  # raised again below
                     if failure is not None:
                         raise
@@ -192,16 +188,14 @@ class PacedCalls:
         """Return the seconds until the next call may go out."""
         return max(0.0, max(self._next, self._idle_until) - clock.monotonic())
 
-    def _receive(self, answered: queue.SimpleQueue[Any], under_way: int) -> list[Any]:
+    def _receive(self, calls: Collection[Future[R]]) -> list[Future[R]]:
         """Wait for a moment, and return the calls that have ended."""
-        room = under_way < self.concurrency and not self.is_over()
+        room = len(calls) < self.concurrency and not self.is_over()
         patience = min(_TICK, self._delay() or _TICK) if room else _TICK
-        ended = []
-        with suppress(queue.Empty):
-            while True:
-                ended.append(answered.get(timeout=patience))
-                patience = 0.0
-        return ended
+        if not calls:
+            time.sleep(patience)
+        ended = wait(calls, patience, FIRST_COMPLETED).done
+        return [call for call in calls if call in ended]
 
     def _adapt_pace(self, error: BaseException | None, lane: str) -> None:
         """Adapt the pace to the outcome of a call."""
