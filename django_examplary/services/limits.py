@@ -21,46 +21,40 @@ _CONNECTIONS = 8
 _PATIENCE = 2.0
 
 
-class _Limits:
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        self.connections = threading.Semaphore(_CONNECTIONS)
-        self.lock = threading.Lock()
-        self.waiting = 0
-
-
-_limits = _Limits()
+#: The semaphores of this process, by purpose and size. A setting may change its size.
+_semaphores: dict[tuple[str, int], threading.Semaphore] = {}
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows cannot fork.
-    # A lock that a thread holds at that moment is never released in the child.
-    os.register_at_fork(after_in_child=_limits.renew)
+    # A semaphore that a thread holds at that moment is never released in the child.
+    os.register_at_fork(after_in_child=_semaphores.clear)
+
+
+def _semaphore(purpose: str, size: int) -> threading.Semaphore:
+    return _semaphores.setdefault((purpose, size), threading.Semaphore(size))
 
 
 @contextmanager
 def embed_with_connection() -> Iterator[None]:
     """Wait until few other embeds use a database connection, and close it in the end."""
-    if not _limits.connections.acquire(timeout=_PATIENCE):
+    semaphore = _semaphore("connection", _CONNECTIONS)
+    if not semaphore.acquire(timeout=_PATIENCE):
         raise ExamplaryNotReadyError("Too many embeds of this process use the database.")
     try:
         yield
     finally:
         release_obsolete_connections()
-        _limits.connections.release()
+        semaphore.release()
 
 
 @contextmanager
 def embed_that_waits() -> Iterator[None]:
     """Count an embed that waits for the API. A site with few threads serves its other pages."""
-    with _limits.lock:
-        if _limits.waiting >= conf.EXAMPLARY_CONCURRENT_LAUNCHES:
-            raise ExamplaryNotReadyError(
-                "EXAMPLARY_CONCURRENT_LAUNCHES embeds of this process wait for Examplary."
-            )
-        _limits.waiting += 1
+    semaphore = _semaphore("wait", conf.EXAMPLARY_CONCURRENT_LAUNCHES)
+    if not semaphore.acquire(blocking=False):
+        raise ExamplaryNotReadyError(
+            "EXAMPLARY_CONCURRENT_LAUNCHES embeds of this process wait for Examplary."
+        )
     try:
         yield
     finally:
-        with _limits.lock:
-            _limits.waiting -= 1
+        semaphore.release()

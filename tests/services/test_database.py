@@ -467,7 +467,6 @@ with ExitStack() as held:
     held.enter_context(client._connections._lock)
     held.enter_context(client._connections.cooldown._lock)
     held.enter_context(limits.embed_that_waits())
-    held.enter_context(limits._limits.lock)
     for _ in range(8):
         held.enter_context(limits.embed_with_connection())
     pid = os.fork()
