@@ -92,9 +92,7 @@ class ExamplaryActor(models.Model):
     lapses_at: OptionalTime = models.DateTimeField(null=True, editable=False)
     #: Sent with `POST /users`. It stays the same until the outcome of the request is known.
     idempotency_key: Identifier = models.UUIDField(default=uuid.uuid4, editable=False)
-    email: models.EmailField[str, str] = models.EmailField(
-        _("e-mail address, as sent"), blank=True, editable=False
-    )
+    email: Text = models.EmailField(_("e-mail address, as sent"), blank=True, editable=False)
     name: Text = PlainTextField(_("name, as sent"), max_length=100, blank=True, editable=False)
     role: Text = models.CharField(_("role"), max_length=16, blank=True, editable=False)
     last_error: Text = PlainTextField(_("last error"), max_length=255, blank=True, editable=False)

@@ -229,15 +229,12 @@ def fetch(session: ExamplarySession, client: ExamplaryClient) -> EmbedSession:
     Raises ExamplaryResponseError if the answer is about another flow or another actor, and
     ExamplarySessionEndedError if it is JSON that is no session.
     """
-    remote, refusal = None, ""
     try:
         remote = client.get_embed_session(session.examplary_id)
     except ExamplaryResponseError as error:
-        if not error.is_json:
-            raise
-        refusal = str(error)
-    if remote is None:
-        raise ExamplarySessionEndedError(refusal)
+        if error.is_json:
+            raise ExamplarySessionEndedError(str(error)) from None
+        raise
     actor = session.actor
     known = ""
     # An actor that was provisioned again since has another id than the session was opened for.
