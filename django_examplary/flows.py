@@ -56,8 +56,8 @@ from django_examplary.presets import (
 class Outputs:
     """The outputs of a session; `raw` has every key, documented or not."""
 
-    #: The documented output, by its name in the API; empty if none is documented.
-    documented: ClassVar[str] = ""
+    #: The name of the documented output in the API; empty if none is documented.
+    key: ClassVar[str] = ""
     _types: ClassVar[tuple[type, ...]] = ()
 
     raw: Mapping[str, Any] = field(default_factory=dict)
@@ -65,19 +65,17 @@ class Outputs:
     @property
     def is_complete(self) -> bool:
         """Whether the documented output is present, if there is one."""
-        value = self.raw.get(self.documented)
-        return not self.documented or (isinstance(value, self._types) and value != "")
+        value = self.raw.get(self.key)
+        return not self.key or (isinstance(value, self._types) and value != "")
 
     def _required(self) -> Any:
         if not self.is_complete:
-            raise ExamplaryResponseError(
-                f"The outputs of the session have no usable {self.documented!r}."
-            )
-        return self.raw[self.documented]
+            raise ExamplaryResponseError(f"The outputs of the session have no usable {self.key!r}.")
+        return self.raw[self.key]
 
 
 class GenerateExamOutputs(Outputs):
-    documented = "examId"
+    key = "examId"
     _types = (str,)
 
     @property
@@ -87,7 +85,7 @@ class GenerateExamOutputs(Outputs):
 
 
 class GenerateQuestionOutputs(Outputs):
-    documented = "question"
+    key = "question"
     _types = (dict, str)
 
     @property
@@ -101,7 +99,7 @@ class GenerateQuestionOutputs(Outputs):
 
 
 class EditRubricOutputs(Outputs):
-    documented = "rubric"
+    key = "rubric"
     _types = (dict,)
 
     @property

@@ -261,7 +261,7 @@ def _apply(session: ExamplarySession, remote: EmbedSession) -> bool:
             logger.warning(
                 "operation=verify-session outcome=incomplete session=%s missing=%s received=%s",
                 session.pk,
-                outputs.documented,
+                outputs.key,
                 ",".join(sorted({*remote.raw, *outputs.raw})),
             )
         # Without outputs the rest is kept, except for the keys that open the session.
