@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import wait
 from datetime import timedelta
 
 import pytest
@@ -481,10 +482,7 @@ def test_session_that_a_browser_finished_first_is_no_failure(
 def together(monkeypatch):
     """Let the answers of all calls arrive together."""
 
-    def receive(self, answered, under_way):
-        return [answered.get(timeout=60) for _ in range(under_way)]
-
-    monkeypatch.setattr(PacedCalls, "_receive", receive)
+    monkeypatch.setattr(PacedCalls, "_receive", lambda self, calls: list(wait(calls, 60).done))
 
 
 @pytest.mark.parametrize("count", [1, 3])
