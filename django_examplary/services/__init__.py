@@ -13,7 +13,7 @@ stops waiting, but its service finishes.
 
 from __future__ import annotations
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import sync_to_async as _sync_to_async
 
 from django_examplary.services.access import check_access, grant_access
 from django_examplary.services.actors import provision_actor
@@ -35,19 +35,19 @@ from django_examplary.services.outcomes import (
 from django_examplary.services.sessions import open_session
 from django_examplary.services.sweep import Sweep, sweep_sessions
 
-acheck_access = sync_to_async(check_access)
-aclose_session = sync_to_async(close_session)
-aerase_user = sync_to_async(erase_user)
-afind_remote_actor = sync_to_async(find_remote_actor)
-agrant_access = sync_to_async(grant_access)
-alink_actor = sync_to_async(link_actor)
-aopen_session = sync_to_async(open_session)
-aprovision_actor = sync_to_async(provision_actor)
-aprovision_actors = sync_to_async(provision_actors)
-arevoke_session = sync_to_async(revoke_session)
-arevoke_sessions = sync_to_async(revoke_sessions)
-asweep_sessions = sync_to_async(sweep_sessions)
-averify_session = sync_to_async(verify_session)
+acheck_access = _sync_to_async(check_access)
+aclose_session = _sync_to_async(close_session)
+aerase_user = _sync_to_async(erase_user)
+afind_remote_actor = _sync_to_async(find_remote_actor)
+agrant_access = _sync_to_async(grant_access)
+alink_actor = _sync_to_async(link_actor)
+aopen_session = _sync_to_async(open_session)
+aprovision_actor = _sync_to_async(provision_actor)
+aprovision_actors = _sync_to_async(provision_actors)
+arevoke_session = _sync_to_async(revoke_session)
+arevoke_sessions = _sync_to_async(revoke_sessions)
+asweep_sessions = _sync_to_async(sweep_sessions)
+averify_session = _sync_to_async(verify_session)
 
 __all__ = [
     "Erasure",
