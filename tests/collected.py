@@ -1,8 +1,7 @@
 """Use an embed while Sentry or OpenTelemetry collects, and print what they have collected.
 
 A process of its own, because both change the interpreter that they run in. With the argument
-"addresses" OpenTelemetry collects requests to the site too, and with "scrubbed" the scrubbers of
-the documentation are used. Prints JSON: the collected text, and the
+"scrubbed" the scrubbers of the documentation are used. Prints JSON: the collected text, and the
 secrets and tokens that existed meanwhile.
 """
 
@@ -35,7 +34,7 @@ def read_scrubbers() -> dict[str, Any]:
     return names
 
 
-def start_sentry(scrubbers: dict[str, Any], *options: str) -> Collected:
+def start_sentry(scrubbers: dict[str, Any]) -> Collected:
     import sentry_sdk  # noqa: PLC0415  # each in a process without the other
     from sentry_sdk.transport import Transport  # noqa: PLC0415
 
@@ -59,7 +58,8 @@ def start_sentry(scrubbers: dict[str, Any], *options: str) -> Collected:
     return lambda: "\n".join(collected)
 
 
-def start_opentelemetry(scrubbers: dict[str, Any], *options: str) -> Collected:
+def start_opentelemetry(scrubbers: dict[str, Any]) -> Collected:
+    from opentelemetry.instrumentation.django import DjangoInstrumentor  # noqa: PLC0415
     from opentelemetry.instrumentation.requests import RequestsInstrumentor  # noqa: PLC0415
     from opentelemetry.instrumentation.urllib3 import URLLib3Instrumentor  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
@@ -73,11 +73,8 @@ def start_opentelemetry(scrubbers: dict[str, Any], *options: str) -> Collected:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     for instrumentor in (RequestsInstrumentor(), URLLib3Instrumentor()):
         instrumentor.instrument(tracer_provider=provider)
-    if "addresses" in options:
-        from opentelemetry.instrumentation.django import DjangoInstrumentor  # noqa: PLC0415
-
-        hook = scrubbers.get("scrub_span")
-        DjangoInstrumentor().instrument(tracer_provider=provider, request_hook=hook)
+    hook = scrubbers.get("scrub_span")
+    DjangoInstrumentor().instrument(tracer_provider=provider, request_hook=hook)
     return lambda: "\n".join(span.to_json() for span in exporter.get_finished_spans())
 
 
@@ -190,7 +187,7 @@ def use_embeds(settings: Any, fake: Any) -> list[str]:
 
 def main(collector: str, *options: str) -> None:
     start = {"sentry": start_sentry, "opentelemetry": start_opentelemetry}[collector]
-    collected = start(read_scrubbers() if "scrubbed" in options else {}, *options)
+    collected = start(read_scrubbers() if "scrubbed" in options else {})
 
     import django  # noqa: PLC0415  # Sentry changes it
     from django.conf import settings  # noqa: PLC0415

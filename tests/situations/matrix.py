@@ -88,7 +88,7 @@ PROOFS = {
     ),
     "catch-all above the include": "test_checks.py::test_urls",
     "Permissions-Policy that forbids a feature": "test_checks.py::test_permissions_policy",
-    "error trackers": "test_collectors.py::test_documented_scrubbers_remove_tokens",
+    "error trackers": "test_collectors.py::test_collector_receives_no_secret",
     "type checkers of the project": "typing/api.py::query_models",
     "exports": "test_exports.py::test_export_of_sessions_holds_no_secret",
 }
