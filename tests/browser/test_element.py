@@ -666,6 +666,21 @@ def test_nothing_of_it_survives(teacher, examplary, settings, state):
     teacher.forgiven = True
 
 
+def test_answer_for_a_removed_embed_is_dropped(teacher):
+    embed = teacher.open_embeds({})
+    expect_open(teacher)
+    requests = []
+    teacher.page.route("**/sync/**", lambda route: requests.append(route))
+    report = "parent.postMessage({type: 'examplary:embed-status-update', status: 'done'}, '*')"
+    teacher.page.frames[-1].evaluate(report)
+    wait_for(lambda: teacher.page.title() and requests)
+    embed.evaluate("embed => embed.remove()")
+    requests[0].fulfill(json={"status": "completed", "outputs": {}, "redirect": ""})
+    teacher.page.wait_for_timeout(500)
+
+    assert teacher.page.evaluate("events") == []
+
+
 # Counts the listeners of scripts for the end of what a signal is about.
 COUNT_ABORTS = """
 window.aborts = new Set();

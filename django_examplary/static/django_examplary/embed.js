@@ -90,14 +90,14 @@
     #isRestored = false;
     // Ends everything that this element has registered in the page, when it is removed from it.
     #life;
-    #patience;
+    #graceTimer;
     #observer;
     #checking = null;
     // The pauses before the next quiet requests; null if there is none on its way.
     #quietPauses = null;
-    // How often it has launched again by itself, and the timer of the next launch.
+    // How often the element has launched again by itself, and the timer of the next launch.
     #relaunches = 0;
-    #relaunch;
+    #relaunchTimer;
     #retry = () => this.reload();
 
     /** Build an element from the data of `embeds.embed_context()`, to be put into a page. */
@@ -167,8 +167,8 @@
     disconnectedCallback() {
       this.#life.abort();
       this.#observer?.disconnect();
-      clearTimeout(this.#patience);
-      clearTimeout(this.#relaunch);
+      clearTimeout(this.#graceTimer);
+      clearTimeout(this.#relaunchTimer);
       this.#checking = null;
       this.#isLeaving = false;
       this.#closeDialog();
@@ -190,7 +190,7 @@
         return;
       }
       if (this.#dialog && !this.#dialog.hasAttribute("open")) {
-        present(() => this.#openDialog());
+        reportErrors(() => this.#openDialog());
       }
       if (this.#state === "idle" || STATES[this.#state].final) {
         this.reload();
@@ -251,6 +251,8 @@
       this.#listen(window, "offline", () => this.#onOffline());
       this.#listen(window, "online", () => this.#onOnline());
       this.#listen(window, "pageshow", (event) => event.persisted && this.#resume(this.#state));
+      // A prerendered page launches nothing before it is shown.
+      this.#listen(document, "prerenderingchange", () => this.#resume(this.#state));
       this.#listen(window, "blur", () => this.#onBlur());
       this.#listen(window, "focus", () => this.#onFocus());
       if (this.#dialog) {
@@ -263,8 +265,6 @@
 
     #begin() {
       const state = this.getAttribute("data-state");
-      // A prerendered page launches nothing before it is shown.
-      this.#listen(document, "prerenderingchange", () => this.#resume(this.#state));
       if (STATES[state]?.final) {
         // Put back as it was taken away.
         this.#show(state);
@@ -279,7 +279,7 @@
           // A launch has to wait: the browser would put the restored page over it.
           this.#isRestored = true;
           this.#listen(window, "load", () => this.#onPageLoad());
-        } else if (!this.#isBlank() && this.#frameDocument()?.readyState !== "loading") {
+        } else if (!this.#isBlank() && this.#frame.contentDocument?.readyState !== "loading") {
           // The frame is older than this script, and has loaded already.
           this.#onLoad();
         }
@@ -337,7 +337,7 @@
       for (const panel of parts.querySelectorAll("[data-examplary-state]")) {
         panel.remove();
       }
-      this.#complete(parts);
+      this.#adapt(parts);
       if (!("done" in this.dataset)) {
         this.#done.remove();
         this.#done = null;
@@ -351,14 +351,14 @@
         this.#dialog = null;
       }
       this.attachShadow({ mode: "open" }).append(parts);
-      if (this.#isElsewhere() && "debug" in this.dataset) {
+      if (this.#reportsElsewhere() && "debug" in this.dataset) {
         this.#explainOrigin();
       }
-      present(() => this.#awaitStyle());
+      reportErrors(() => this.#awaitStyle());
     }
 
-    /** Return whether the embed reports to another origin than this page's, and so in vain. */
-    #isElsewhere() {
+    /** Return whether the embed reports to another origin, so that this page gets no message. */
+    #reportsElsewhere() {
       const { siteOrigin } = this.dataset;
       return Boolean(siteOrigin) && siteOrigin !== window.location.origin;
     }
@@ -388,7 +388,7 @@
     }
 
     /** Fill in the name and the address of this embed, and remove the parts of other flows. */
-    #complete(parts) {
+    #adapt(parts) {
       const { flow } = this.dataset;
       const each = (name, action) => {
         parts.querySelectorAll(`[data-examplary-${name}]`).forEach(action);
@@ -413,8 +413,7 @@
     // The frame
 
     #launchAddress(view) {
-      const { pathname } = this.#base;
-      const token = pathname.slice(pathname.lastIndexOf("/", pathname.length - 2) + 1, -1);
+      const [token] = this.#base.pathname.split("/").slice(-2);
       return this.#address(view, token);
     }
 
@@ -445,7 +444,8 @@
         this.reload();
         return;
       }
-      const page = this.#frameDocument();
+      // The page in the frame; null if it is another site's.
+      const page = this.#frame.contentDocument;
       const problem = page?.querySelector("[data-examplary-problem]");
       if (problem) {
         this.#fail(problem);
@@ -484,25 +484,15 @@
     }
 
     #removeSource() {
-      const { getAttribute, setAttribute, removeAttribute } = Element.prototype;
-      const source = getAttribute.call(this.#frame, "src");
+      const source = this.#frame.getAttribute("src");
       if (source !== null) {
-        setAttribute.call(this.#frame, "data-examplary-src", source);
-        removeAttribute.call(this.#frame, "src");
-      }
-    }
-
-    /** The page in the frame, if it is this site's; of others nothing can be known. */
-    #frameDocument() {
-      try {
-        return this.#frame.contentDocument;
-      } catch {
-        return null;
+        this.#frame.dataset.examplarySrc = source;
+        Element.prototype.removeAttribute.call(this.#frame, "src");
       }
     }
 
     #isBlank() {
-      return this.#frameDocument()?.URL === "about:blank";
+      return this.#frame.contentDocument?.URL === "about:blank";
     }
 
     #onMessage(event) {
@@ -596,17 +586,18 @@
 
     #onFocus() {
       this.#isTyping = false;
-      // The user comes back from the frame, which cannot say that it has finished.
-      if (this.#isElsewhere() && STATES[this.#state].work) {
+      // The user comes back from the frame, which cannot report that it has finished.
+      if (this.#reportsElsewhere() && STATES[this.#state].work) {
         this.#askQuietly();
       }
     }
 
+    /**
+     * Handle the Escape key and other requests to close. Browsers let a page refuse `cancel` only
+     * once in a row, so the key is refused before it leads to one.
+     */
     #onEscape(event) {
-      // Browsers also ask to close by other means than the key, but only once if they are refused.
-      const isAsked =
-        event.type === "cancel" ? event.target === this.#dialog : event.key === "Escape";
-      if (!isAsked) {
+      if (event.type === "keydown" && event.key !== "Escape") {
         return;
       }
       event.preventDefault();
@@ -683,9 +674,12 @@
       const { signal } = this.#life;
       while (this.#quietPauses.length) {
         await sleep(this.#quietPauses.shift(), signal);
-        const answer = signal.aborted ? {} : await this.#post("sync");
+        const answer = signal.aborted ? null : await this.#post("sync");
+        if (signal.aborted) {
+          break;
+        }
         const isOver = answer.status ? answer.status !== "pending" : answer.reason === "ended";
-        if (isOver && !signal.aborted && STATES[this.#state].listens) {
+        if (isOver && STATES[this.#state].listens) {
           this.#take(answer);
           break;
         }
@@ -805,8 +799,8 @@
       if (this.#state !== "loading") {
         this.#show("loading");
       }
-      clearTimeout(this.#relaunch);
-      this.#relaunch = setTimeout(() => {
+      clearTimeout(this.#relaunchTimer);
+      this.#relaunchTimer = setTimeout(() => {
         if (navigator.onLine) {
           this.#navigate(this.#launchAddress("launch"));
         } else {
@@ -829,10 +823,10 @@
     // The view
 
     #show(state, facts = {}) {
-      clearTimeout(this.#relaunch);
+      clearTimeout(this.#relaunchTimer);
       this.#state = state;
       this.dataset.state = state;
-      present(() => this.#present(state, facts));
+      reportErrors(() => this.#present(state, facts));
     }
 
     #present(state, facts) {
@@ -862,7 +856,7 @@
       const source = this.#template.querySelector(`[data-examplary-state="${name}"]`);
       this.#panel = source && document.importNode(source, true);
       if (this.#panel) {
-        this.#complete(this.#panel);
+        this.#adapt(this.#panel);
         this.#fill(this.#panel, facts);
         this.#panel.tabIndex = -1;
         this.#stage.append(this.#panel);
@@ -897,7 +891,7 @@
 
     /** Count the grace time from when the frame comes into view. */
     #awaitSign() {
-      clearTimeout(this.#patience);
+      clearTimeout(this.#graceTimer);
       this.#observer?.disconnect();
       if (STATES[this.#state].silent && !this.#isRestored) {
         this.#whenSeen(() => this.#beginGrace());
@@ -920,7 +914,7 @@
     }
 
     #beginGrace() {
-      this.#patience = setTimeout(() => {
+      this.#graceTimer = setTimeout(() => {
         if (this.#focused() === this.#frame) {
           // A user who is at work in there sees that all is well.
           this.#beginGrace();
@@ -959,7 +953,7 @@
   }
 
   /** Update the view; an error there is reported, and never stops the requests for a result. */
-  function present(action) {
+  function reportErrors(action) {
     try {
       action();
     } catch (error) {
