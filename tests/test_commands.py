@@ -24,7 +24,7 @@ from django_examplary.management import base
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services import bulk
 from tests import wire
-from tests.processes import PATIENCE, finish, wait_for
+from tests.processes import COVERAGE, PATIENCE, finish, wait_for
 
 NAMES = ["ann", "ben", "cat", "dan"]
 
@@ -64,7 +64,7 @@ def process(*arguments):
     name = str(connection.settings_dict["NAME"])
     return subprocess.Popen(
         [sys.executable, "-c", script, name, *arguments],
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        env={**os.environ, **COVERAGE, "DJANGO_SETTINGS_MODULE": "tests.settings"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
