@@ -11,7 +11,7 @@ import itertools
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
@@ -134,8 +134,7 @@ class Launch:
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
-        # First used by `__post_init__`, when the instance holds its fields and nothing else.
-        facts = dict(vars(self))
+        facts = {each.name: getattr(self, each.name) for each in fields(self)}
         facts["flow"] = self.flow.slug if self.flow else ""
         facts["presets"] = self.flow.presets if self.flow else {}
         return facts

@@ -265,7 +265,7 @@ class ExamplarySession(models.Model):
     #: The fingerprint while the session is handed out, so that the database allows only one.
     # Unique, and unknown in many rows.
     open_key: OptionalText = models.CharField(  # noqa: DJ001
-        max_length=128, unique=True, null=True, editable=False
+        max_length=64, unique=True, null=True, editable=False
     )
     #: The newest one-time link that has opened the session. It and older ones open nothing.
     ticket: models.BigIntegerField[int, int] = models.BigIntegerField(default=0, editable=False)

@@ -146,7 +146,7 @@ class Migration(migrations.Migration):
                 ("fingerprint", models.CharField(editable=False, max_length=64)),
                 (
                     "open_key",
-                    models.CharField(editable=False, max_length=128, null=True, unique=True),
+                    models.CharField(editable=False, max_length=64, null=True, unique=True),
                 ),
                 ("ticket", models.BigIntegerField(default=0, editable=False)),
                 (
