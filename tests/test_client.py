@@ -43,7 +43,7 @@ from django_examplary.exceptions import (
 from django_examplary.signals import api_call_finished
 from django_examplary.testing import DEFAULT_API_KEY, FakeExamplary, serve
 from tests import wire
-from tests.processes import PATIENCE, wait_for
+from tests.processes import COVERAGE, PATIENCE, wait_for
 from tests.threads import call_at_once
 
 
@@ -1415,7 +1415,8 @@ os.kill(pid, signal.SIGKILL)
 sys.exit("the child hangs")
 """
     command = [sys.executable, "-c", script, server.url, DEFAULT_API_KEY]
-    ended = subprocess.run(command, check=False, capture_output=True)
+    environment = {**os.environ, **COVERAGE}
+    ended = subprocess.run(command, env=environment, check=False, capture_output=True)
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert len(fake.requests) == 2
 
