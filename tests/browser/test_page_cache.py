@@ -123,7 +123,8 @@ class Visitor:
         frame = self.driver.find_element("css selector", "examplary-embed iframe")
         self.driver.switch_to_frame(frame)
         try:
-            return self.run("return document.body.innerText")
+            # None while the frame goes from one page to another.
+            return self.run("return document.body?.innerText") or ""
         finally:
             self.driver.switch_to_default_content()
 
