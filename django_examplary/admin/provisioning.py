@@ -68,8 +68,8 @@ class SelectionForm(forms.Form):
         groups: Any = getattr(known.get("groups"), "related_model", None)
         if groups and is_searchable(groups, "name"):
             choice: Any = self.fields["groups"]
-            names = groups._default_manager.order_by("name").values_list("name", "name")
-            choice.choices = list(names)
+            names = groups._default_manager.order_by("name").values_list("name", flat=True)
+            choice.choices = [(name, name) for name in names]
         else:
             del self.fields["groups"]
         self.fields["role"].help_text = gettext(
