@@ -1,4 +1,4 @@
-"""A school, its visitors, and a fake Examplary that the tests can look into."""
+"""Fixtures: a school, its visitors, and a fake Examplary."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.browser import production
 from tests.browser.hostile import HostileExamplary
 from tests.browser.visitors import Visitor
 
-# Playwright runs an event loop in this thread, which is why Django takes it for asynchronous.
+# Playwright runs an event loop in this thread, so Django considers it asynchronous.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
-# A busy machine, on which two browsers share two cores, may need long.
+# A busy machine needs long if two browsers share two cores.
 expect.set_options(timeout=60_000)
 
 ENGINE = os.environ.get("ENGINE", "chromium")
@@ -31,14 +31,13 @@ COMMANDS = {"chromium": "chromium", "firefox": "firefox-esr"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "chromium": {"args": ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]},
     "firefox": {
-        # The release of Debian, driven by the protocol that Firefox itself implements.
+        # The Firefox of Debian, controlled by the protocol that Firefox itself implements.
         "channel": "moz-firefox",
         "firefox_user_prefs": {
-            # Playwright sees no frame that has a process of its own, and no page that comes from
-            # the page cache.
+            # Playwright supports neither frames in their own process nor the page cache.
             "fission.autostart": False,
             "browser.sessionhistory.max_total_viewers": 0,
-            # Playwright cannot emulate colours: `dark` is for taking pictures.
+            # Playwright cannot emulate color schemes here: `dark` is for screenshots.
             "layout.css.prefers-color-scheme.content-override": int(
                 os.environ.get("COLOR_SCHEME") != "dark"
             ),
@@ -65,25 +64,25 @@ _ENOUGH = "Firefox shows each state in one language; Chromium shows it in every 
 UNSUPPORTED: dict[str, dict[str, str]] = {
     "chromium": {},
     "firefox": {
-        "test_back.py::test_page_that_was_left_while_it_loaded_launches_again": _NO_STOP,
-        "test_element.py::test_link_goes_all_the_way_without_javascript": _NO_SCRIPT,
+        "test_back.py::test_page_left_while_loading_launches_again": _NO_STOP,
+        "test_element.py::test_link_completes_the_flow_without_javascript": _NO_SCRIPT,
         "test_element.py::test_page_is_printed_with_its_embed": _NO_MEDIA,
-        "test_element.py::test_nothing_of_it_survives": _NO_CDP,
-        "test_element.py::test_keys_modal": _NO_CHROME_KEYS,
-        "test_flows.py::test_generated_exam_where_the_script_does_not_come[False]": _NO_SCRIPT,
-        "test_safety.py::test_message_of_anyone_else": _NO_BYPASS,
+        "test_element.py::test_removed_embed_leaves_no_timers_or_listeners": _NO_CDP,
+        "test_element.py::test_tab_order_modal": _NO_CHROME_KEYS,
+        "test_flows.py::test_generate_exam_without_the_script[False]": _NO_SCRIPT,
+        "test_safety.py::test_message_of_another_source_is_ignored": _NO_BYPASS,
         "test_flows.py::test_without_javascript": _NO_SCRIPT,
         "test_waiting.py::test_link_without_javascript": _NO_SCRIPT,
-        "test_states.py::test_all_is_in_reach_at_400_percent[modal]": _NO_CHROME_KEYS,
+        "test_states.py::test_everything_is_reachable_at_400_percent_zoom[modal]": _NO_CHROME_KEYS,
         "test_states.py::test_gallery[inline-nl]": _ENOUGH,
         "test_states.py::test_gallery[modal-nl]": _ENOUGH,
         "test_states.py::test_colours_are_those_of_the_page": _NO_MEDIA,
-        "test_states.py::test_shapes_need_no_colours": _NO_MEDIA,
+        "test_states.py::test_forced_colours": _NO_MEDIA,
         "test_states.py::test_reduced_motion_is_respected": _NO_MEDIA,
         "test_unscripted.py::test_done_in_a_form_without_javascript": _NO_SCRIPT,
         "test_unscripted.py::test_dialog_in_a_form_without_javascript": _NO_SCRIPT,
-        "test_unscripted.py::test_looks_without_javascript": _NO_SCRIPT,
-        "test_back.py::test_embed_of_an_earlier_user_without_javascript": _NO_SCRIPT,
+        "test_unscripted.py::test_appearance_without_javascript": _NO_SCRIPT,
+        "test_back.py::test_embed_of_earlier_user_is_hidden_without_javascript": _NO_SCRIPT,
     },
 }
 
@@ -102,7 +101,7 @@ def find_browser() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests that the driver of the engine does not support, and name the reason."""
+    """Skip the tests that the driver of the engine does not support."""
     for item in items:
         for name, reason in UNSUPPORTED[ENGINE].items():
             if item.nodeid.split("/")[-1].startswith(name):
@@ -124,7 +123,7 @@ def browser(engine: BrowserType) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
-    # A file, so that each thread of the server has a connection of its own.
+    # A file, so that each thread of the server has its own connection.
     name = tmp_path_factory.mktemp("database") / "db.sqlite3"
     connection.settings_dict["TEST"]["NAME"] = str(name)
 
@@ -132,13 +131,13 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
 @pytest.fixture
 def examplary(settings: Any) -> Iterator[FakeExamplary]:
     with serve(HostileExamplary(staging=True)) as server:
-        # Embeds over http are for development.
+        # Embeds over http are allowed in development only.
         settings.DEBUG = True
         settings.ROOT_URLCONF = "tests.browser.urls"
         settings.EXAMPLARY_API_KEY = server.fake.api_key
         settings.EXAMPLARY_API_URL = server.url
         settings.EXAMPLARY_EMBED_ORIGINS = [server.url]
-        # The page of these tests embeds what the example project would not.
+        # The test page also embeds content that the example project refuses.
         settings.EXAMPLARY_AUTHORIZE = None
         yield server.fake
 
@@ -154,7 +153,7 @@ def school(examplary: FakeExamplary, live_server: Any, settings: Any) -> str:
 
 @pytest.fixture
 def visit(browser: Browser, school: str) -> Iterator[Callable[..., Visitor]]:
-    """Open a browser of its own for a visitor; in the end none may have complained unforgiven."""
+    """Open a browser context for a visitor, and fail if it reports unexpected errors."""
     visitors = []
 
     def visit(username: str = "", **options: Any) -> Visitor:
@@ -168,18 +167,18 @@ def visit(browser: Browser, school: str) -> Iterator[Callable[..., Visitor]]:
     yield visit
     for visitor in visitors:
         visitor.page.context.close()
-    assert [each.complaints for each in visitors if each.complaints and not each.forgiven] == []
+    assert [each.errors for each in visitors if each.errors and not each.expects_errors] == []
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """The folder for screenshots, which SCREENSHOTS names if they are to be looked at."""
+    """The folder for screenshots: SCREENSHOTS, or a temporary folder."""
     return Path(os.environ.get("SCREENSHOTS", tmp_path))
 
 
 @pytest.fixture
 def announced() -> Iterator[list[str]]:
-    """The names of the signals that were sent about sessions."""
+    """The names of the session signals that were sent."""
     names: list[str] = []
     receivers = {
         name: lambda name=name, **kwargs: names.append(name)

@@ -1,4 +1,4 @@
-"""A school that is too large to read through, for the admin."""
+"""A large school, for tests of the admin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Status = ExamplarySession.Status
 
 
 def make_crowd() -> None:
-    """Make a school of 5,000 pupils with 8,000 sessions.
+    """Create a school of 5,000 pupils with 8,000 sessions.
 
     One pupil in ten has no account, and one in ten has an address that is in use.
     """

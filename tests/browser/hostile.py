@@ -7,12 +7,12 @@ import dataclasses
 from django_examplary.testing import FakeExamplary
 from django_examplary.testing.messages import Request, Response, html_response
 
-# These messages are for any origin ("*"), so that only the receiver's own checks stop them.
+# The target origin is "*", so that only the checks of the receiver can reject these messages.
 _FORGED = '{type: "examplary:embed-status-update", status: "completed", outputs: {forged: true}}'
 # Scripts that are added to an embed page: ``<embed URL>?misbehave=flood``.
 _MISBEHAVIOURS = {
     "early": f"parent.postMessage({_FORGED}, '*');",
-    # Browsers keep intervals above 4 ms: ten messages each 10 ms make a thousand a second.
+    # Browsers limit intervals to 4 ms, so send ten messages every 10 ms: 1,000 per second.
     "flood": "setInterval(() => { for (let i = 0; i < 10; i++) "
     f"parent.postMessage({_FORGED}, '*'); }}, 10);",
     "navigate": "top.location = new URL('/hostile', location.href);",

@@ -42,7 +42,7 @@ def show(page: Page, path: str, stage: str) -> None:
         page.get_by_role("button", name="Take an exam").click()
     frame = page.frame_locator("examplary-embed iframe")
     frame.get_by_role("heading").first.wait_for()
-    # Fonts and the height of the frame settle.
+    # Wait for fonts and for the height of the frame.
     page.wait_for_timeout(500)
     page.screenshot(path=PICTURES / f"{stage}.png")
 
@@ -93,7 +93,7 @@ STAGES: dict[str, Callable[[Page], None]] = {
 
 
 def picture_demo(page: Page) -> None:
-    """The screenshot of the README and the home page."""
+    """Take the screenshot of the README and the home page."""
     page.goto("/")
     page.get_by_label("Username").fill("teacher")
     page.get_by_label("Password").fill("demo")

@@ -18,8 +18,8 @@ from django.utils.csp import CSP
 from django_examplary.csp import csp_directives
 from django_examplary.testing import FakeExamplary, serve
 
-# Every engine resolves these names to loopback without a name service. They are two sites to each
-# of them, as no public suffix list has `localhost`.
+# Every engine resolves these names to loopback without DNS. They count as two sites, because
+# `localhost` is not in the public suffix list.
 SITE_HOST = "northfield.localhost"
 EMBED_HOST = "examplary.localhost"
 
@@ -32,7 +32,7 @@ PROBE = "document.cookie = 'probe=1; SameSite=None; Secure'; return document.coo
 
 
 def keep_cookies(settings: Any, same_site: str) -> None:
-    """Set for which requests the browser sends the cookies of the site."""
+    """Set the SameSite attribute of the cookies of the site."""
     settings.SESSION_COOKIE_SAMESITE = settings.CSRF_COOKIE_SAMESITE = same_site
 
 
@@ -41,7 +41,7 @@ class TlsServer(ThreadedWSGIServer):
 
     def get_request(self) -> Any:
         connection, address = super().get_request()
-        # The handshake happens with the first read, in the connection's own thread.
+        # The handshake happens at the first read, in the thread of the connection.
         return self.tls.wrap_socket(
             connection, server_side=True, do_handshake_on_connect=False
         ), address
@@ -51,7 +51,7 @@ class TlsServer(ThreadedWSGIServer):
         self.base_environ["HTTPS"] = "on"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Browsers close connections that they have opened for later; that is not an error."""
+        """Ignore errors of connections that browsers opened in advance and closed unused."""
 
 
 def tls_context(authority: trustme.CA, *names: str) -> ssl.SSLContext:

@@ -18,7 +18,7 @@ from tests.processes import serve
 ACTORS = "/admin/django_examplary/examplaryactor/"
 SESSIONS = "/admin/django_examplary/examplarysession/"
 
-#: Each with its width, as an administrator has them: a desk by day and at night, a telephone.
+#: Width and color scheme of each device: desktop, desktop in dark mode, phone.
 SCREENS = {
     "light": {"viewport": {"width": 1200, "height": 800}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1200, "height": 800}, "color_scheme": "dark"},
@@ -33,7 +33,7 @@ def crowd(school):
 
 @pytest.fixture(scope="module")
 def unfold() -> Iterator[str]:
-    """The address of the admin under django-unfold, with the same rows."""
+    """The URL of the admin under django-unfold, with the same rows."""
     if find_spec("unfold") is None:
         pytest.skip("django-unfold is not installed.")
     command = [sys.executable, "-m", "tests.themes.serve", "unfold"]

@@ -57,7 +57,7 @@ def browse(browser, school, has_page_cache):
 
 
 def change_user(visitor, username):
-    """Sign out and in with the forms of the site, as people do who share a computer."""
+    """Sign out and in with the forms of the site, as on a shared computer."""
     visitor.page.goto(visitor.site)
     with visitor.page.expect_navigation():
         visitor.follow("Sign out")
@@ -70,10 +70,10 @@ def change_user(visitor, username):
 
 
 def go_back(visitor):
-    """Go back as often as it takes to come to the page with the embed."""
+    """Go back until the page with the embed is shown."""
     for _ in range(8):
         with visitor.page.expect_navigation(wait_until="commit"):
-            # Later, so that the call itself does not end with its page.
+            # In a timer, because the page and this call end with the navigation.
             visitor.page.evaluate("void setTimeout(() => history.back())")
         if "/embeds/" in visitor.page.url:
             visitor.page.wait_for_function("() => window.isFromPageCache !== undefined")
@@ -81,9 +81,9 @@ def go_back(visitor):
     raise AssertionError(f"Back leads to {visitor.page.url}")
 
 
-# Where the frame of the embed is, and whether it can be seen. Playwright knows nothing of frames
-# that come from the page cache.
-LOOK_AT_FRAME = """
+# Returns the URL of the frame and whether it is visible. Playwright does not support frames of
+# pages from the page cache.
+FIND_FRAME = """
 () => {
   const frame = document.querySelector("examplary-embed iframe");
   const isSeen = getComputedStyle(frame).visibility === "visible" && frame.clientHeight > 0;
@@ -92,14 +92,14 @@ LOOK_AT_FRAME = """
 """
 
 
-def expect_nothing_of(visitor, examplary, username):
-    """Expect that the embed of this user is not there, now or in a moment."""
+def expect_embed_hidden(visitor, examplary, username):
+    """Expect that the embed of this user is not shown, now or a moment later."""
     page = visitor.page
     [session] = [each for each in examplary.sessions.values() if owner(examplary, each) == username]
     if page.evaluate("window.isFromPageCache"):
-        assert page.evaluate(LOOK_AT_FRAME) != ["elsewhere", True]
+        assert page.evaluate(FIND_FRAME) != ["elsewhere", True]
         expect(page.locator("examplary-embed")).to_have_attribute("data-state", "stale")
-        page.wait_for_function(f"() => ({LOOK_AT_FRAME})()[0] === 'about:blank'")
+        page.wait_for_function(f"() => ({FIND_FRAME})()[0] === 'about:blank'")
         return
     for _ in range(10):
         expect(visitor.embed.get_by_text(NAMES[username])).to_be_hidden()
@@ -115,7 +115,7 @@ def owner(examplary, session):
 @pytest.mark.parametrize("options", [{}, {"display": "modal"}])
 @pytest.mark.parametrize("cache", ["", "no-store"])
 @pytest.mark.parametrize("second", ["student", ""])
-def test_embed_of_an_earlier_user(browse, examplary, options, cache, second):
+def test_embed_of_earlier_user_is_hidden(browse, examplary, options, cache, second):
     visitor = browse()
     visitor.enter_as("teacher")
     embed = visitor.open_embeds(options, cache=cache)
@@ -125,13 +125,13 @@ def test_embed_of_an_earlier_user(browse, examplary, options, cache, second):
     change_user(visitor, second)
     go_back(visitor)
 
-    expect_nothing_of(visitor, examplary, "teacher")
+    expect_embed_hidden(visitor, examplary, "teacher")
 
 
 def complete_at(visitor, place):
-    """Click here until the embed is completed.
+    """Click this position until the embed is completed.
 
-    In the moment in which the frame comes from the page cache, Chromium shows it but drops clicks.
+    Chromium drops clicks for a moment after it restores the frame from the page cache.
     """
     embed = visitor.page.locator("examplary-embed")
     for _ in range(60):
@@ -141,7 +141,7 @@ def complete_at(visitor, place):
             return
 
 
-def test_own_embed_goes_on(browse, examplary, has_page_cache):
+def test_own_embed_continues(browse, examplary, has_page_cache):
     visitor = browse()
     visitor.enter_as("teacher")
     embed = visitor.open_embeds({})
@@ -151,8 +151,8 @@ def test_own_embed_goes_on(browse, examplary, has_page_cache):
     go_back(visitor)
 
     assert visitor.page.evaluate("isFromPageCache") is has_page_cache
-    visitor.page.wait_for_function(f"() => ({LOOK_AT_FRAME})().join() === 'elsewhere,true'")
-    # A page from the cache keeps its frame as the user left it.
+    visitor.page.wait_for_function(f"() => ({FIND_FRAME})().join() === 'elsewhere,true'")
+    # A page from the cache keeps the state of its frame.
     if has_page_cache:
         assert len(examplary.calls("GET", "/embeds/{token}")) == 1
         complete_at(visitor, place)
@@ -162,17 +162,17 @@ def test_own_embed_goes_on(browse, examplary, has_page_cache):
     assert len(examplary.calls("POST", "/embed-sessions")) == 1
 
 
-def test_page_that_was_left_while_it_loaded_launches_again(browse, examplary):
+def test_page_left_while_loading_launches_again(browse, examplary):
     visitor = browse()
     visitor.enter_as("teacher")
     launches = []
 
-    def leave_the_first_unanswered(route):
+    def ignore_first_request(route):
         launches.append(route)
         if len(launches) > 1:
             route.continue_()
 
-    visitor.page.route("**/launch/**", leave_the_first_unanswered)
+    visitor.page.route("**/launch/**", ignore_first_request)
     embed = visitor.open_embeds({}, wait_until="commit")
     expect(embed).to_have_attribute("data-state", "loading")
     visitor.page.goto(visitor.site)
@@ -197,7 +197,7 @@ def test_embed_stays_covered_until_the_site_answers(browse, has_page_cache, stat
         visitor.page.context.set_offline(True)
     go_back(visitor)
     expect(embed).to_have_attribute("data-state", state)
-    assert visitor.page.evaluate(LOOK_AT_FRAME) == ["elsewhere", False]
+    assert visitor.page.evaluate(FIND_FRAME) == ["elsewhere", False]
     if state == "offline":
         visitor.page.context.set_offline(False)
     else:
@@ -205,11 +205,11 @@ def test_embed_stays_covered_until_the_site_answers(browse, has_page_cache, stat
         embed.get_by_role("button", name="Try again").click()
 
     expect(embed).to_have_attribute("data-state", "loaded")
-    assert visitor.page.evaluate(LOOK_AT_FRAME) == ["elsewhere", True]
+    assert visitor.page.evaluate(FIND_FRAME) == ["elsewhere", True]
 
 
-def test_embed_of_an_earlier_user_without_javascript(browse, examplary, has_page_cache):
-    """The name of the frame is that of one launch, so what an earlier frame showed stays away."""
+def test_embed_of_earlier_user_is_hidden_without_javascript(browse, examplary, has_page_cache):
+    """Each launch has its own frame name, so browsers do not restore an earlier frame."""
     if has_page_cache:
         pytest.skip("Pages that are not to be stored are not in the page cache.")
     visitor = browse(java_script_enabled=False)
@@ -223,4 +223,4 @@ def test_embed_of_an_earlier_user_without_javascript(browse, examplary, has_page
     visitor.page.go_back()
 
     expect(visitor.embed.get_by_text(NAMES["student"])).to_be_visible()
-    expect_nothing_of(visitor, examplary, "teacher")
+    expect_embed_hidden(visitor, examplary, "teacher")

@@ -9,7 +9,7 @@ from tests.browser.visitors import Visitor
 
 
 def test_whole_job(browser):
-    """One command, as the README describes: the site and the fake run in their own processes."""
+    """Run the demo command of the README: the site and the fake have their own processes."""
     with example.demo("--noreload") as address:
         teacher = Visitor(browser.new_context().new_page(), address)
         teacher.sign_in("teacher")
@@ -22,4 +22,4 @@ def test_whole_job(browser):
             teacher.follow("Download QTI 3")
         assert zipfile.is_zipfile(download.value.path())
         teacher.page.context.close()
-    assert teacher.complaints == []
+    assert teacher.errors == []

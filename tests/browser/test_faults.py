@@ -1,4 +1,4 @@
-"""The user sees every failure in time, and continues with one press once it is over."""
+"""Every failure is shown in time, and the user continues with one click when it is over."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ def teacher(visit, settings):
 
     teacher.launch = launch
     yield teacher
-    # About what went wrong.
-    teacher.forgiven = True
+    teacher.expects_errors = True
 
 
-def impatience(fault):
-    """Give up soon on an API that is slow. Any other call may be slow on a slow machine."""
+def short_deadline(fault):
+    """Shorten the deadline if the API is slow, and keep it otherwise for slow machines."""
     names = ("EXAMPLARY_DEADLINE", "EXAMPLARY_TIMEOUT") if "delay" in fault else ()
     return override_settings(**dict.fromkeys(names, 5))
 
@@ -62,7 +61,7 @@ def try_again(teacher):
 )
 def test_launch_fails(teacher, examplary, fault, text):
     examplary.fail("POST", "/embed-sessions", **fault)
-    with impatience(fault):
+    with short_deadline(fault):
         embed = teacher.launch()
         expect(embed).to_have_attribute("data-state", "failed")
 
@@ -75,7 +74,7 @@ def test_launch_fails(teacher, examplary, fault, text):
     try_again(teacher)
 
 
-def test_page_of_the_frame_is_still_on_its_way(teacher, examplary, monkeypatch):
+def test_frame_page_arrives_slowly(teacher, examplary, monkeypatch):
     examplary.fail("POST", "/embed-sessions", status=500)
     rest = threading.Event()
 
@@ -106,7 +105,7 @@ def test_page_of_the_frame_is_still_on_its_way(teacher, examplary, monkeypatch):
 
 @pytest.mark.parametrize("display", ["inline", "modal"])
 def test_prerendered_page_launches_when_it_is_shown(teacher, examplary, monkeypatch, display):
-    """Browsers prerender a link that is likely to be followed; here a script imitates that."""
+    """Browsers prerender probable next pages; here a script simulates this."""
     page = teacher.page
     page.add_init_script(
         "Object.defineProperty(document, 'prerendering', { value: true, writable: true })"
@@ -132,8 +131,8 @@ def test_prerendered_page_launches_when_it_is_shown(teacher, examplary, monkeypa
 
 
 def test_embed_is_unreachable(teacher, examplary, settings):
-    # Kept until the end, so that no other process gets the port. It refuses connections until a
-    # server listens, and both may have it because both set SO_REUSEADDR.
+    # Reserves the port, which refuses connections until the server listens. Both sockets can bind
+    # it because both set SO_REUSEADDR.
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reserved.bind(("127.0.0.1", 0))
@@ -159,7 +158,7 @@ def test_embed_refuses_the_frame(teacher, examplary, display):
 
 def test_embed_is_slow(teacher, examplary):
     examplary.fail("GET", "/embeds/{token}", delay=30)
-    # Chromium takes the same navigation within three seconds for a mistake.
+    # Chromium ignores the same navigation within three seconds.
     embed = teacher.launch(grace=3.5)
 
     expect(embed.get_by_role("link", name="Open in a new tab")).to_be_visible()
@@ -167,21 +166,21 @@ def test_embed_is_slow(teacher, examplary):
     try_again(teacher)
 
 
-def test_session_has_expired_unnoticed(teacher, examplary):
+def test_session_expired_before_reload(teacher, examplary):
     teacher.launch()
     expect(teacher.embed.get_by_role("heading", name="Generate an exam")).to_be_visible()
     [session] = examplary.sessions.values()
     examplary.expire(session.id)
     embed = teacher.launch()
 
-    # A frame that is still loading has no session that could be over.
+    # While the frame is loading, the script cannot detect that the session ended.
     expect(embed).to_have_attribute("data-state", "loaded")
     expect(embed.get_by_role("link", name="Open in a new tab")).to_be_visible()
     try_again(teacher)
     assert len(examplary.sessions) == 2
 
 
-def test_session_has_expired_at_work(teacher, examplary):
+def test_session_expired_during_work(teacher, examplary):
     embed = teacher.launch()
     expect(embed).to_have_attribute("data-state", "loaded")
     [session] = examplary.sessions.values()
@@ -198,10 +197,10 @@ def test_session_has_expired_at_work(teacher, examplary):
     [{"status": 500}, {"delay": 30}],
     ids=["500", "slow"],
 )
-def test_result_cannot_be_checked(teacher, examplary, announced, fault):
+def test_result_cannot_be_verified(teacher, examplary, announced, fault):
     embed = teacher.launch()
     examplary.fail("GET", "/embed-sessions/{id}", **fault)
-    with impatience(fault):
+    with short_deadline(fault):
         teacher.press("complete")
         expect(embed).to_have_attribute("data-state", "unverified")
 
@@ -212,7 +211,7 @@ def test_result_cannot_be_checked(teacher, examplary, announced, fault):
     assert announced == ["session_completed"]
 
 
-# Collects the limits of requests, so that the test decides when the time is over.
+# Collects the timeouts of requests, so that the test controls when they end.
 COLLECT_LIMITS = """
 window.limits = [];
 AbortSignal.timeout = (milliseconds) => {
@@ -240,13 +239,13 @@ def test_site_never_answers(teacher, announced):
 
 
 def test_result_is_late(teacher, examplary, announced):
-    """The embed has reported that it has finished, and will not report it again."""
+    """The embed reports its end only once."""
     embed = teacher.launch()
     late = {"edit": lambda session: {**session, "status": "pending"}}
     examplary.fail("GET", "/embed-sessions/{id}", times=None, **late)
     teacher.press("complete")
 
-    # Longer than the script goes on asking.
+    # Longer than the script retries.
     expect(embed).to_have_attribute("data-state", "unverified", timeout=60_000)
     expect(embed.get_by_role("status")).to_have_text(
         "The result could not be checked yet Nothing is lost."
@@ -284,7 +283,7 @@ def test_browser_is_offline_at_the_end(teacher, announced):
 
 
 @pytest.mark.parametrize("when", ["launch", "end"])
-def test_user_is_no_longer_signed_in(teacher, when):
+def test_user_was_signed_out(teacher, when):
     embed = teacher.open_embeds({"load": "click"})
     if when == "end":
         embed.get_by_role("button").first.click()
@@ -314,7 +313,7 @@ def test_help_waits_for_the_frame_to_be_in_view(teacher):
 
 
 @pytest.mark.parametrize("sign", ["message", "press"])
-def test_help_goes(teacher, sign):
+def test_help_disappears(teacher, sign):
     embed = teacher.launch()
     expect(embed).to_have_attribute("data-state", "loaded")
     advice = embed.locator("[data-examplary-help]")
@@ -330,7 +329,7 @@ def test_help_goes(teacher, sign):
     assert embed.bounding_box()["height"] == height
 
 
-def test_another_tab_goes_all_the_way(teacher, examplary, announced):
+def test_another_tab_completes_the_flow(teacher, examplary, announced):
     examplary.embed_headers["X-Frame-Options"] = "DENY"
     embed = teacher.launch()
     with teacher.page.context.expect_page() as opened:

@@ -13,7 +13,7 @@ NEW_EXAM = ("Mathematics 9", "Generate an exam")
 
 @pytest.fixture(autouse=True)
 def rule(examplary, settings):
-    """Let the example project decide what it opens, as it does for its users."""
+    """Use the EXAMPLARY_AUTHORIZE of the example project."""
     settings.EXAMPLARY_AUTHORIZE = "courses.access.may_launch"
 
 
@@ -64,7 +64,7 @@ def test_whole_window(visit, examplary, announced):
 def test_done(visit, examplary, announced):
     teacher = visit("teacher")
     teacher.follow("Mathematics 9", "Fractions and ratios", "Edit the exam")
-    # Its script saves what is entered from then on.
+    # From now on its script saves the input.
     expect(teacher.page.locator("examplary-embed")).to_have_attribute("data-state", "loaded")
     question = teacher.embed.get_by_label("Question").first
     question.fill("Write 0.625 as a fraction in its lowest terms.")
@@ -114,7 +114,7 @@ def test_student_reaches(visit, path, heading):
     expect(student.embed.get_by_role("heading", name=heading, exact=True)).to_be_visible()
 
 
-def test_question_is_kept(visit):
+def test_question_is_stored(visit):
     teacher = visit("teacher")
     teacher.follow("Biology 10", "Generate a question")
     teacher.embed.locator("textarea").fill("What do mitochondria do?")
@@ -147,7 +147,7 @@ def test_language_is_that_of_the_reader(visit):
     expect(teacher.embed.get_by_role("heading", name="Toets genereren")).to_be_visible()
 
 
-def test_rubric_is_changed(visit):
+def test_edited_rubric_is_stored(visit):
     teacher = visit("teacher")
     teacher.follow("Mathematics 9", "Edit the rubric Explanation")
     teacher.embed.get_by_label("Criterion").fill("Argument")
@@ -177,9 +177,9 @@ def test_exam_is_taken_and_marked(visit):
     expect(student.page.get_by_text("Marked", exact=True)).to_be_visible()
 
 
-def test_exam_is_taken_once_and_while_it_is_published(visit, examplary):
+def test_exam_is_taken_only_once_and_only_while_published(visit, examplary):
     student = visit("student")
-    student.forgiven = True  # About the responses that refuse.
+    student.expects_errors = True  # Refused requests.
     student.follow("Mathematics 9", "Start Fractions and ratios")
     expect(student.embed.get_by_role("heading", name="Take the exam")).to_be_visible()
     launch = student.page.locator("examplary-embed iframe").get_attribute("src")
@@ -198,10 +198,10 @@ def test_exam_is_taken_once_and_while_it_is_published(visit, examplary):
 
 
 @pytest.mark.parametrize("scripting", [True, False])
-def test_generated_exam_where_the_script_does_not_come(visit, examplary, announced, scripting):
-    """A site that serves no static files, a policy that lets none in, or no JavaScript at all."""
+def test_generate_exam_without_the_script(visit, examplary, announced, scripting):
+    """Missing static files, a policy that blocks them, or no JavaScript."""
     teacher = visit("teacher", java_script_enabled=scripting)
-    teacher.forgiven = True
+    teacher.expects_errors = True
     teacher.page.route("**/embed.js", lambda route: route.abort())
     teacher.follow(*NEW_EXAM)
     link = teacher.page.get_by_role("link", name="I have finished")
@@ -223,7 +223,7 @@ def test_without_javascript(visit, announced):
     teacher = visit("teacher", java_script_enabled=False)
     teacher.follow("Mathematics 9", "Fractions and ratios", "Edit the exam")
     expect(teacher.embed.get_by_role("heading", name="Edit the exam")).to_be_visible()
-    # One leads to a page, and the other posts.
+    # One link leads to a page, and the other button posts.
     teacher.follow("I have finished", "I have finished")
 
     expect(teacher.page.get_by_role("heading", name="Fractions and ratios")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Embeds in pages that other scripts build, boost and compare."""
+"""Embeds in pages that other libraries build, boost or morph."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def exam(examplary):
 
 
 def refresh(teacher, embed):
-    """Compare the page with a newer copy of it, and take over what differs."""
+    """Morph the page into a newer copy of itself."""
     before = embed.get_attribute("data-csrf-token")
-    # Tokens have the time of their signature in seconds.
+    # The timestamps of tokens have a resolution of one second.
     teacher.page.wait_for_timeout(1100)
     teacher.page.get_by_role("button", name="Refresh").click()
     expect(embed).not_to_have_attribute("data-csrf-token", before)
@@ -36,7 +36,7 @@ def refresh(teacher, embed):
 
 @pytest.mark.parametrize("display", ["inline", "modal"])
 def test_running_embed_survives_a_newer_copy_of_its_page(teacher, examplary, announced, display):
-    # Without `reuse` the newer copy is of another session.
+    # Without `reuse` the newer copy has another session.
     embed = teacher.open_embeds({"display": display, "reuse": False}, htmx="4")
     if display == "modal":
         embed.get_by_role("button").first.click()
@@ -114,7 +114,7 @@ def test_replaced_frame_starts_again(teacher, examplary):
 
 
 @pytest.mark.parametrize("htmx", ["2", "4"])
-def test_nothing_of_an_embed_is_boosted(teacher, announced, exam, htmx):
+def test_links_of_an_embed_are_not_boosted(teacher, announced, exam, htmx):
     asked = []
     teacher.page.on("request", lambda request: asked.append(request))
     embeds = teacher.open_embeds(exam, {"display": "modal"}, {"load": "click"}, htmx=htmx)
@@ -144,7 +144,7 @@ def test_links_without_the_script_are_not_boosted(teacher, announced, exam, htmx
 
     expect(teacher.page.get_by_role("heading", name="Done")).to_be_visible()
     assert announced == ["session_closed"]
-    teacher.forgiven = True  # About the script.
+    teacher.expects_errors = True  # The missing script.
 
 
 @pytest.mark.parametrize("htmx", ["2", "4"])
@@ -156,7 +156,7 @@ def test_opener_without_the_script_is_not_boosted(teacher, htmx):
         teacher.page.get_by_role("link", name=HEADING).click()
 
     assert request.value.is_navigation_request()
-    teacher.forgiven = True  # About the script.
+    teacher.expects_errors = True  # The missing script.
 
 
 @pytest.mark.parametrize("htmx", ["2", "4"])
@@ -173,7 +173,7 @@ def test_link_to_sign_in_is_not_boosted(visit, htmx):
 @pytest.mark.parametrize("htmx", ["2", "4"])
 def test_boosted_link_to_a_page_with_an_embed(teacher, announced, htmx):
     query = urlencode({"embed": json.dumps({"next": ""}), "in_body": 1, "htmx": htmx})
-    # The page before has neither script nor stylesheet.
+    # The first page has neither script nor stylesheet.
     plain = urlencode({"htmx": htmx, "script": "none", "link": f"/embeds/?{query}"})
     teacher.page.goto(f"{teacher.site}/embeds/?{plain}")
     teacher.follow("Next")
@@ -187,8 +187,8 @@ def test_boosted_link_to_a_page_with_an_embed(teacher, announced, htmx):
 
 @pytest.mark.parametrize("options", [{}, {"display": "modal"}])
 @pytest.mark.parametrize("in_body", ["", "1"])
-def test_script_need_not_be_a_module(teacher, announced, options, in_body):
-    """As combiners of scripts leave it: it may run before the page's body is there."""
+def test_script_works_without_type_module(teacher, announced, options, in_body):
+    """Script bundlers can change the type, so that the script runs before the body exists."""
     embed = teacher.open_embeds(options, script="classic", in_body=in_body)
     if options:
         embed.get_by_role("button").first.click()
@@ -231,7 +231,7 @@ def test_element_is_built_from_data(teacher, examplary, options, has_panels):
     expect(embed).to_have_attribute("data-state", "loaded")
     teacher.press("complete")
     expect(embed).to_have_attribute("data-state", "completed")
-    teacher.forgiven = True  # About frames that are left.
+    teacher.expects_errors = True  # Frames that navigate away.
 
 
 CREATE = """async (address) => {
@@ -240,7 +240,7 @@ CREATE = """async (address) => {
   const element = customElements.get("examplary-embed").create(data);
   document.querySelector("main").append(element);
 }"""
-# The attributes of the element and of its frame, without the values that differ each time.
+# The attributes of the element and its frame, without the values that always differ.
 MARKUP = """(embed) => [embed, embed.querySelector("iframe")].map((part) => Object.fromEntries(
   [...part.attributes]
     .filter(({ name }) => name !== "data-state")
@@ -248,7 +248,7 @@ MARKUP = """(embed) => [embed, embed.querySelector("iframe")].map((part) => Obje
 ))"""
 
 
-def test_visitor_is_not_given_an_element(teacher):
+def test_visitor_gets_no_element(teacher):
     teacher.open_embeds()
     error = teacher.page.evaluate("""() => {
       try {

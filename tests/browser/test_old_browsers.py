@@ -1,4 +1,4 @@
-"""Browsers that lack what only the newest have: no flow may end without its result."""
+"""Browsers without newer features: every flow must still end with its result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from django.contrib.staticfiles import finders
 from playwright.sync_api import expect
 
-# Features that a browser of Baseline "widely available", or an older one, may lack.
+# Features that browsers of Baseline "widely available", or older ones, may lack.
 MISSING = {
     "checkVisibility": "delete Element.prototype.checkVisibility",
     "options of checkVisibility": (
@@ -50,7 +50,7 @@ MISSING = {
       }
     """,
 }
-# Errors in what is seen are reported, and are what some of these provoke.
+# These cause errors in the display, which the script reports.
 PROVOKED = {"focus", "matches", "computed style"}
 NEW_CSS = re.compile(
     r"light-dark\(|:has\(|\d[dls]v[hwib]\b|overflow: clip|: safe |\(width [<>]|color-mix\("
@@ -66,7 +66,7 @@ def open_embed(visit):
         teacher = visit()
         teacher.enter_as("teacher")
         teacher.page.add_init_script(MISSING[missing])
-        teacher.forgiven = missing in PROVOKED
+        teacher.expects_errors = missing in PROVOKED
         embed = teacher.open_embeds(options)
         return teacher, embed
 
@@ -90,7 +90,7 @@ def test_result_is_saved_without(open_embed, announced, missing, display):
 
 
 def strip_css(css: str) -> str:
-    """Return the stylesheet as a browser reads it that meets none of its conditions."""
+    """Return the stylesheet without its conditional rules."""
     kept, depth = [], 0
     for line in css.splitlines():
         if depth or line.startswith(("@supports", "@media (scripting")):
@@ -101,7 +101,7 @@ def strip_css(css: str) -> str:
 
 
 @pytest.mark.parametrize("display", ["inline", "modal"])
-def test_looks_without_the_newest_css(visit, announced, pictures, display):
+def test_appearance_without_the_newest_css(visit, announced, pictures, display):
     teacher = visit()
     teacher.enter_as("teacher")
 

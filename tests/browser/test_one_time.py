@@ -1,4 +1,4 @@
-"""Embeds that a page without a session cookie builds from data, by one-time links."""
+"""Embeds with one-time links, in a page without a session cookie."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_visitor_finishes_and_starts_again_with_another_link(visitor, show, anno
     visitor.press("cancel")
     expect(embed).to_have_attribute("data-state", "cancelled")
     assert "sessionid" not in {each["name"] for each in visitor.page.context.cookies()}
-    visitor.forgiven = True  # About the link.
+    visitor.expects_errors = True  # The used link.
 
 
 def test_dialog_is_closed_by_done(visitor, show, examplary, announced):
@@ -69,11 +69,11 @@ def test_dialog_is_closed_by_done(visitor, show, examplary, announced):
     expect(embed).to_have_attribute("data-state", "closed")
 
     assert announced == ["session_closed"]
-    # It would be a second use of the link.
+    # This would use the link twice.
     expect(embed.get_by_text("Open in a new tab")).to_have_count(0)
 
 
-def test_whole_window_comes_back_without_a_cookie(visitor, request_of_api):
+def test_whole_window_returns_without_a_cookie(visitor, request_of_api):
     url = launch_url(request_of_api, "generate-exam", one_time=True)
     visitor.page.goto(url)
     visitor.page.locator("[data-examplary-action=complete]").click()
@@ -82,4 +82,4 @@ def test_whole_window_comes_back_without_a_cookie(visitor, request_of_api):
     assert ExamplarySession.objects.get().status == "completed"
     visitor.page.goto(url)
     expect(visitor.page.get_by_role("heading", name="This session is over")).to_be_visible()
-    visitor.forgiven = True  # About the link.
+    visitor.expects_errors = True  # The used link.

@@ -1,6 +1,6 @@
-"""Back in Firefox as users have it: a process for each site, and pages that come from memory.
+"""Back in Firefox with default settings: a process for each site, and the page cache.
 
-Playwright sees neither, so Marionette drives the browser here.
+Playwright supports neither, so Marionette drives the browser here.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tests.browser.conftest import ENGINE, find_browser
 marionette_driver = pytest.importorskip("marionette_driver")
 pytestmark = [
     pytest.mark.skipif(ENGINE != "firefox", reason="Marionette drives Firefox."),
-    # Marionette leaves the sockets open with which it waits for the browser.
+    # Marionette does not close the sockets with which it waits for the browser.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 FIND_EMBED = "document.querySelector('examplary-embed')"
-LOOK_AT_FRAME = """
+FIND_FRAME = """
 const frame = document.querySelector("examplary-embed iframe");
 const isSeen = getComputedStyle(frame).visibility === "visible" && frame.clientHeight > 0;
 return [frame.contentDocument ? frame.contentDocument.URL : "elsewhere", isSeen];
@@ -42,7 +42,7 @@ def driver(request, tmp_path_factory):
         bin=find_browser(),
         headless=True,
         gecko_log=str(tmp_path_factory.mktemp("firefox") / "gecko.log"),
-        # Firefox chooses: a port that is chosen before it starts could be taken.
+        # Firefox chooses a port: a port chosen in advance could be in use.
         port=0,
         prefs={
             "browser.sessionhistory.max_total_viewers": request.param,
@@ -78,7 +78,7 @@ class Visitor:
         self.site = site
 
     def enter_as(self, username):
-        """Be signed in, without the form; without a name, be signed out."""
+        """Sign in without the form; without a name, sign out."""
         self.driver.navigate(f"{self.site}/sign-in/")
         self.driver.delete_all_cookies()
         if username:
@@ -99,7 +99,7 @@ class Visitor:
         raise AssertionError(f"Back leads to {self.driver.get_url()}")
 
     def run(self, script):
-        # Not in a sandbox, which does not see the methods of the element.
+        # A sandbox could not access the methods of the element.
         return self.driver.execute_script(script, sandbox=None)
 
     @property
@@ -134,7 +134,7 @@ class Visitor:
     [("eager", "student"), ("eager", ""), ("lazy", "student"), ("click", "student")],
 )
 @pytest.mark.parametrize("cache", ["", "no-store"])
-def test_embed_of_an_earlier_user(visitor, load, second, cache):
+def test_embed_of_earlier_user_is_hidden(visitor, load, second, cache):
     visitor.enter_as("teacher")
     visitor.open_embed({"load": load}, cache=cache)
     if load == "click":
@@ -154,6 +154,6 @@ def test_embed_of_an_earlier_user(visitor, load, second, cache):
     for _ in range(10):
         assert "Maya Lindqvist" not in visitor.read_frame()
     if from_cache:
-        visitor.wait(lambda: visitor.run(LOOK_AT_FRAME) == ["about:blank", False])
+        visitor.wait(lambda: visitor.run(FIND_FRAME) == ["about:blank", False])
     elif load != "click":
         assert "Sam Okafor" in visitor.read_frame()

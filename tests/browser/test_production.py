@@ -1,4 +1,4 @@
-"""A site as in production, in a browser that keeps cookies of third parties out."""
+"""A production site in a browser that blocks third-party cookies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def prefer_firefox(behaviour: int) -> dict[str, Any]:
     return {"firefox_user_prefs": {**preferences, "network.cookie.cookieBehavior": behaviour}}
 
 
-# Options of the browser, SameSite of the site's cookies, and what an embed reads back of its own.
+# Browser options, SameSite of the site's cookies, and the cookies that the embed can read.
 MODES: dict[str, dict[str, tuple[dict[str, Any], str, str]]] = {
     "chromium": {
         # Contexts of Playwright are private windows, in which Chromium blocks third parties.
@@ -50,7 +50,7 @@ def teacher(mode, secure_school, settings):
     visitor.follow("Mathematics 9", "Generate an exam")
     yield visitor
     context.close()
-    assert visitor.complaints == []
+    assert visitor.errors == []
 
 
 def expect_result(teacher, examplary, announced):

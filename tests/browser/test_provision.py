@@ -1,4 +1,4 @@
-"""The admin's page that provisions many users, with the script that drives it and without."""
+"""The admin page that provisions many users, with and without its script."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def active():
 
 
 @pytest.mark.parametrize("script", [True, False])
-def test_choose_look_and_confirm(visit, pupils, script, monkeypatch):
-    # A slow machine would need several requests.
+def test_users_are_selected_previewed_and_provisioned(visit, pupils, script, monkeypatch):
+    # On a slow machine several requests would be necessary.
     limit(monkeypatch, duration=60)
     admin = visit("admin", java_script_enabled=script)
     admin.page.goto(admin.site + FORM)
@@ -42,7 +42,7 @@ def test_choose_look_and_confirm(visit, pupils, script, monkeypatch):
     expect(admin.page.get_by_label("Search")).to_be_disabled()
     expect(admin.page.get_by_text("pupil05 (student)")).to_be_visible()
     admin.follow("Select other users")
-    # The form remembers the last selection.
+    # The form shows the last selection.
     expect(admin.page.get_by_label("Search")).to_have_value("pupil0")
     expect(admin.page.get_by_label("Role at Examplary")).to_have_value("student")
     admin.page.get_by_label("Search").fill("pupil1")
@@ -54,10 +54,10 @@ def test_choose_look_and_confirm(visit, pupils, script, monkeypatch):
     assert made.count() == active() == 10
 
 
-def test_stop_and_go_on(visit, examplary, pupils):
+def test_stop_and_continue(visit, examplary, pupils):
     admin = visit("admin")
     admin.page.goto(admin.site + PAGE)
-    # The second batch is held, or all could be done before the click on Stop.
+    # Hold the second batch, so that the run cannot finish before the click on Stop.
     held = []
     admin.page.route("**started=*", lambda route: held.append(route), times=1)
     with admin.page.expect_request("**started=*"):
@@ -76,7 +76,7 @@ def test_stop_and_go_on(visit, examplary, pupils):
     assert active() == len(examplary.calls("POST", "/users")) == 80
 
 
-def test_server_that_is_away_for_a_while(visit, examplary, pupils):
+def test_server_that_is_down_for_a_while(visit, examplary, pupils):
     admin = visit("admin")
     admin.page.goto(admin.site + PAGE)
     away = f"{admin.site}/admin/django_examplary/examplaryactor/provision/**"
@@ -89,10 +89,10 @@ def test_server_that_is_away_for_a_while(visit, examplary, pupils):
         timeout=60_000
     )
     assert active() == 80
-    admin.forgiven = True  # About the answer that did not come.
+    admin.expects_errors = True  # The aborted request.
 
 
-def test_stop_while_the_api_wants_a_pause(visit, examplary, pupils):
+def test_stop_during_a_pause_of_the_api(visit, examplary, pupils):
     examplary.fail("POST", "/users", status=429, headers={"Retry-After": "60"}, times=None)
     admin = visit("admin")
     admin.page.goto(admin.site + PAGE)
@@ -103,7 +103,7 @@ def test_stop_while_the_api_wants_a_pause(visit, examplary, pupils):
     expect(admin.page.get_by_role("heading", name="Not finished")).to_be_visible()
 
 
-def test_little_is_read_out(visit, pupils, monkeypatch):
+def test_few_updates_are_announced(visit, pupils, monkeypatch):
     limit(monkeypatch, batch=0.1)
     admin = visit("admin")
     admin.page.goto(admin.site + PAGE)
@@ -135,7 +135,7 @@ def test_without_script(visit, examplary, pupils):
     assert active() == 80
 
 
-def test_session_that_ended_leads_to_the_sign_in(visit, pupils):
+def test_ended_web_session_redirects_to_sign_in(visit, pupils):
     admin = visit("admin")
     admin.page.goto(admin.site + PAGE)
     admin.page.context.clear_cookies(name="sessionid")
@@ -143,4 +143,4 @@ def test_session_that_ended_leads_to_the_sign_in(visit, pupils):
 
     expect(admin.page.get_by_label("Username")).to_be_visible()
     assert active() == 0
-    admin.forgiven = True
+    admin.expects_errors = True

@@ -1,4 +1,4 @@
-"""A browser's report is only a hint, and a repeated report has no effect."""
+"""Reports of the browser are only hints, and repeated reports have no effect."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_page_makes_no_calls_until_its_frame_loads(visit, examplary):
     teacher.page.wait_for_load_state("networkidle")
 
     assert examplary.calls() == []
-    teacher.forgiven = True  # About the frame that did not load.
+    teacher.expects_errors = True  # The blocked frame.
 
 
 def test_reload_makes_no_calls(teacher, examplary):
@@ -60,8 +60,8 @@ def add_frame(teacher, **attributes):
     )
 
 
-def lead_astray(teacher, url, **attributes):
-    """Let the embed's own frame show another page."""
+def navigate_frame(teacher, url, **attributes):
+    """Navigate the frame of the embed to another page."""
     teacher.page.evaluate(
         """attributes => {
           const frame = document.querySelector("examplary-embed iframe");
@@ -90,16 +90,16 @@ def from_a_frame_of_no_origin(teacher, examplary):
 
 
 def from_a_frame_inside_the_embed(teacher, examplary):
-    lead_astray(teacher, f"{teacher.page.frames[-1].url}?misbehave=nested")
+    navigate_frame(teacher, f"{teacher.page.frames[-1].url}?misbehave=nested")
 
 
 def from_the_embed_at_another_origin(teacher, examplary):
     elsewhere = examplary.base_url.replace("127.0.0.1", "localhost")
-    lead_astray(teacher, f"{elsewhere}/hostile")
+    navigate_frame(teacher, f"{elsewhere}/hostile")
 
 
 def from_the_embed_in_a_sandbox(teacher, examplary):
-    lead_astray(teacher, f"{examplary.base_url}/hostile", sandbox="allow-scripts")
+    navigate_frame(teacher, f"{examplary.base_url}/hostile", sandbox="allow-scripts")
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def from_the_embed_in_a_sandbox(teacher, examplary):
         from_the_embed_in_a_sandbox,
     ],
 )
-def test_message_of_anyone_else(visit, forge, examplary, announced):
-    # The policy would keep some of these frames out, and the embed must do without it.
+def test_message_of_another_source_is_ignored(visit, forge, examplary, announced):
+    # The policy would block some of these frames. The embed must not rely on it.
     teacher = visit(bypass_csp=True)
     teacher.enter_as("teacher")
     teacher.open_embeds({})
@@ -133,10 +133,10 @@ def test_message_of_anyone_else(visit, forge, examplary, announced):
 
     assert not examplary.calls("GET", "/embed-sessions/{id}")
     assert_still_open(announced)
-    teacher.forgiven = True
+    teacher.expects_errors = True
 
 
-def test_message_of_the_other_embed(teacher, examplary, announced):
+def test_message_of_the_other_embed_is_ignored(teacher, examplary, announced):
     """Each embed listens to its own frame only."""
     embeds = teacher.open_embeds({}, {"flow": "generate-question"})
     question = teacher.page.frame_locator("examplary-embed iframe").nth(1)
@@ -165,14 +165,14 @@ MALFORMED = [
 ]
 
 
-def test_malformed_messages(visit, examplary, announced):
+def test_malformed_messages_are_ignored(visit, examplary, announced):
     teacher = visit()
     teacher.enter_as("teacher")
     embed = teacher.open_embeds({})
     expect(embed).to_have_attribute("data-state", "loaded")
     for data in MALFORMED:
         teacher.page.frames[-1].evaluate(f"parent.postMessage({data}, '*')")
-    # Any of them is a sign of life, and nothing else.
+    # The messages only show that the frame is alive.
     expect(embed).to_have_attribute("data-state", "ready")
     teacher.page.wait_for_timeout(300)
 
@@ -185,7 +185,7 @@ OTHER_STATUSES = ["'done'", "'canceled'", "'constructor'", "{toString: 1}", "und
 
 
 @pytest.mark.parametrize("status", OTHER_STATUSES)
-def test_message_with_another_status_makes_the_page_ask(visit, examplary, announced, status):
+def test_message_with_another_status_triggers_sync(visit, examplary, announced, status):
     teacher = visit()
     teacher.enter_as("teacher")
     embed = teacher.open_embeds({})
@@ -193,7 +193,7 @@ def test_message_with_another_status_makes_the_page_ask(visit, examplary, announ
     report = f"parent.postMessage({{type: 'examplary:embed-status-update', status: {status}}}, '*')"
     with teacher.page.expect_response("**/sync/**"):
         teacher.page.frames[-1].evaluate(report)
-    # The user works on while the page asks.
+    # The user continues to work during the request.
     expect(embed).to_have_attribute("data-state", "ready")
     assert_still_open(announced)
 
@@ -203,13 +203,13 @@ def test_message_with_another_status_makes_the_page_ask(visit, examplary, announ
     expect(embed).to_have_attribute("data-state", "completed")
 
 
-def test_message_while_the_page_asks_makes_it_ask_again(visit, examplary):
+def test_message_during_sync_triggers_another_sync(visit, examplary):
     teacher = visit()
     teacher.enter_as("teacher")
     embed = teacher.open_embeds({})
     expect(embed).to_have_attribute("data-state", "loaded")
     page, frame = teacher.page, teacher.page.frames[-1]
-    # Listens after the embed, which has therefore received all that this counts.
+    # This listener runs after that of the embed, so the embed has received every counted message.
     page.evaluate("window.count = 0; window.addEventListener('message', () => count++); null")
     requests = []
     page.route("**/sync/**", lambda route: requests.append(route), times=2)
@@ -233,7 +233,7 @@ def test_flood_of_messages(teacher, examplary, announced):
         teacher.page.frames[-1].goto(f"{teacher.page.frames[-1].url}?misbehave=flood")
     teacher.page.wait_for_timeout(3_000)
 
-    # One a second, and one at the start.
+    # One per second, and one at the start.
     seconds = time.monotonic() - started
     assert 1 <= len(examplary.calls("GET", "/embed-sessions/{id}")) <= seconds + 1
     assert_still_open(announced)
@@ -247,27 +247,27 @@ def test_message_before_the_page_is_ready(teacher, examplary, announced):
     assert_still_open(announced)
 
 
-def test_embed_in_a_sandbox_cannot_take_the_window_elsewhere(visit):
-    """Without one the user has to have been in the frame for that."""
+def test_embed_in_a_sandbox_cannot_navigate_the_window(visit):
+    """Without a sandbox, browsers allow this after the user has interacted with the frame."""
     teacher = visit()
     teacher.enter_as("teacher")
     teacher.open_embeds({"sandbox": True})
     expect(teacher.embed.get_by_role("heading", name=HEADING)).to_be_visible()
     before = teacher.page.url
-    lead_astray(teacher, f"{teacher.page.frames[-1].url}?misbehave=navigate")
+    navigate_frame(teacher, f"{teacher.page.frames[-1].url}?misbehave=navigate")
     expect(teacher.embed.get_by_role("heading", name=HEADING)).to_be_visible()
     teacher.page.wait_for_timeout(300)
 
     assert teacher.page.url == before
-    teacher.forgiven = True  # About the attempt.
+    teacher.expects_errors = True  # The blocked navigation.
 
 
-def test_message_of_an_embed_that_lies(teacher, examplary, announced):
+def test_false_message_of_the_embed_completes_nothing(teacher, examplary, announced):
     frame = teacher.page.frames[-1]
     assert frame.url.startswith(examplary.base_url)
     frame.evaluate(f"parent.postMessage({FORGED}, '*')")
 
-    # The site verifies twice, and both times the session is still open.
+    # The site verifies twice, and the session is still open both times.
     embed = teacher.page.locator("examplary-embed")
     expect(embed).to_have_attribute("data-state", "verifying")
     expect(embed).to_have_attribute("data-state", "unverified", timeout=60_000)
@@ -275,9 +275,9 @@ def test_message_of_an_embed_that_lies(teacher, examplary, announced):
     assert_still_open(announced)
 
 
-def test_return_that_lies(visit, examplary, announced):
+def test_false_return_completes_nothing(visit, examplary, announced):
     teacher = visit("teacher")
-    # So that there is the session of the whole window only.
+    # Only the session of the whole window should exist.
     teacher.page.route("**/examplary/launch/**", lambda route: route.abort(), times=1)
     teacher.follow(*NEW_EXAM, "Use the whole window")
     teacher.page.wait_for_url(f"{examplary.base_url}/embeds/*")
@@ -286,10 +286,10 @@ def test_return_that_lies(visit, examplary, announced):
 
     expect(teacher.page.get_by_role("heading", name="Not finished yet")).to_be_visible()
     assert_still_open(announced)
-    teacher.forgiven = True  # About the frame that did not load.
+    teacher.expects_errors = True  # The blocked frame.
 
 
-def test_token_of_another_user(teacher, visit, examplary, announced):
+def test_token_of_another_user_is_refused(teacher, visit, examplary, announced):
     embed = teacher.page.locator("examplary-embed")
     launch_url = embed.locator("iframe").get_attribute("src")
     close_url = f"/examplary/close/{embed.get_attribute('data-key')}/"
@@ -312,11 +312,11 @@ def test_token_of_another_user(teacher, visit, examplary, announced):
     assert answer == 404
     assert len(examplary.calls()) == before
     assert_still_open(announced)
-    student.forgiven = True  # About these two answers.
+    student.expects_errors = True  # The two refused requests.
 
 
 @pytest.mark.parametrize("models", ["Examplary actors", "Examplary sessions"])
-def test_admin_keeps_the_policy(teacher, visit, models):
+def test_admin_obeys_the_policy(teacher, visit, models):
     admin = visit("admin")
     admin.follow("Administration", models)
     admin.page.locator("#result_list tbody th a").click()

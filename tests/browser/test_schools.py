@@ -1,4 +1,4 @@
-"""Two schools on one site, each with a workspace, a key and an Examplary of its own."""
+"""Two schools on one site, each with its own workspace, key and fake Examplary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUBRIC = {"flow": "edit-rubric", "metadata": {"course": "1"}}
 
 @pytest.fixture
 def southern(examplary, settings):
-    """The Examplary of the second school, to which the users of its domain belong."""
+    """The fake Examplary of the second school, selected by the e-mail domain of its users."""
     with serve(FakeExamplary(api_key=f"examp_{'s' * 32}")) as server:
         settings.EXAMPLARY_WORKSPACES = {
             "south": {
@@ -46,7 +46,7 @@ def test_two_schools(visit, examplary, southern):
     north.enter_as("teacher")
     south.enter_as("rosa")
 
-    # Each teacher works in the workspace of the school.
+    # Each teacher works in the workspace of their school.
     northern_urls, southern_urls = open_rubric(north), open_rubric(south)
     [northern_session] = examplary.sessions.values()
     [southern_session] = southern.sessions.values()
@@ -58,7 +58,7 @@ def test_two_schools(visit, examplary, southern):
         ("rosa", "south"),
     }
 
-    # The tokens of one teacher open nothing for the other.
+    # A teacher cannot use the tokens of the other teacher.
     for visitor, (launch, report) in ((north, southern_urls), (south, northern_urls)):
         assert visitor.page.request.get(launch, max_redirects=0).status == 403
         token = visitor.page.locator("examplary-embed").get_attribute("data-csrf-token")
@@ -71,7 +71,7 @@ def test_two_schools(visit, examplary, southern):
     assert southern_session.status == "completed"
     assert northern_session.status == "pending"
 
-    # The key of one school is revoked, and the other goes on.
+    # The key of one school is revoked; the other school still works.
     southern.api_key = f"examp_{'t' * 32}"
     south.open_embeds(RUBRIC)
     expect(south.page.locator("examplary-embed")).to_have_attribute("data-state", "failed")
@@ -80,6 +80,6 @@ def test_two_schools(visit, examplary, southern):
     expect(north.page.locator("examplary-embed")).to_have_attribute("data-state", "completed")
     open_rubric(north)
     assert len(examplary.sessions) == 2
-    assert not [each for each in north.complaints if "forbids" in each]
+    assert not [each for each in north.errors if "forbids" in each]
     # Chromium reports the response of the refused launch.
-    south.forgiven = True
+    south.expects_errors = True

@@ -1,4 +1,4 @@
-"""The look of the embed in every state and every display."""
+"""The appearance of the embed in every state and display."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LANGUAGES = ["en", "nl"]
 DISPLAYS = ["inline", "modal"]
 
 
-# Returns which of the controls has the focus, if it is in sight and nothing is over it.
+# Returns the focused control, if it is visible and not covered.
 FOCUSED = """
 (controls) => {
   let focused = document.activeElement;
@@ -29,7 +29,7 @@ FOCUSED = """
 }
 """
 
-# Returns the parts that hold more than they show, and cannot be scrolled.
+# Returns the elements whose content overflows and cannot be scrolled.
 CLIPPED = """
 (embed) => [...embed.shadowRoot.querySelectorAll(":not(.examplary-embed__unseen, slot)"), embed]
   .filter((part) => part.checkVisibility() && getComputedStyle(part).overflowY === "hidden")
@@ -39,7 +39,7 @@ CLIPPED = """
 
 
 class Stage:
-    """A page with one embed, a teacher before it, and ways to bring it into every state."""
+    """A page with one embed, and methods that bring it into every state."""
 
     def __init__(self, visitor: Visitor, fake: FakeExamplary, display: str) -> None:
         self.visitor = visitor
@@ -49,7 +49,7 @@ class Stage:
         self.embed = self.page.locator("examplary-embed")
 
     def begin(self, **options: Any) -> None:
-        """Start with nothing wrong."""
+        """Reset all faults."""
         self.page.unroute_all()
         self.page.context.set_offline(False)
         self.visitor.enter_as("teacher")
@@ -65,7 +65,7 @@ class Stage:
     def work(self, **options: Any) -> None:
         self.launch(**options)
         expect(self.visitor.embed.locator("form")).to_be_visible()
-        # Before that there is no session to end, and no work to lose.
+        # Before this state there is no session to end and no work to lose.
         expect(self.embed).to_have_attribute("data-state", "loaded")
 
     def idle(self) -> None:
@@ -163,7 +163,7 @@ STATES = {
 }
 
 
-# States that `data-state` does not know.
+# States that are not values of `data-state`.
 VARIANTS = {"helpful": "loaded", "leaving": "loaded"}
 
 
@@ -178,19 +178,19 @@ def open_stage(visit, examplary, settings):
 
     yield open_stage
     for stage in stages:
-        # About the answers that were to fail; not one is about the policy.
-        complaints = stage.visitor.complaints
-        # Firefox has other texts for each of them.
+        # Only the failures on purpose are reported, and no violation of the policy.
+        errors = stage.visitor.errors
+        # Firefox words each of them differently.
         known = "Failed to load resource" if ENGINE == "chromium" else ""
-        assert all(known in complaint for complaint in complaints)
-        assert not any(" forbids " in complaint for complaint in complaints)
-        stage.visitor.forgiven = True
+        assert all(known in error for error in errors)
+        assert not any(" forbids " in error for error in errors)
+        stage.visitor.expects_errors = True
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("display", DISPLAYS)
 def test_gallery(open_stage, pictures, display, language):
-    """Look at the pictures: SCREENSHOTS names a folder for them."""
+    """Take a screenshot of each state; SCREENSHOTS names the folder."""
     stage = open_stage(display, language)
     problems = {}
     for name, reach in STATES.items():
@@ -204,8 +204,8 @@ def test_gallery(open_stage, pictures, display, language):
 
 
 @pytest.mark.parametrize("display", DISPLAYS)
-def test_all_is_in_reach_at_400_percent(open_stage, pictures, display):
-    """The sizes that are left of a window of 1280 by 1024."""
+def test_everything_is_reachable_at_400_percent_zoom(open_stage, pictures, display):
+    """The viewport of a 1280 by 1024 window at this zoom."""
     stage = open_stage(display)
     page, embed = stage.page, stage.embed
     page.set_viewport_size({"width": 320, "height": 256})
@@ -252,7 +252,7 @@ def test_colours_are_those_of_the_page(open_stage):
     assert style(stage.embed, "backgroundColor") == "rgb(255, 255, 255)"
 
 
-def test_shapes_need_no_colours(open_stage, pictures):
+def test_forced_colours(open_stage, pictures):
     stage = open_stage("inline")
     stage.page.emulate_media(forced_colors="active")
     stage.failed()
@@ -279,7 +279,7 @@ def test_reduced_motion_is_respected(open_stage):
     assert style(spinner, "animationName") == "none"
 
 
-def leave_out_the_refresh(route):
+def remove_refresh(route):
     response = route.fetch()
     text, times = re.subn(r'<meta http-equiv="refresh"[^>]*>', "", response.text())
     assert times == 1
@@ -301,7 +301,7 @@ def test_pages_in_the_whole_window(open_stage, pictures, settings, language):
 
     settings.EXAMPLARY_CONCURRENT_LAUNCHES = 0
     page.goto(launch_url)
-    # With DEBUG it names the setting, in one word.
+    # With DEBUG it names the setting, which is one long word.
     look("preparing", {"en": "This is still being prepared", "nl": "Dit wordt nog klaargezet"})
     settings.EXAMPLARY_CONCURRENT_LAUNCHES = 4
     fake.fail("POST", "/embed-sessions", status=429)
@@ -320,8 +320,8 @@ def test_pages_in_the_whole_window(open_stage, pictures, settings, language):
     [session] = fake.sessions.values()
 
     page.context.clear_cookies(name="sessionid")
-    # The page goes on at once, unless that is taken out of it.
-    page.route(session.return_url, leave_out_the_refresh)
+    # The page redirects at once, unless its refresh header is removed.
+    page.route(session.return_url, remove_refresh)
     page.goto(session.return_url)
     page.unroute(session.return_url)
     look("again", {"en": "One moment…", "nl": "Een ogenblik…"})

@@ -1,4 +1,4 @@
-"""Embeds in a form of the page, and in browsers where the script does not run."""
+"""Embeds inside a form of the page, and in browsers without the script."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_form(visit):
 
 
 def expect_save(teacher):
-    """Expect that the page's own form works as if there were no embed in it."""
+    """Expect that the page's own form can still be submitted."""
     teacher.page.get_by_label("Title").fill("Fractions")
     teacher.page.get_by_role("button", name="Save").click()
     expect(teacher.page.get_by_text("Saved Fractions")).to_be_visible()
@@ -104,7 +104,7 @@ def test_finish_page(visit, pictures, exam, language):
     teacher.enter_as("teacher")
     teacher.open_embeds(exam)
     expect(teacher.page.locator("examplary-embed")).to_have_attribute("data-state", "loaded")
-    # The script leaves the link in the page, where only browsers without it show it.
+    # The script does not remove the link, which only shows without the script.
     address = teacher.page.locator("a[href*=finish]").get_attribute("href")
     teacher.page.goto(teacher.site + address)
     assert teacher.audit(pictures / f"finish-{language}") == []
@@ -118,7 +118,7 @@ def test_finish_page(visit, pictures, exam, language):
 @pytest.mark.parametrize(
     "options", [{}, {"load": "click"}, {"display": "modal"}], ids=["inline", "click", "modal"]
 )
-def test_looks_without_javascript(visit, pictures, exam, options):
+def test_appearance_without_javascript(visit, pictures, exam, options):
     teacher = visit(java_script_enabled=False)
     teacher.enter_as("teacher")
     teacher.open_embeds({**exam, **options})

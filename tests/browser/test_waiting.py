@@ -1,4 +1,4 @@
-"""A site or an API that is busy: the element launches, or reports the end, again by itself."""
+"""A busy site or API: the element retries the launch or the report of the end."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def teacher(visit, django_user_model):
     teacher.enter_as("teacher")
     teacher.user = django_user_model.objects.get(username="teacher")
     teacher.launches = []
-    teacher.page.on("response", lambda response: note_launch(teacher, response))
+    teacher.page.on("response", lambda response: record_launch(teacher, response))
     yield teacher
     # The browser reports each 409 and 429.
-    assert not any(" forbids " in complaint for complaint in teacher.complaints)
-    teacher.forgiven = True
+    assert not any(" forbids " in error for error in teacher.errors)
+    teacher.expects_errors = True
 
 
-def note_launch(teacher, response):
-    """Note the status code of each launch."""
+def record_launch(teacher, response):
+    """Record the status code of each launch."""
     if "/launch/" in response.url:
         teacher.launches.append(response.status)
 
@@ -64,7 +64,7 @@ def claim_session(teacher, key):
 
 
 @pytest.mark.parametrize("claim", [claim_actor, claim_session])
-def test_claim_of_another_process(teacher, examplary, announced, claim):
+def test_launch_waits_for_a_claim_of_another_process(teacher, examplary, announced, claim):
     teacher.open_embeds({"flow": "generate-question"})
     expect(teacher.embed.locator("form")).to_be_visible()
     teacher.launches.clear()
@@ -83,7 +83,7 @@ def test_claim_of_another_process(teacher, examplary, announced, claim):
     assert announced == ["session_completed"]
 
 
-def test_api_that_is_busy_for_a_moment(teacher, examplary, settings):
+def test_launch_is_retried_while_the_api_is_busy(teacher, examplary, settings):
     settings.EXAMPLARY_MAX_RETRIES = 0
     examplary.fail("POST", "/embed-sessions", status=429)
     embed = teacher.open_embeds({})
@@ -106,7 +106,7 @@ def test_end_is_reported_to_a_busy_site_again(teacher, settings, announced):
     assert announced == ["session_completed"]
 
 
-def test_reports_end_after_a_minute(teacher, settings, announced):
+def test_report_retries_stop_after_a_minute(teacher, settings, announced):
     embed = teacher.open_embeds({})
     expect(embed).to_have_attribute("data-state", "loaded")
     settings.EXAMPLARY_CONCURRENT_LAUNCHES = 0
@@ -128,7 +128,7 @@ def test_reports_end_after_a_minute(teacher, settings, announced):
     assert announced == ["session_completed"]
 
 
-def test_launches_end_after_a_minute(teacher, settings):
+def test_launch_retries_stop_after_a_minute(teacher, settings):
     settings.EXAMPLARY_CONCURRENT_LAUNCHES = 0
     teacher.page.clock.install()
     embed = teacher.open_embeds({})
@@ -176,4 +176,4 @@ def test_link_without_javascript(visit, settings):
     teacher.embed.get_by_role("link", name="Try again").click()
 
     expect(teacher.embed.get_by_role("heading", name="Generate an exam")).to_be_visible()
-    teacher.forgiven = True
+    teacher.expects_errors = True

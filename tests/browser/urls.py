@@ -48,17 +48,17 @@ hx-select="main" hx-swap="outerMorph">Refresh</button>
 
 
 def described(request: HttpRequest) -> list[dict[str, Any]]:
-    """Return the options of each embed, with the flow among them."""
+    """Return the options of each embed, including the flow."""
     defaults = {"flow": "generate-exam", "load": "eager"}
     return [defaults | json.loads(each) for each in request.GET.getlist("embed")]
 
 
 def embeds(request: HttpRequest) -> HttpResponse:
-    """A page with the embeds that its query describes.
+    """Render a page with the embeds that the query describes.
 
-    The query may also have: `form`, a form around the embeds; `script`, "classic" as combiners
-    of scripts leave it, "late" for everything but the script, or "none"; `in_body`, its place;
-    `htmx`, a version, and `link`, to another page; `cache`, a header.
+    Optional parameters: `form` puts a form around the embeds. `script` is "classic" for a script
+    without type, "late" for a page without the script element, or "none". `in_body` moves the
+    script. `htmx` is a version, `link` another page, and `cache` the Cache-Control header.
     """
     if request.method == "POST":
         return HttpResponse(f"Saved {request.POST['title']}")
@@ -79,14 +79,14 @@ def embeds(request: HttpRequest) -> HttpResponse:
 
 
 def data(request: HttpRequest) -> JsonResponse:
-    """The embed that the query describes, for a page that builds it itself."""
+    """Return the data of the embed that the query describes."""
     [options] = described(request)
     embed = embed_context(request, options.pop("flow"), **options)
     return JsonResponse({**embed, "panels": render_panels()})
 
 
 def htmx(request: HttpRequest, version: int) -> FileResponse:
-    """The library, of which django-htmx has two versions."""
+    """Serve a version of htmx, from django-htmx."""
     static = Path(django_htmx.__file__).parent / "static/django_htmx"
     return FileResponse((static / f"htmx-{version}.js").open("rb"), content_type="text/javascript")
 

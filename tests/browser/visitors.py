@@ -17,7 +17,7 @@ from playwright.sync_api import FrameLocator, Locator, Page, expect
 
 from tests.processes import wait_for
 
-# Chromium's own report of a violation does not say where it happened.
+# Chromium's own report of a violation does not include its location.
 REPORT_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) => {
   console.error(`${event.effectiveDirective} forbids ${event.blockedURI} in ${document.URL}`);
@@ -57,29 +57,30 @@ SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 @dataclass
 class Visitor:
-    """A user at a browser, with all errors that the browser reports."""
+    """A user of a browser, with the errors that the browser reports."""
 
     page: Page
     site: str
-    complaints: list[str] = field(default_factory=list)
-    #: Whether the test has provoked them. Some come when all is over, so clearing would not do.
-    forgiven: bool = False
+    errors: list[str] = field(default_factory=list)
+    #: Whether the test causes errors on purpose. Some arrive after the test, so it cannot clear
+    #: the list.
+    expects_errors: bool = False
 
     def __post_init__(self) -> None:
-        # Of the context, so that it holds for further tabs too.
+        # Set on the context, so that it also applies to new tabs.
         self.page.context.set_default_timeout(60_000)
         self.page.add_init_script(REPORT_VIOLATIONS)
-        self.page.on("pageerror", lambda error: self._note(str(error)))
+        self.page.on("pageerror", lambda error: self._record(str(error)))
         self.page.on("console", self._listen)
 
     def _listen(self, message: Any) -> None:
         if message.type in ("error", "warning"):
-            self._note(f"{message.text} ({message.location['url']})")
+            self._record(f"{message.text} ({message.location['url']})")
 
-    def _note(self, complaint: str) -> None:
-        # Playwright adds a style for its screenshots. Chromium shows what the site does.
-        if os.environ.get("ENGINE") != "firefox" or "style-src-elem" not in complaint:
-            self.complaints.append(complaint)
+    def _record(self, error: str) -> None:
+        # Playwright adds a style for screenshots. The runs in Chromium find styles of the site.
+        if os.environ.get("ENGINE") != "firefox" or "style-src-elem" not in error:
+            self.errors.append(error)
 
     def sign_in(self, username: str) -> None:
         self.page.goto(self.site)
@@ -89,7 +90,7 @@ class Visitor:
             self.page.get_by_role("button", name="Sign in").click()
 
     def enter_as(self, username: str) -> None:
-        """Be signed in, without the form."""
+        """Sign in without the form."""
         client = Client()
         client.force_login(User.objects.get(username=username))
         name = settings.SESSION_COOKIE_NAME
@@ -102,9 +103,9 @@ class Visitor:
         wait_until: Literal["load", "commit"] = "load",
         **page: str,
     ) -> Locator:
-        """Go to a page with such embeds; each is the tag's options, and has defaults for them.
+        """Go to a page with embeds; each has the options of the tag, with defaults.
 
-        `page` is about the page around them, as `tests.browser.urls.embeds` reads it.
+        `page` contains the other parameters of `tests.browser.urls.embeds`.
         """
         embeds = [json.dumps(each) for each in options]
         query = urlencode({"embed": embeds, **page}, doseq=True)
@@ -112,12 +113,12 @@ class Visitor:
         return self.page.locator("examplary-embed")
 
     def follow(self, *names: str) -> None:
-        """Press links and buttons, one after the other, as each page offers them."""
+        """Click links and buttons one after the other, each on the page that follows."""
         for name in names:
             link = self.page.get_by_role("link", name=name, exact=True)
             target = link.or_(self.page.get_by_role("button", name=name, exact=True))
-            # The target is on the page that the last press led to. When that page is loaded, its
-            # script has replaced links with buttons.
+            # The previous click may have loaded another page, whose script replaces links with
+            # buttons.
             target.wait_for()
             self.page.wait_for_load_state()
             target.click()
@@ -129,13 +130,13 @@ class Visitor:
 
     def press(self, action: str) -> None:
         """Press "complete" or "cancel" inside the embed."""
-        # Before that the script of the page or of the frame may not have run.
+        # Before this state the scripts of page and frame may not have run.
         ready = re.compile("^(loaded|ready)$")
         expect(self.page.locator("examplary-embed")).to_have_attribute("data-state", ready)
         self.embed.locator(f"[data-examplary-action={action}]").click()
 
     def press_tab(self, key: str = "Tab") -> None:
-        """Press Tab, and wait until it has moved the focus within the page or its last frame."""
+        """Press Tab, and wait until the focus has moved within the page or its last frame."""
         places = [(self.page.main_frame, FOCUSED), (self.page.frames[-1], FOCUSED_IN_FRAME)]
 
         def look() -> list[Any]:
@@ -146,15 +147,15 @@ class Visitor:
         wait_for(lambda: look() != before)
 
     def audit(self, pictures: Path) -> list[str]:
-        """Look at the page at every width, by day and by night; return what axe has against it."""
+        """Check the page at every width and color scheme; return the violations that axe finds."""
         found = []
         self.page.evaluate(AXE.axe_script)
         for scheme in SCHEMES:
             self.page.emulate_media(color_scheme=scheme)
-            # Without the preload that would put styles inline, which the policy forbids.
+            # The preload of axe would add inline styles, which the policy forbids.
             options: dict[str, Any] = {"iframes": False, "preload": False}
             if scheme == "dark":
-                # Only the colours of the page differ.
+                # Only the colours differ.
                 options["runOnly"] = ["color-contrast"]
             for width in WIDTHS:
                 self.page.set_viewport_size({"width": width, "height": 640})

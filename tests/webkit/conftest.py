@@ -27,7 +27,7 @@ secure_school = conftest.secure_school
 
 
 def listening_port(process: subprocess.Popen[str]) -> int:
-    """Return the port that a process listens on; 0 while there is none."""
+    """Return the port that a process listens on, or 0."""
     files = Path(f"/proc/{process.pid}/fd").glob("*")
     sockets = {os.readlink(file) for file in files}
     for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
@@ -39,8 +39,8 @@ def listening_port(process: subprocess.Popen[str]) -> int:
 
 @contextlib.contextmanager
 def run_driver(command: str) -> Iterator[str]:
-    """Run the driver while the context lasts, and return its address, which it does not print."""
-    # The driver chooses: a port that is chosen before it starts could be taken.
+    """Run the driver while the context lasts, and yield its URL."""
+    # The driver chooses a port: a port chosen in advance could be in use.
     with subprocess.Popen([command, "--port=0"], text=True) as process:
         try:
             port = processes.wait_for(lambda: listening_port(process), process)

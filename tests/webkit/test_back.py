@@ -1,4 +1,4 @@
-"""Back in WebKitGTK, with its page cache and without."""
+"""Back in WebKitGTK, with and without its page cache."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def read_frame(teacher):
 @pytest.mark.parametrize("options", [{}, {"display": "modal"}], ids=["inline", "modal"])
 @pytest.mark.parametrize("cache", ["", "no-store"])
 @pytest.mark.parametrize("second", ["student", ""])
-def test_embed_of_an_earlier_user(teacher, examplary, has_page_cache, options, cache, second):
+def test_embed_of_earlier_user_is_hidden(
+    teacher, examplary, has_page_cache, options, cache, second
+):
     if not has_page_cache and not second:
         pytest.skip("Without the page cache, the site shows its login.")
     teacher.open_embed(options, cache=cache)
@@ -54,7 +56,7 @@ def test_embed_of_an_earlier_user(teacher, examplary, has_page_cache, options, c
         teacher.enter_as(second)
     teacher.driver.get(f"{teacher.site}/sign-in/?later")
 
-    # Over http, WebKit also keeps pages that are not to be stored.
+    # Over http, WebKit also caches pages with no-store.
     assert go_back(teacher) is has_page_cache
     if has_page_cache:
         teacher.expect_state("stale")
@@ -66,7 +68,7 @@ def test_embed_of_an_earlier_user(teacher, examplary, has_page_cache, options, c
     assert session.status == "pending"
 
 
-def test_own_embed_goes_on(teacher, examplary, announced, has_page_cache):
+def test_own_embed_continues(teacher, examplary, announced, has_page_cache):
     teacher.open_embed()
     teacher.expect_state("loaded")
     teacher.run("window.isSamePage = true")

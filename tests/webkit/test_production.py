@@ -1,4 +1,4 @@
-"""A site as in production, in a WebKit that keeps cookies of third parties out."""
+"""A production site in a WebKit that blocks third-party cookies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.browser.production import PROBE, keep_cookies
 from tests.webkit.conftest import start_driver
 from tests.webkit.visitors import Visitor
 
-# Arguments of the browser, SameSite of the site's cookies, and what an embed reads back of its own.
+# Browser arguments, SameSite of the site's cookies, and the cookies that the embed can read.
 MODES = {
     "tracking prevention, Strict": (
         ["--enable-itp=true", "--cookies-policy=always"],

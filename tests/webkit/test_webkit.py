@@ -12,7 +12,7 @@ from django_examplary.testing import FakeExamplary
 from tests.browser.visitors import WAIT_FOR_SCRIPT
 from tests.webkit.visitors import Visitor
 
-# The panels that cover the frame, by the states that need no route of the network to reach.
+# The panels that cover the frame, by the states that can be reached without a network route.
 COVERED = [
     "idle",
     "verifying",
@@ -64,7 +64,7 @@ def test_done(visit, examplary, announced, flow):
 
 
 def test_whole_job(teacher, examplary, announced):
-    """The example project's policy refuses what is not documented."""
+    """The policy of the example project blocks everything that the documentation omits."""
     teacher.driver.get(teacher.site)
     teacher.follow("Mathematics 9", "Generate an exam")
     teacher.press("complete")
@@ -157,7 +157,7 @@ def test_offline(teacher, pictures):
     teacher.expect_state("loaded")
 
 
-def test_busy_site_is_asked_again(teacher, settings, pictures):
+def test_busy_site_is_retried(teacher, settings, pictures):
     settings.EXAMPLARY_CONCURRENT_LAUNCHES = 0
     teacher.open_embed()
     frame = "document.querySelector('examplary-embed iframe').contentDocument"
@@ -221,8 +221,8 @@ def test_help_is_in_view(teacher, pictures):
 # Before the script runs
 
 
-def test_frame_is_hidden_until_the_script_is_late(teacher):
-    """The browser may have restored what an earlier user had in it."""
+def test_frame_is_hidden_until_the_script_runs_or_times_out(teacher):
+    """The browser may have restored the embed of an earlier user."""
     teacher.open_embed({}, script="late")
     embed = teacher.wait_for("css selector", "examplary-embed")
 
@@ -248,7 +248,7 @@ def test_panel_gets_the_focus_of_the_frame(teacher):
     teacher.open_embed({"display": "modal"})
     teacher.click("[data-examplary-opener]")
     teacher.expect_state("loaded")
-    # A click by the driver alone does not move the pointer of the page around the frame.
+    # A click by the driver does not move the pointer of the page around the frame.
     frame = teacher.wait_for("css selector", "examplary-embed iframe")
     ActionChains(teacher.driver).move_to_element(frame).perform()
     teacher.press("complete")

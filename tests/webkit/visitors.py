@@ -16,7 +16,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.browser.visitors import WIDTHS
 
-# The panel or the line of help whose controls a user sees, the dialog, and the opener.
+# The visible panel or help line, the dialog, and the opener.
 FIND_CONTROL = """
 const [selector, text] = arguments;
 const embed = document.querySelector("examplary-embed");
@@ -26,14 +26,14 @@ return [...embed.shadowRoot.querySelectorAll(selector)].find(
 
 
 class Visitor:
-    """A user at WebKit, on the page with one embed."""
+    """A user of WebKit, on a page with one embed."""
 
     def __init__(self, driver: Remote, site: str) -> None:
         self.driver = driver
         self.site = site
 
     def wait(self, condition: Callable[[], Any]) -> Any:
-        """Return the first true value of the condition. While a page loads it may fail."""
+        """Return the first true value of the condition, which may fail while a page loads."""
         wait = WebDriverWait(self.driver, 60, 0.1, ignored_exceptions=[WebDriverException])
         return wait.until(lambda driver: condition())
 
@@ -43,7 +43,7 @@ class Visitor:
         return element
 
     def enter_as(self, username: str) -> None:
-        """Be signed in, without the form."""
+        """Sign in without the form."""
         client = Client()
         client.force_login(User.objects.get(username=username))
         name = settings.SESSION_COOKIE_NAME
@@ -60,7 +60,7 @@ class Visitor:
         self.wait_for("css selector", "main form button").click()
 
     def open_embed(self, options: dict[str, Any] | None = None, **page: str) -> None:
-        """Go to a page with such an embed; see `tests.browser.urls.embeds`."""
+        """Go to a page with this embed; see `tests.browser.urls.embeds`."""
         query = urlencode({"embed": json.dumps(options or {}), **page})
         self.driver.get(f"{self.site}/embeds/?{query}")
 
@@ -89,18 +89,18 @@ class Visitor:
         self.find(selector, text).click()
 
     def picture(self, path: Path) -> None:
-        """Take the page at every width; GTK_THEME=Adwaita:dark makes its colours dark."""
+        """Take a screenshot at every width; GTK_THEME=Adwaita:dark selects dark colours."""
         size = self.driver.get_window_size()
         for width in WIDTHS:
             self.driver.set_window_size(width, size["height"])
-            # The page and its frame have their layout now. The smallest window is 447 px wide.
+            # Wait for the layout of the page and its frame. The smallest window is 447 px wide.
             self.driver.execute_async_script("setTimeout(arguments[0], 500)")
             self.driver.save_screenshot(f"{path}-{width}.png")
             assert self.run("return document.scrollingElement.scrollWidth <= innerWidth")
         self.driver.set_window_size(size["width"], size["height"])
 
     def in_frame(self, action: Callable[[], Any]) -> Any:
-        """Do something in the frame, and come back to the page."""
+        """Run an action in the frame, and return to the page."""
         self.driver.switch_to.frame(self.wait_for("css selector", "examplary-embed iframe"))
         try:
             return action()
@@ -109,13 +109,13 @@ class Visitor:
 
     def press(self, action: str) -> None:
         """Press "complete" or "cancel" inside the embed."""
-        # Before that the script of the page or of the frame may not have run.
+        # Before this state the scripts of page and frame may not have run.
         self.wait(lambda: self.state in ("loaded", "ready"))
         selector = f"[data-examplary-action={action}]"
         self.in_frame(lambda: self.wait_for("css selector", selector).click())
 
     def follow(self, *names: str) -> None:
-        """Press links and buttons of the page by their text."""
+        """Click links and buttons of the page by their text."""
         for name in names:
             path = f"//a[normalize-space()='{name}'] | //button[normalize-space()='{name}']"
             self.wait_for("xpath", path).click()
