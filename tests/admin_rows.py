@@ -1,4 +1,4 @@
-"""Rows and limits that the tests of the admin share."""
+"""Rows and limits for the admin tests."""
 
 from __future__ import annotations
 

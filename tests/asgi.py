@@ -13,7 +13,7 @@ from django.core.asgi import get_asgi_application
 
 @contextlib.contextmanager
 def serve_site() -> Iterator[int]:
-    """Serve while the context lasts, on the port that it gives."""
+    """Serve while the context lasts, and yield the port."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         config = uvicorn.Config(
             get_asgi_application(), lifespan="off", log_config=None, access_log=False

@@ -1,4 +1,4 @@
-"""The Celery of a project. `test_celery` starts a worker with it."""
+"""The Celery app of a project. `test_celery` starts a worker with it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def provision_actor(pk):
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
 def sweep_slice(since):
-    """Sweep some sessions, and die once in between, as a process without memory does."""
+    """Sweep some sessions; kill the process once in between, as the out-of-memory killer does."""
     services.sweep_sessions(limit=50, since=datetime.fromisoformat(since), progress=die_once)
 
 

@@ -1,6 +1,6 @@
-"""Use an embed while Sentry or OpenTelemetry collects, and print what they have collected.
+"""Use an embed under Sentry or OpenTelemetry, and print the collected data.
 
-A process of its own, because both change the interpreter that they run in. With the argument
+Runs in its own process, because both change the interpreter. With the argument
 "scrubbed" the scrubbers of the documentation are used. Prints JSON: the collected text, and the
 secrets and tokens that existed meanwhile.
 """
@@ -50,7 +50,7 @@ def start_sentry(scrubbers: dict[str, Any]) -> Collected:
         traces_sample_rate=1.0,
         send_default_pii=True,
         max_request_body_size="always",
-        # Longer values would be cut, and a secret behind the cut not be found.
+        # Longer values would be cut, which could hide a secret.
         max_value_length=100_000,
         before_send=scrubbers.get("scrub_event"),
         before_send_transaction=scrubbers.get("scrub_event"),
@@ -79,7 +79,7 @@ def start_opentelemetry(scrubbers: dict[str, Any]) -> Collected:
 
 
 class TimeUp(Exception):
-    """As task queues raise it, wherever the code is at that moment."""
+    """Like the error of task queues, which can interrupt any line of code."""
 
 
 def fail_on_the_way_out(get_response: Any) -> Any:
@@ -132,7 +132,7 @@ def use_embeds(settings: Any, fake: Any) -> list[str]:
     assert client.post(sync).status_code == 200
     # A middleware of the project fails while it holds the redirect.
     assert launch(1, "?fail")[0].status_code == 500
-    # The time is up while the bytes of an answer are read.
+    # The time limit interrupts the reading of a response.
     with mock.patch(
         "django_examplary.client.transport._DeadlineReader.readinto", side_effect=TimeUp
     ):
@@ -148,11 +148,11 @@ def use_embeds(settings: Any, fake: Any) -> list[str]:
 
         return connection.execute_wrapper(wrapper)
 
-    # The database fails, or the time is up, while the session is stored.
+    # The database or the time limit interrupts the storing of the session.
     for number, error in ((3, DataError("Failing row")), (4, TimeUp())):
         with fail(error):
             assert launch(number)[0].status_code in (500, 503)
-    # The answer cannot be used, and the site's own code calls the service.
+    # The response is unusable, in a call by the site's own code.
     with mock.patch("django_examplary.services.opening._expiry", side_effect=TimeUp):
         assert launch(5)[0].status_code == 500
     fake.fail("POST", "/embed-sessions", edit=lambda body: body | {"flow": "edit-rubric"})

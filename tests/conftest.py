@@ -26,7 +26,7 @@ from tests.threads import call_at_once
 
 
 def pytest_sessionstart() -> None:
-    """Where the chosen database has no server, say so and test nothing."""
+    """Exit if the selected database has no server."""
     database: dict[str, Any] = settings.DATABASES["default"]
     if database.get("PORT"):  # pragma: no cover  # SQLite has none.
         address = f"{database['HOST']}:{database['PORT']}"
@@ -35,24 +35,24 @@ def pytest_sessionstart() -> None:
         except OSError as error:
             pytest.exit(
                 f"Every test was skipped: no database server at {address} ({error})",
-                # A machine that is there to test must have its servers.
+                # CI must have all servers.
                 returncode=1 if os.environ.get("CI") else 0,
             )
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors: the tests wait a good part of their time."""
+    """Use one more process than processors, because the tests often wait."""
     return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_finish() -> None:
-    """Exempt the objects of the collection from the garbage collector: they all stay."""
+    """Exempt the collected tests from garbage collection: they all stay."""
     gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests have recorded; their processes cannot print it themselves."""
+    """Print the properties that tests recorded, because worker processes cannot print."""
     for reports in terminalreporter.stats.values():
         for report in reports:
             if getattr(report, "when", "") != "call":
@@ -63,7 +63,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _unmeasured_children() -> Iterator[None]:
-    """Measure no coverage in child processes: it nearly doubles the time that they take."""
+    """Disable coverage in child processes, because it nearly doubles their time."""
     with mock.patch.dict(os.environ):
         for name in COVERAGE:
             del os.environ[name]
@@ -72,7 +72,7 @@ def _unmeasured_children() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _reset_language() -> Iterator[None]:
-    """Deactivate the language that a request of the test has left active in the thread."""
+    """Deactivate the language that requests of the test activated in this thread."""
     yield
     translation.deactivate()
 
@@ -86,11 +86,11 @@ def quick_collection() -> None:
 
 @pytest.fixture
 def fake(settings) -> Iterator[FakeExamplary]:
-    """A fake Examplary on this machine, which the settings point to."""
+    """A fake Examplary on localhost, configured in the settings."""
     with serve() as server:
         settings.EXAMPLARY_API_URL = server.url
         settings.EXAMPLARY_EMBED_ORIGINS = [server.url]
-        settings.DEBUG = True  # Embeds may come over http then, from this machine.
+        settings.DEBUG = True  # Allows embeds over http from localhost.
         yield server.fake
 
 
@@ -104,7 +104,7 @@ def dead_address() -> Iterator[str]:
 
 @pytest.fixture
 def wrong_key(fake, settings) -> Callable[[], AbstractContextManager[None]]:
-    """Give a context in which the settings have a key that is of another workspace."""
+    """Return a context in which the settings have the key of another workspace."""
 
     @contextmanager
     def change() -> Iterator[None]:
@@ -126,7 +126,7 @@ def teacher(db) -> User:
 
 @pytest.fixture
 def staff(client, db) -> User:
-    """A signed-in staff member who may see everything and do nothing."""
+    """A signed-in staff member with all view permissions and no others."""
     user = User.objects.create_user("staff", "staff@school.example", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     client.force_login(user)
@@ -140,7 +140,7 @@ def student(db) -> User:
 
 @pytest.fixture
 def announced() -> Iterator[list[tuple[str, Any]]]:
-    """The signals about the ends of sessions in their order, as (name, primary key)."""
+    """The received signals about ended sessions, as (name, primary key)."""
     received: list[tuple[str, Any]] = []
 
     def receiver(signal: Signal, session: ExamplarySession, **kwargs: Any) -> None:
@@ -160,7 +160,7 @@ def announced() -> Iterator[list[tuple[str, Any]]]:
 
 @pytest.fixture
 def lapse() -> Callable[[], None]:
-    """Let every claim end, by the clock of the database."""
+    """Set the end of every claim to the past."""
 
     def end_claims() -> None:
         past = timezone.now() - timedelta(minutes=5)
@@ -185,9 +185,9 @@ def attempt() -> Callable[[Callable[[], Any]], Any]:
 
 @pytest.fixture
 def patiently() -> Callable[[Callable[[], Any]], Any]:
-    """Repeat a call for which another caller holds the claim, as a page does.
+    """Repeat a call while another caller holds the claim, as a page does.
 
-    On a busy machine a caller may need longer than the others wait.
+    On a busy machine a caller may hold the claim for longer than the others wait.
     """
 
     def run(call: Callable[[], Any]) -> Any:
@@ -214,9 +214,9 @@ def in_threads(
 
 @pytest.fixture
 def during_call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let something happen while the next call of a client's method waits for its response.
+    """Run an action during the next call of a client method.
 
-    With `answered` it happens after the API has processed the request.
+    With `answered` it runs after the API has processed the request, otherwise before.
     """
 
     def arrange(method: str, action: Callable[[], object], *, answered: bool = True) -> None:
@@ -238,9 +238,9 @@ def during_call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def before_query() -> Callable[..., AbstractContextManager[None]]:
-    """Give a context in which something happens just before the first query with some words.
+    """Return a context that runs an action before the first query that contains some words.
 
-    An action that raises takes the place of the query, as often as `times`.
+    If the action raises, the query does not run. `times` is the number of queries.
     """
 
     @contextmanager
@@ -261,7 +261,7 @@ def before_query() -> Callable[..., AbstractContextManager[None]]:
 
 @pytest.fixture
 def make_users(db: None) -> Callable[..., list[User]]:
-    """Create so many users, named user000, user001 and so on."""
+    """Create users named user000, user001 and so on."""
 
     def make(count: int, **fields: Any) -> list[User]:
         return User.objects.bulk_create(

@@ -1,4 +1,4 @@
-"""The example project, run as its users run it: as a command, in a process of its own."""
+"""Run the example project as a command, in its own process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MANAGE = Path(__file__).parents[1] / "example_project" / "manage.py"
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment of a user who has set none of this project's variables."""
+    """Return the environment without the variables of this project."""
     return {
         name: value
         for name, value in os.environ.items()

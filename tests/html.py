@@ -1,4 +1,4 @@
-"""Reading HTML back, as a browser would."""
+"""Parse HTML, as a browser would."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def elements(html: str) -> list[tuple[str, dict[str, str]]]:
 
 
 def find_all(html: str, tag: str) -> list[dict[str, str]]:
-    """Return the attributes of every such element."""
+    """Return the attributes of every element with this tag."""
     return [attributes for name, attributes in elements(html) if name == tag]
 
 
 def find(html: str, tag: str) -> dict[str, str]:
-    """Return the attributes of the only such element."""
+    """Return the attributes of the only element with this tag."""
     (attributes,) = find_all(html, tag)
     return attributes
 

@@ -1,4 +1,4 @@
-"""Child processes: servers that choose their own port, and waits that show a child's output."""
+"""Run child processes: servers on free ports, and waits whose errors include the output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 # Seconds. A busy machine can take many times as long as an idle one to start a process.
 PATIENCE = 120
 
-#: Variables with which a child process measures coverage, if it runs lines of its own.
+#: Variables that enable coverage in a child process.
 COVERAGE = {
     name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS")
 }
@@ -30,8 +30,8 @@ def wait_for(
 ) -> Any:
     """Return the first true value of the condition.
 
-    The wait ends early when a child exits, and the error then has the output of every child. The
-    condition may raise an error to end the wait too.
+    The wait fails early when a child exits, with an error that has the output of every child. The
+    condition may also raise an error to end the wait.
     """
     deadline = time.monotonic() + patience
     while True:

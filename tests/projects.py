@@ -1,4 +1,4 @@
-"""Projects of readers: those that the documentation builds, line by line."""
+"""Build the projects of the documentation, line by line."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class Manage:
         }
 
     def write(self, name: str, code: str) -> None:
-        """Add lines to the end of a file, which need not exist yet."""
+        """Append lines to a file, and create it if it is missing."""
         file = self.folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8") as opened:
             opened.write(textwrap.dedent(code))
 
     def run(self, *arguments: str) -> str:
-        """Run a command, without a terminal that it could ask at, and return its output."""
+        """Run a command without a terminal for prompts, and return its output."""
         if arguments[0] == "createsuperuser":
             arguments += ("--noinput",)
         command = [*self._command, *arguments]
@@ -82,7 +82,7 @@ class Manage:
 
 
 def start_quick_start(folder: Path, fake: FakeExamplary) -> Manage:
-    """Start a project, and add the lines of the quick start. Its commands have yet to be run."""
+    """Start a project, and add the lines of the quick start without running its commands."""
     command = [sys.executable, "-m", "django", "startproject", "school", str(folder)]
     subprocess.run(command, check=True)
     manage = Manage(folder, fake)
@@ -92,9 +92,9 @@ def start_quick_start(folder: Path, fake: FakeExamplary) -> Manage:
 
 
 def follow_tutorial(folder: Path, fake: FakeExamplary) -> Iterator[tuple[str, Manage]]:
-    """Follow the tutorial in its order, and yield at the end of each stage.
+    """Follow the tutorial, and yield at the end of each stage.
 
-    The reader's own environment, the fake and the server belong to the caller.
+    The caller provides the environment, the fake and the server.
     """
     manage = Manage(folder, fake)
     parts = re.compile(
@@ -121,7 +121,7 @@ def _run(manage: Manage, words: list[str]) -> None:
             command = [sys.executable, "-m", "django", *arguments]
             subprocess.run(command, cwd=manage.folder, check=True)
         case _:
-            # The folder, the virtual environment and the fake are the caller's.
+            # The caller provides the folder, the virtual environment and the fake.
             assert words[0] == "mkdir" or words[:2] == ["python", "-m"], words
 
 

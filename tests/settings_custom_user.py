@@ -1,4 +1,4 @@
-"""An unusual project: its users have a UUID key and no username, its other keys are small."""
+"""An unusual project: users have a UUID key and no username, other keys are small integers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls in several threads."""
+"""Make calls in several threads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ R = TypeVar("R")
 
 
 def call_at_once(*calls: Callable[[], R]) -> list[R]:
-    """Make each call in a thread of its own, and return the results in the order of the calls.
+    """Make each call in its own thread, and return the results in the order of the calls.
 
-    An error of a call is raised when all of them have ended.
+    If a call raises, the error is raised after all calls have ended.
     """
 
     def work(call: Callable[[], R]) -> R:

@@ -1,7 +1,7 @@
-"""Responses that arrive damaged, late or in the wrong order: transports for ``fake.fail``.
+"""Transports for ``fake.fail`` that damage, delay or reorder responses.
 
-Each is passed as ``fake.fail(transport=wire.TRUNCATE)``. They concern our own HTTP client, so the
-testing kit doesn't contain them.
+Each is passed as ``fake.fail(transport=wire.TRUNCATE)``. They test the HTTP client of this package,
+so they are not in the testing kit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from django_examplary.testing.server import FakeHandler
 HUGE = 100 * 1024 * 1024
 _BLOCK = b"x" * 65536
 
-# A page instead of JSON, as a proxy or a captive portal sends it: ``fake.fail(**wire.GARBAGE)``.
+# An HTML page instead of JSON, as proxies and captive portals send: ``fake.fail(**wire.GARBAGE)``.
 GARBAGE: dict[str, Any] = {
     "status": 200,
     "body": b"<!doctype html><title>Welcome</title>",
@@ -30,7 +30,7 @@ GARBAGE: dict[str, Any] = {
 
 
 def _close_after(handler: FakeHandler, response: Response) -> None:
-    # The response announces no such thing.
+    # The response does not announce this.
     handler.send(response)
     handler.close_connection = True
 

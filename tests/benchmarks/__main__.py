@@ -1,8 +1,8 @@
-"""All benchmarks, one after the other: ``python -m tests.benchmarks``.
+"""Run all benchmarks: ``python -m tests.benchmarks``.
 
-Every figure is a ratio of things that were measured side by side in one run, in turns; the medians
-are beside it. DATABASE_URL chooses the database of all of them but the three about databases:
-those take PostgreSQL from POSTGRESQL_URL, and are left out without it.
+Each result is a ratio of two variants that took turns in the same run, followed by their medians.
+DATABASE_URL selects the database, except for the three benchmarks of databases. Those use
+POSTGRESQL_URL, and are skipped without it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def run(name: str, environment: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def from_bulk(line: dict[str, Any]) -> dict[str, Any]:
-    """That one has other figures, and options of its own."""
+    """Convert a result of the bulk benchmark, which has different fields."""
     threads = line["concurrency"]
     return {
         "what": f"bulk, {threads} threads / the shortest time possible",

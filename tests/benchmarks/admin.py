@@ -1,4 +1,4 @@
-"""The database's time for the admin's pages of a large school."""
+"""Measure the database time of the admin pages of a large school."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ACTORS = "/admin/django_examplary/examplaryactor/"
 SESSIONS = "/admin/django_examplary/examplarysession/"
 DAYS = 90
 
-#: Each page with the goals for its milliseconds in the database, if it has one, and its queries.
+#: By page: the goal for its database time in milliseconds, if any, and for its queries.
 PAGES = {
     f"{SESSIONS}activity/?days={DAYS}": ("<= 300", "<= 8"),
     SESSIONS: ("", "<= 12"),
@@ -82,7 +82,7 @@ def database_time(timings: list[list[float]]) -> Iterator[None]:
 
 
 def fill(users: int, sessions: int) -> None:
-    """Make a school: one actor in ten has failed, each for another message."""
+    """Create a school in which one actor in ten has failed, each with a different message."""
     from django.contrib.auth.models import User  # noqa: PLC0415
     from django.db import connection  # noqa: PLC0415
     from django.utils import timezone  # noqa: PLC0415
@@ -127,7 +127,7 @@ def fill(users: int, sessions: int) -> None:
             for created in [now - timedelta(days=DAYS - 1) * (number / sessions)]
         )
     with connection.cursor() as cursor:
-        # A database does this by itself sooner or later.
+        # In production the database does this in the background.
         table = ExamplarySession._meta.db_table
         for command in {
             "postgresql": ["VACUUM ANALYZE"],

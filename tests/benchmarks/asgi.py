@@ -1,4 +1,4 @@
-"""Whether launches that wait for a slow API hold up other requests, under uvicorn."""
+"""Measure whether launches that wait for a slow API delay other requests, under uvicorn."""
 
 from __future__ import annotations
 

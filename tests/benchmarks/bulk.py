@@ -1,11 +1,11 @@
-"""How fast, how frugal and how polite provisioning in bulk is.
+"""Measure the time, the memory and the request rate of bulk provisioning.
 
-    python -m tests.benchmarks.bulk                       # time at 1 to 32 threads, 100 ms away
+    python -m tests.benchmarks.bulk                       # time at 1 to 32 threads, latency 100 ms
     python -m tests.benchmarks.bulk --limit 50            # requests per user at a rate limit
     python -m tests.benchmarks.bulk --memory 100000       # growth of the command's memory
 
-Uses a database of its own: SQLite in a temporary file, or a new one beside DATABASE_URL's. The fake
-runs in a process of its own.
+Uses its own database: SQLite in a temporary file, or a new one beside DATABASE_URL's. The fake runs
+in its own process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def serve_fake(pipe: Connection, latency: float, limit: int | None) -> None:
     with serve() as server:
         server.fake.latency = latency
         server.fake.rate_limit(limit)
-        # Among 100,000 users it would look for longer than anything else here takes.
+        # A linear search among 100,000 users would dominate the measurement.
         server.fake.find_user = lambda email: None  # type: ignore[method-assign]
         pipe.send(server.url)
         while pipe.recv():
@@ -56,7 +56,7 @@ def main() -> None:
         target=serve_fake, args=(theirs, options.latency, options.limit), daemon=True
     )
     process.start()
-    # So that a child that fails ends `recv`, instead of leaving it to wait.
+    # Lets `recv` end if the child fails.
     theirs.close()
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     os.environ["EXAMPLARY_API_URL"] = ours.recv()
@@ -120,7 +120,7 @@ def measure_time(options: argparse.Namespace, concurrency: int, fake: Connection
 def measure_memory(count: int, fake: Connection) -> dict[str, Any]:
     from django.core.management import call_command  # noqa: PLC0415
 
-    # The first thousand load what is loaded once.
+    # The first thousand users also pay for imports and caches.
     make_users(1000)
     call_command("examplary_provision", rate=0, concurrency=32)
     fake.send(True)

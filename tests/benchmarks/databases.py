@@ -1,4 +1,4 @@
-"""A router that sends everything to one database or the other."""
+"""A router that sends all queries to the selected database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a warm launch feels how many others there are: two databases, one small, one large."""
+"""Compare a warm launch on a small database with one on a large database."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def fill(alias: str, rows: int) -> None:
-    """Make so many users, each with an actor and a session like that of the launch."""
+    """Create users, each with an actor and a session like that of the launch."""
     from django.contrib.auth.models import User  # noqa: PLC0415
     from django.db import connections  # noqa: PLC0415
     from django.utils import timezone  # noqa: PLC0415
@@ -88,7 +88,7 @@ def fill(alias: str, rows: int) -> None:
             for actor, number in zip(actors, numbers, strict=True)
         )
     with connections[alias].cursor() as cursor:
-        # A database does this by itself sooner or later.
+        # In production the database does this in the background.
         cursor.execute("ANALYZE")
 
 

@@ -1,4 +1,4 @@
-"""Launches: warm against a view written by hand, cold against two bare round trips."""
+"""Compare warm launches with a hand-written view, and cold launches with two plain requests."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def measure_workspaces() -> None:
     timings = {name: Timing() for name in configure}
     queries = {}
     for number in range(200):
-        # In another order each time. The settings change outside the timed block.
+        # The order differs each time. The settings change outside the timed block.
         for name in sorted(configure, reverse=bool(number % 2)):
             launch = functools.partial(visitors[name].launch, paths[name])
             with configure[name]:

@@ -1,6 +1,6 @@
-"""Requests a second that gunicorn serves, on the database of DATABASE_URL: PostgreSQL, in earnest.
+"""Measure requests per second of gunicorn, on the database of DATABASE_URL, such as PostgreSQL.
 
-Server, database, stub and visitors share the machine, so the ratios say more than the numbers.
+Server, database, stub and visitors share the machine, so only the ratios are comparable.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def new_launches(visitor: Visitor) -> Iterator[str]:
-    """Yield paths that each open a session of their own."""
+    """Yield paths that each open a new session."""
     for number in itertools.count():
         yield launch_path(visitor.user, nonce=str(number))
 
@@ -97,7 +97,7 @@ def serve(database: str, options: argparse.Namespace) -> AbstractContextManager[
 
 
 def load(server: str, visitors: list[Visitor], job: list[Iterator[str]], seconds: float) -> float:
-    """Let every visitor send one request after the other, and return the answers a second."""
+    """Let each visitor send requests one by one, and return the responses per second."""
     started = time.perf_counter()
 
     def visit(visitor: Visitor, paths: Iterator[str]) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class Timing:
-    """Seconds per call, one number a round: by the clock on the wall, and of this process's CPU."""
+    """Seconds per call in each round: wall-clock time, and CPU time of this process."""
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Timing:
 def interleave(
     variants: Mapping[str, Callable[[], object]], *, rounds: int, calls: int = 1
 ) -> dict[str, Timing]:
-    """Time `calls` calls of each variant in each of so many rounds, each round in another order."""
+    """Time `calls` calls of each variant per round, each round in a different order."""
     names = list(variants)
     timings = {name: Timing() for name in names}
     # The first round warms up.
@@ -53,7 +53,7 @@ def interleave(
 
 
 def ratio(over: list[float], under: list[float]) -> float:
-    """Return the median of the ratios of each round: what slows a round down slows both."""
+    """Return the median ratio of the rounds, because a slow round slows both variants."""
     return statistics.median(one / other for one, other in zip(over, under, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Pages with the tag, against the same page without it."""
+"""Compare pages with the tag to the same page without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A site as people run one: without DEBUG, with sessions, users, and connections that are kept."""
+"""A site as in production: no DEBUG, sessions, users and persistent connections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INSTALLED_APPS = [*INSTALLED_APPS, "tests.benchmarks"]
 default: dict[str, Any] = {**DATABASES["default"], "CONN_MAX_AGE": None}
 DATABASES = {"default": default}
 if "BENCHMARK_DATABASES" in os.environ:
-    # A second one like it, to compare the two.
+    # A second database to compare with.
     name = default.get("TEST", {}).get("NAME")
     second = Path(name).with_suffix(".second") if name else f"test_{default['NAME']}_second"
     DATABASES["second"] = {**default, "TEST": {"NAME": str(second)}}

@@ -17,7 +17,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "tests.benchmarks.settings"
 
 @contextmanager
 def site(api_url: str = "") -> Iterator[None]:
-    """Set Django up, with new databases that are gone afterwards."""
+    """Set up Django with new databases, and delete them afterwards."""
     if api_url:
         os.environ["EXAMPLARY_API_URL"] = api_url
     django.setup()
@@ -34,7 +34,7 @@ def site(api_url: str = "") -> Iterator[None]:
 class Visitor:
     """A signed-in user's browser, reduced to what a server sees of it.
 
-    Calls the WSGI application itself: Django's test client would cost more than many a page.
+    Calls the WSGI application directly, because Django's test client is slower than many pages.
     """
 
     def __init__(self, username: str = "teacher") -> None:
@@ -111,7 +111,7 @@ class Visitor:
 
 
 def launch_path(user: Any, **options: Any) -> str:
-    """Return what a page's frame would load."""
+    """Return the path that the iframe of a page loads."""
     from django.urls import reverse  # noqa: PLC0415
 
     from django_examplary.flows import GenerateExam  # noqa: PLC0415

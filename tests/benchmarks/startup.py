@@ -11,7 +11,7 @@ from pathlib import Path
 import django_examplary
 from tests.benchmarks.measuring import Timing, ratio, report
 
-# A new interpreter each time, as every command and every worker is.
+# A new interpreter each time, as for commands and workers.
 SCRIPT = """
 import json, os, resource, sys, time
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
@@ -29,7 +29,7 @@ print(json.dumps([spent, memory, "requests" in sys.modules]))
 
 
 def main() -> None:
-    # As an installation does; some environments let Python write no bytecode.
+    # Installers do this too, and some environments disable it in Python.
     compileall.compile_dir(Path(django_examplary.__file__).parent, quiet=1)
     cpu: dict[bool, list[float]] = {True: [], False: []}
     memory: dict[bool, list[float]] = {True: [], False: []}

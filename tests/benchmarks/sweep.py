@@ -1,4 +1,4 @@
-"""How fast a sweep is, and how much memory it takes: 2,000 open sessions, and 20,000.
+"""Measure the time and memory of sweeps over 2,000 and 20,000 open sessions.
 
 The sweeps run in their own processes, so their memory excludes the rows that fill the tables.
 """
@@ -83,7 +83,7 @@ def sweep(database: str) -> None:
 
     from django_examplary import services  # noqa: PLC0415
 
-    # The first calls load what is loaded once, and open the connections.
+    # Warm up: imports, caches and connections.
     services.sweep_sessions(limit=CONCURRENCY, concurrency=CONCURRENCY)
     before = peak()
     started, cpu = time.perf_counter(), time.process_time()
@@ -104,9 +104,9 @@ def sweep(database: str) -> None:
 
 
 def peak() -> int:
-    """Return the most memory that this process has had so far, in KiB.
+    """Return the peak memory of this process in KiB.
 
-    `getrusage` would count what its parent had when it was forked.
+    `getrusage` includes the memory of the parent at the time of the fork.
     """
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))

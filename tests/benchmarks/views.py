@@ -21,7 +21,7 @@ PRESETS = {"subject": "Mathematics", "studentLevel": "us_high_school_lower"}
 
 @login_required
 def page(request: HttpRequest, name: str) -> HttpResponse:
-    """A page that asks the database for its session and its user, and with `?rows` for a list."""
+    """A page that queries its session and its user, and with `?rows` also a list."""
     rows = User.objects.order_by("pk")[:25] if "rows" in request.GET else []
     return render(request, f"benchmarks/{name}.html", {"rows": rows})
 

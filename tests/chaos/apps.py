@@ -28,13 +28,13 @@ class ChaosConfig(AppConfig):
 
 
 def note_signal(session: Any, **kwargs: Any) -> None:
-    """Append the session to a file, which no killed database can lose."""
+    """Append the session to a file, which survives a killed database."""
     with Path(os.environ["CHAOS_SIGNALS"]).open("a") as file:
         file.write(f"{session.pk}\n")
 
 
 def set_clock(clock: str) -> None:
-    """Let the application's clock be some seconds ahead, or stand still."""
+    """Set the application's clock some seconds ahead, or stop it."""
     now = timezone.now
     stopped = now()
 

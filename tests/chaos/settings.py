@@ -1,4 +1,4 @@
-"""A site without DEBUG. The servers use the database of DATABASE_URL, the tests name theirs."""
+"""A site without DEBUG. Servers use the database of DATABASE_URL; tests pass an alias."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.settings import DATABASES, INSTALLED_APPS, env
 
 ROOT_URLCONF = "tests.chaos.urls"
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.chaos.apps.ChaosConfig"]
-# So that the tests sign users in without a request.
+# Lets the tests sign in users without a request.
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 LOGGING = {
     "version": 1,
@@ -29,7 +29,7 @@ DATABASES = {
 
 
 class SilentRouter:
-    """Keeps this app's rows behind another alias, and has no opinion about relations."""
+    """Routes this app to another alias, and does not implement `allow_relation`."""
 
     def db_for_read(self, model: type[Model], **hints: object) -> str | None:
         return "examplary" if model._meta.app_label == "django_examplary" else None

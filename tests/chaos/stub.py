@@ -1,8 +1,8 @@
 """A stand-in for the API that is independent of the fake: ``python -m tests.chaos.stub``.
 
-It accepts everything, counts everything, and can be slow, lose answers, be down, limit the rate, or
-forget connections that were idle. ``/control`` changes that, and returns the counts. The benchmarks
-use it too: the fake checks every rule of the contract, and would be what is measured.
+It accepts and counts every request. It can be slow, lose responses, be down, limit the rate, and
+forget idle connections. ``/control`` changes these switches, and returns the counts. The benchmarks
+use it because the fake, which checks every rule of the contract, would dominate their measurements.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from typing import Any
 from tests import processes
 
 JSON = dict[str, Any]
-#: A status code, headers and a body; None: the connection closes without an answer.
+#: A status code, headers and a body; None closes the connection without a response.
 Answer = tuple[int, str, JSON]
 
-# The windows in which requests are counted against the limit, in seconds.
+# Length of the window of the rate limit, in seconds.
 WINDOW = 1.0
 
 
 @dataclass
 class Stub:
-    #: Whether a repeated Idempotency-Key returns the first answer.
-    honour: bool = True
-    #: Seconds between what a request does and its answer.
+    #: Return the first response for a repeated Idempotency-Key.
+    honour_keys: bool = True
+    #: Seconds between the effect of a request and its response.
     latency: float = 0.0
-    #: Close the connection before a request does anything.
+    #: Close the connection before a request has an effect.
     down: bool = False
-    #: Close the connection after every so many POSTs have done their work; 0: never.
+    #: Do not answer every n-th POST after its effect; 0: answer all.
     lose: int = 0
-    #: POSTs that are accepted a second; 0: any number.
+    #: Accepted POSTs per second; 0: no limit.
     limit: int = 0
-    #: The message with which POST /users is refused; empty: it is not.
+    #: The message with which POST /users is refused; empty: not refused.
     refuse: str = ""
-    #: Drop what arrives on a connection that was idle for so many seconds; 0: never.
+    #: Ignore requests on connections that were idle for this many seconds; 0: never.
     forget_after: float = 0.0
-    #: Answer for a session that it has not created that the session is open.
-    knows_all: bool = False
+    #: Report unknown sessions as open.
+    report_unknown: bool = False
 
     users: JSON = field(default_factory=dict)
     sessions: JSON = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Stub:
         else:
             answer = await self.answer(method, path, headers.get("idempotency-key", ""), content)
         if answer is None or reader.at_eof():
-            # The client may have been killed, or not have waited.
+            # The client was killed or did not wait.
             self.counts[f"unanswered {method} {path}"] += not self.down
             return False
         status, extra, reply = answer
@@ -138,7 +138,7 @@ class Stub:
 
     def act(self, method: str, path: str, key: str, body: JSON) -> JSON:
         if method == "POST":
-            place = f"{path} {key}" if self.honour and key else ""
+            place = f"{path} {key}" if self.honour_keys and key else ""
             if place not in self.replies:
                 reply = self.create(path, body)
                 if not place:
@@ -181,20 +181,20 @@ class RunningStub:
     url: str
 
     def requests(self) -> int:
-        """Return how many requests there were so far."""
+        """Return the number of requests so far."""
         counts = control(self.url)["counts"]
         return sum(n for name, n in counts.items() if name.startswith(("GET ", "POST ", "DELETE ")))
 
 
 @contextmanager
 def serve_stub(latency: float = 0.0) -> Iterator[RunningStub]:
-    """Run a stub in a process of its own, so that its work is not counted."""
+    """Run a stub in its own process, so that its CPU time is not counted."""
     with processes.serve(
         *(sys.executable, "-m", "tests.chaos.stub"),
         environment=os.environ,
         exit_code=-signal.SIGTERM,
     ) as url:
-        control(url, latency=latency, knows_all=True)
+        control(url, latency=latency, report_unknown=True)
         yield RunningStub(url)
 
 

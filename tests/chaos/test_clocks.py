@@ -1,4 +1,4 @@
-"""Machines whose clocks differ, or stand still."""
+"""Servers whose clocks differ or stand still."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CLOCKS = ("0", "3600", "-3600", "frozen")
 
 
 @on(("gunicorn", "mariadb"), longer=(("gunicorn", "postgresql"),))
-def test_clocks_of_machines_neither_duplicate_nor_block(world):
+def test_different_clocks_neither_duplicate_nor_block(world):
     world.control(latency=0.5)
     with ExitStack() as servers:
         addresses = [
@@ -42,5 +42,5 @@ def test_clocks_of_machines_neither_duplicate_nor_block(world):
     assert (len(state["users"]), len(state["sessions"])) == (len(users), len(users))
     assert set(ended) == {200}
     assert (len(world.signals()), doubles) == (len(users), 0)
-    # A claim that another machine's clock had extended would block for an hour.
+    # A claim that ends by the clock of another machine would block for an hour.
     assert slowest < 60

@@ -1,4 +1,4 @@
-"""Many users, many tabs, and an API that is slow."""
+"""Many users, many tabs and a slow API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.chaos.visitors import (
 )
 from tests.chaos.world import FACTOR, on
 
-# Slower than most, so that the launches wait for the API, and hardly use the processor meanwhile.
+# Slow enough that launches mostly wait for the API, and hardly use the processor.
 LATENCY = 5.0
 
 
@@ -85,7 +85,7 @@ def test_tabs_of_one_user_leave_threads_to_others(world):
     assert len(set(urls)) == 1
     assert urls[0]
     assert (len(state["users"]), len(state["sessions"]), failed_pages) == (1, 1, 0)
-    # In this time the tabs, if they took all threads, would leave room for two.
+    # In this time only two pages could be served if the tabs blocked all threads.
     assert pages_before[0] >= 5
 
 
@@ -105,9 +105,9 @@ def p95(waits):
 
 
 def measure_pages(reader, visitors, crowd):
-    """Return the p95 of each turn of each kind, the reader's failed pages, and the crowd's answers.
+    """Return the p95 of each turn by kind, the failed pages, and the responses of the crowd.
 
-    In the turns of each kind `visitors` do nothing, request pages, or launch.
+    The kinds of turns: `visitors` do nothing, request pages, or launch.
     """
     count = int(RATE * SECONDS)
     start = time.monotonic() + 0.5
@@ -134,20 +134,19 @@ def measure_pages(reader, visitors, crowd):
 
 @on(("gunicorn", "postgresql"), ("uvicorn", "postgresql"))
 def test_ordinary_pages_do_not_wait_for_a_slow_api(world):
-    """Compare a reader's pages beside launches with those beside as many pages of others.
+    """Compare page times during launches with page times during other page requests.
 
-    Requests of any kind take processor time from the reader's, all the more if the crowd runs on
-    the same machine. The launches may not take much more than the pages do. The two take turns
-    every two seconds, so that other programs disturb both, and the median of the turns counts.
-    Other programs only add to that ratio, so that a busy machine gets further attempts. On one with
-    more than BUSY programs to each processor, a launch takes so long that the threads do not
-    suffice: such a machine cannot show more than that no page fails.
+    Requests of any kind take processor time from the reader's pages. Launches may not take much
+    more than pages do. The two loads take turns every two seconds, so that other programs disturb
+    both, and the median of the turns counts. Other programs only increase the ratio, so a busy
+    machine gets further attempts. With more than BUSY programs per processor, launches take so
+    long that the threads don't suffice: then the test only verifies that no page fails.
     """
     world.control(latency=LATENCY)
     users = CYCLES * int(RATE * SECONDS)
     with world.serve(threads=16) as address, crowd_process() as crowd:
         reader, *visitors = [Visitor(user, address) for user in world.users(ATTEMPTS * users + 1)]
-        # Their cookies take time to sign, and the process takes time to start.
+        # Signing the cookies and starting the process take time.
         assert all(visitor.cookies for visitor in visitors)
         assert crowd.submit(send, [(reader, "/page/", 0.0)] * 20).result() == {200: 20}
         for attempt in range(ATTEMPTS):
@@ -177,7 +176,7 @@ def test_ordinary_pages_do_not_wait_for_a_slow_api(world):
 
 
 @on(("gunicorn", "postgresql"), ("uvicorn", "postgresql"))
-def test_launches_at_once_take_no_connection_from_pages(world):
+def test_concurrent_launches_leave_connections_to_pages(world):
     world.control(latency=LATENCY)
     with world.serve() as address, crowd_process() as crowd:
         reader, *visitors = [Visitor(user, address) for user in world.users(LAUNCHES + 1)]
@@ -192,13 +191,13 @@ def test_launches_at_once_take_no_connection_from_pages(world):
         pages=len(pages.results),
         failed_pages=failed,
     )
-    # A database that accepts no more connections makes it a 503.
+    # Without a free database connection the response would be a 503.
     assert set(statuses) == {302, 409}
     assert failed == 0
 
 
 @on(("gunicorn", "postgresql"), ("uvicorn", "postgresql"))
-def test_ends_at_once_take_no_connection_from_pages(world):
+def test_concurrent_ends_leave_connections_to_pages(world):
     """The sweep does not run: each result comes from the browser that reports the end."""
     with world.serve() as address:
         reader, *visitors = [Visitor(user, address) for user in world.users(ENDS + 1)]
@@ -225,5 +224,5 @@ def test_ends_at_once_take_no_connection_from_pages(world):
     assert all(urls)
     assert set(ended) == {200}
     assert (len(world.signals()), doubles, failed) == (ENDS, 0, 0)
-    # Those of the limits, and some that their requests are about to close.
+    # The limits, and some connections that are about to close.
     assert max(connected.results) <= 40

@@ -1,4 +1,4 @@
-"""Databases that refuse: rows, characters, locks, tables, or any write."""
+"""Databases that refuse rows, characters, locks, tables or all writes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABLES = ("django_examplary_examplaryactor", "django_examplary_examplarysession"
 
 
 def assert_problem(visitor, world, **settings):
-    """The site still serves, a launch is explained, and commands end with an error."""
+    """Verify that pages work, launches show an error, and commands exit with an error."""
     with world.serve(workers=1, **settings) as address:
         visitor.move_to(address)
         assert visitor.page()
@@ -112,7 +112,7 @@ def test_characters_of_four_bytes_fit_into_tables_of_three(world):
 
 
 @BOTH
-def test_router_may_have_no_opinion_about_relations(world):
+def test_router_without_allow_relation(world):
     with world.serve(CHAOS_ROUTER=1) as address:
         visitors = world.visitors(2, address)
         urls = at_once(Visitor.open, visitors)
@@ -127,7 +127,7 @@ def test_router_may_have_no_opinion_about_relations(world):
 
 
 @BOTH
-def test_actor_may_be_deleted_while_tabs_wait(world):
+def test_actor_deleted_while_tabs_wait(world):
     # Longer than a command takes to start.
     world.control(latency=6.0)
     with world.serve(workers=1) as address:
@@ -171,12 +171,12 @@ def test_constraint_of_another_app_is_named(world):
     finally:
         world.execute(f"ALTER TABLE {TABLES[1]} DROP CONSTRAINT policy_of_the_project")
     assert (code, status) == (0, 503), output
-    # A launch that took this for another caller's row would wait for that caller.
+    # A launch that mistook this for the row of another caller would wait.
     assert "policy_of_the_project" in output.splitlines()[-1]
 
 
 @BOTH
-def test_locked_row_does_not_hold_a_launch_for_long(world):
+def test_locked_row_delays_a_launch_briefly(world):
     (visitor,) = world.visitors(1, "")[:1]
     actor = ExamplaryActor(user=visitor.user, state="pending")
     actor.save(using=world.alias)

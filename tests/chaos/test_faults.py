@@ -1,4 +1,4 @@
-"""An API that is down, forgets connections, or is asked too often."""
+"""An API that is down, forgets connections or limits the rate."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.chaos.world import on
 HURRIED = {"EXAMPLARY_TIMEOUT": 2, "EXAMPLARY_DEADLINE": 3}
 
 
-@pytest.mark.parametrize("honour", [True, False], ids=["keys-honoured", "keys-ignored"])
+@pytest.mark.parametrize("honour_keys", [True, False], ids=["keys-honoured", "keys-ignored"])
 @on(("gunicorn", "mariadb"), longer=(("uvicorn", "postgresql"),))
-def test_outage_loses_nothing_and_duplicates_unanswered_users(world, honour):
-    world.control(honour=honour)
+def test_outage_loses_nothing_and_duplicates_unanswered_users(world, honour_keys):
+    world.control(honour_keys=honour_keys)
     down_at = 0.0
 
     def break_and_mend():
-        """Let the API be down for two seconds after some POSTs were not answered."""
+        """Take the API down for two seconds after some unanswered POSTs."""
         nonlocal down_at
         if not down_at and world.unanswered() >= 2:
             down_at = time.monotonic()
@@ -29,7 +29,7 @@ def test_outage_loses_nothing_and_duplicates_unanswered_users(world, honour):
 
     with world.serve(**HURRIED) as address:
         visitors = world.visitors(20, address)
-        # Every third POST has done its work when the connection breaks.
+        # Every third POST has taken effect when the connection breaks.
         world.control(lose=3)
         with (
             Background(break_and_mend, every=0.2),
@@ -44,7 +44,7 @@ def test_outage_loses_nothing_and_duplicates_unanswered_users(world, honour):
     )
     failed_pages = sum(not page for page in pages.results)
     world.note(
-        "outage, keys honoured" if honour else "outage, keys ignored",
+        "outage, keys honoured" if honour_keys else "outage, keys ignored",
         users=len(visitors),
         unanswered_posts=unanswered,
         lost=lost,
@@ -54,16 +54,16 @@ def test_outage_loses_nothing_and_duplicates_unanswered_users(world, honour):
     )
     assert unanswered
     assert (lost, failed_pages) == (0, 0)
-    assert duplicates <= (0 if honour else unanswered)
+    assert duplicates <= (0 if honour_keys else unanswered)
 
 
 @on(("gunicorn", "postgresql"))
-def test_connections_that_a_device_forgets_are_not_used(world):
+def test_connections_that_a_firewall_dropped_are_not_reused(world):
     with world.serve() as address:
         visitors = world.visitors(32, address)
         half = len(visitors) // 2
         assert all(at_once(Visitor.open, visitors[:half]))
-        # The client does not use a connection again that was idle for 15 seconds.
+        # The client does not reuse a connection that was idle for 15 seconds.
         world.control(forget_after=15.5)
         time.sleep(16.5)
         urls = at_once(Visitor.open, visitors[half:])

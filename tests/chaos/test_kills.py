@@ -1,4 +1,4 @@
-"""Workers and database backends that are killed in the middle of their work."""
+"""Workers and database backends that are killed during their work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.db import connections
 from tests.chaos.visitors import Background, Visitor, at_once
 from tests.chaos.world import FACTOR, on
 
-# A claim of a dead worker ends after these and 15 seconds.
+# A claim of a dead worker ends 15 seconds after this.
 HURRIED = {"EXAMPLARY_TIMEOUT": 2, "EXAMPLARY_DEADLINE": 3}
 
 
@@ -55,7 +55,7 @@ def test_killed_workers_lose_and_duplicate_nothing(world):
 
 
 def kill_backend(alias):
-    """Kill one connection of the site to its database, chosen at random. Return how many."""
+    """Kill a random database connection of the site. Return the number of killed connections."""
     connection = connections[alias]
     name = connection.settings_dict["NAME"]
     with connection.cursor() as cursor:
@@ -75,13 +75,13 @@ def kill_backend(alias):
             return 0
         kill = "SELECT pg_terminate_backend(%s)" if connection.vendor == "postgresql" else "KILL %s"
         with suppress(Exception):
-            # It may have ended by itself.
+            # It may have ended already.
             cursor.execute(kill, [random.choice(found)])  # noqa: S311  # no secret
     return 1
 
 
 @on(("gunicorn", "postgresql"), ("uvicorn", "mariadb"))
-def test_killed_backends_lose_and_double_nothing(world):
+def test_killed_backends_lose_and_duplicate_nothing(world):
     with world.serve(**HURRIED) as address:
         visitors = world.visitors(60, address)
 
@@ -92,7 +92,7 @@ def test_killed_backends_lose_and_double_nothing(world):
             return url
 
         def kill():
-            # A busy machine needs more time, and would be interrupted ever more often.
+            # A fixed interval would interrupt a busy machine more often per request.
             return kill_backend(world.alias) if sum(kills.results) < 200 * FACTOR else 0
 
         with Background(kill, every=0.03) as kills:

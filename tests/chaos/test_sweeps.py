@@ -1,4 +1,4 @@
-"""Sweeps and browsers that learn of the same outcomes."""
+"""Sweeps and browsers that receive the same outcomes."""
 
 from __future__ import annotations
 

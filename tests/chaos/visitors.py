@@ -33,7 +33,7 @@ _CSRF = "c" * 32
 
 
 def patient_pauses() -> Iterator[float]:
-    """Yield the pauses after which an embed asks again, as its script does."""
+    """Yield the pauses between the retries of the embed script."""
     for pause in itertools.chain((1.0, 2.0, 4.0), itertools.repeat(8.0)):
         yield pause * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
 
@@ -46,13 +46,13 @@ class Visitor:
             user_id=str(user.pk), flow=GenerateExam(subject="Sums"), origin="https://school.example"
         )
         self.launch_path = reverse("django_examplary:launch", args=[self.launch.sign()])
-        #: How many answers had each status code; 0: none, because the server died.
+        #: Number of responses by status code; 0: no response, because the server died.
         self.statuses: Counter[int] = Counter()
-        #: The slowest answer to a launch, and how long the whole launch took, in seconds.
+        #: Seconds of the slowest response to a launch, and of the whole launch.
         self.slowest = self.opened_after = 0.0
 
     def move_to(self, address: str) -> None:
-        """Use another server from now on."""
+        """Send further requests to another server."""
         self.server = urlsplit(address).netloc
 
     @functools.cached_property
@@ -82,7 +82,7 @@ class Visitor:
         return json.loads(body) if status == 200 else {}
 
     def try_once(self) -> str:
-        """Launch, and return the URL of the embed; empty if it is not open yet."""
+        """Launch once, and return the URL of the embed; empty if it is not open yet."""
         started = time.monotonic()
         status, location, _ = self.request("GET", self.launch_path, **{"Sec-Fetch-Dest": "iframe"})
         self.slowest = max(self.slowest, time.monotonic() - started)
@@ -90,7 +90,7 @@ class Visitor:
         return location if status == 302 else ""
 
     def open(self, patience: float = processes.PATIENCE) -> str:
-        """Launch, and again as an embed and its user do; return the URL, empty if none came."""
+        """Launch with the retries of the embed script; return the URL, or "" after `patience`."""
         started = time.monotonic()
         pauses = patient_pauses()
         while not (url := self.try_once()):
@@ -101,7 +101,7 @@ class Visitor:
         return url
 
     def sync(self) -> int:
-        """Report that the embed has ended, as the script does. Return the last status code."""
+        """Report the end of the embed, as the script does. Return the last status code."""
         path = reverse("django_examplary:sync", args=[self.launch.key])
         accept = {"X-CSRFToken": _CSRF, "Accept": "application/json"}
         started = time.monotonic()
@@ -114,14 +114,14 @@ class Visitor:
 
 
 def at_once(call: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Call for all items at the same time, in fewer threads than PostgreSQL has connections."""
+    """Make a call for each item at once, in fewer threads than PostgreSQL has connections."""
     items = list(items)
     with ThreadPoolExecutor(min(len(items), 80)) as pool:
         return list(pool.map(call, items))
 
 
 class Background:
-    """Repeats an action in a thread while the context lasts."""
+    """Repeat an action in a thread while the context lasts."""
 
     def __init__(self, action: Callable[[], object], *, every: float) -> None:
         self._action = action
@@ -148,14 +148,14 @@ class Background:
 
 
 def crowd_process() -> ProcessPoolExecutor:
-    """Return a process for a crowd, so that it takes no time of the one that measures."""
+    """Return a process for a crowd, separate from the process that measures."""
     return ProcessPoolExecutor(1, get_context("spawn"), django.setup)
 
 
 def send(requests: list[tuple[Visitor, str, float]]) -> Counter[int]:
-    """Send each visitor's request at its moment of the monotonic clock; an empty path launches.
+    """Send each request at its time of the monotonic clock; an empty path launches.
 
-    Return how many answers had each status code.
+    Return the number of responses by status code.
     """
 
     def send_one(request: tuple[Visitor, str, float]) -> int:

@@ -1,4 +1,4 @@
-"""A database, a stub and the servers of a site, with checks that they agree in the end."""
+"""A database, a stub and the servers of a site, with checks that their data agrees."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.chaos import stub
 from tests.chaos.settings import SERVERS
 from tests.chaos.visitors import Visitor
 
-#: How many times as many users, kills and rounds there are.
+#: Multiplies the users, kills and rounds.
 FACTOR = int(os.environ.get("CHAOS_FACTOR", "1"))
 
 COMMANDS = {
@@ -35,7 +35,7 @@ COMMANDS = {
 
 
 def on(*pairs: tuple[str, str], longer: tuple[tuple[str, str], ...] = ()) -> pytest.MarkDecorator:
-    """Run a test on these servers and databases, and on `longer` if CHAOS_FACTOR is above 1."""
+    """Run a test on pairs of server and database; on `longer` too if CHAOS_FACTOR is above 1."""
     chosen = [*pairs, *(longer if FACTOR > 1 else ())]
     return pytest.mark.parametrize("world", chosen, indirect=True, ids="-".join)
 
@@ -72,7 +72,7 @@ class World:
         command = [sys.executable, "-m", *COMMANDS[self.server]]
         if self.server == "gunicorn":
             command += [f"--workers={workers}", f"--threads={threads}"]
-        # uvicorn ends by the signal that it was sent.
+        # uvicorn re-raises the signal after its shutdown.
         exit_code = 0 if self.server == "gunicorn" else -signal.SIGTERM
         return processes.serve(
             *command, environment=self.environment(**settings), exit_code=exit_code
@@ -127,16 +127,16 @@ class World:
         return ExamplarySession.objects.using(self.alias)
 
     def signals(self) -> Counter[str]:
-        """Return how many signals were sent about each session."""
+        """Return the number of signals by session."""
         return Counter(self.signals_file.read_text().split())
 
     def unanswered(self) -> int:
-        """Return how many POSTs have done their work and were not answered."""
+        """Return the number of POSTs that had an effect but no response."""
         counts = self.control()["counts"]
         return int(sum(n for name, n in counts.items() if name.startswith("unanswered POST")))
 
     def duplicates(self) -> int:
-        """Return how many users and open sessions Examplary has that no row knows."""
+        """Return the number of remote users and open sessions without a row."""
         state = self.control()
         remote = {*state["users"], *(i for i, s in state["sessions"].items() if "deleted" not in s)}
         actors = ExamplaryActor.objects.using(self.alias).exclude(examplary_id=None)
@@ -145,7 +145,7 @@ class World:
         return len(remote - known)
 
     def lost(self, visitors: list[Visitor], urls: list[str]) -> int:
-        """Return how many visitors have no session, or another one than Examplary created."""
+        """Return the number of visitors who lack a remote session or a row."""
         urls_of = {each["embedUrl"] for each in self.control()["sessions"].values()}
         stored = {row.actor.user_id for row in self.rows().select_related("actor")}
         return sum(

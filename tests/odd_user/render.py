@@ -1,6 +1,6 @@
-"""Render the pages that search for users of an unusual user model, and print what they found.
+"""Render the pages that search for users of an unusual user model, and print the results.
 
-Run by a test in a process of its own, because the user model is a setting of the whole process.
+Run by a test in its own process, because the user model is a global setting.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
 
     from django_examplary.models import ExamplaryActor, ExamplarySession  # noqa: PLC0415
 
-    # Type checkers know the user model of the other tests.
+    # Type checkers use the user model of the other tests.
     app: Any = apps.get_app_config("odd_user")
     member, person = app.get_model("Member"), app.get_model("Person")
     setup_test_environment()

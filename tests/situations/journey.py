@@ -1,4 +1,4 @@
-"""Check the site, and let a user finish an embed. To be imported with the settings of a site."""
+"""Check the site, and let a user finish an embed. Needs the settings of a site."""
 
 from __future__ import annotations
 

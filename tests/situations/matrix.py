@@ -1,4 +1,4 @@
-"""Situations of sites, and the test that fails where a site in one of them would."""
+"""Situations of sites, and the tests that cover each of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PROOFS = {
     "language of the page": "test_views.py::test_problem_page_has_the_language_of_the_page",
     "language of the answers": "test_views.py::test_sync_answers_in_the_language_of_the_page",
     "language that the script posts": (
-        "browser/test_element.py::test_answers_are_in_the_language_of_the_page"
+        "browser/test_element.py::test_messages_are_in_the_language_of_the_page"
     ),
     "proxy that changes the origin": "test_views.py::test_page_of_another_origin_is_logged",
     "proxy that ends TLS": "test_views.py::test_result_behind_a_proxy_that_ends_tls",
@@ -70,12 +70,12 @@ PROOFS = {
     "morphing re-render": (
         "browser/test_libraries.py::test_running_embed_survives_a_newer_copy_of_its_page"
     ),
-    "hx-boost on an ancestor": "browser/test_libraries.py::test_nothing_of_an_embed_is_boosted",
+    "hx-boost on an ancestor": "browser/test_libraries.py::test_links_of_an_embed_are_not_boosted",
     "boosted navigation": "browser/test_libraries.py::test_boosted_link_to_a_page_with_an_embed",
     "static files on another host": (
         "third_party/test_recipes.py::test_static_files_on_another_host"
     ),
-    "script combiner": "browser/test_libraries.py::test_script_need_not_be_a_module",
+    "script combiner": "browser/test_libraries.py::test_script_works_without_type_module",
     "site inside the frame of an LMS": (
         "test_views.py::test_every_endpoint_works_outside_of_transactions_and_caches"
     ),

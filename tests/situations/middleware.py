@@ -1,4 +1,4 @@
-"""Middleware as projects have it."""
+"""Typical middleware of projects."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from django.middleware.csrf import CsrfViewMiddleware
 
 
 class Sessions(SessionMiddleware):
-    """A subclass with a name of its own."""
+    """A subclass with its own name."""
 
 
 class Authentication(AuthenticationMiddleware):
-    """A subclass with a name of its own."""
+    """A subclass with its own name."""
 
 
 class Csrf(CsrfViewMiddleware):
-    """A subclass with a name of its own."""
+    """A subclass with its own name."""
 
 
 def select_urlconf(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Select other URLs than ROOT_URLCONF, as middleware for subdomains does."""
+    """Replace ROOT_URLCONF for the request, as middleware for subdomains does."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         request.urlconf = "tests.situations.urls_without_admin"

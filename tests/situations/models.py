@@ -38,7 +38,7 @@ def describe(user: Any) -> ActorProfile:
 
 
 class StringKeyUser(AbstractBaseUser):
-    """Its key is a string of any characters."""
+    """Its primary key is a string with any characters."""
 
     id = models.CharField(primary_key=True, max_length=50)
     email = models.EmailField()

@@ -1,4 +1,4 @@
-"""A session engine of a third party: a module, and no app."""
+"""A third-party session engine: a module without an app."""
 
 from __future__ import annotations
 

@@ -14,5 +14,5 @@ LOGIN_URL = "/embed/"
 
 globals().update(json.loads(os.environ["SITUATION"]))
 
-# Tables are created from the models, which takes a fraction of the time.
+# Create tables from the models, which is much faster.
 MIGRATION_MODULES = {app.rpartition(".")[2]: None for app in INSTALLED_APPS}

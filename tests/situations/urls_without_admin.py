@@ -1,4 +1,4 @@
-"""A site without the admin. Also the page that the other URLconfs here share."""
+"""A site without the admin, and the page that the other URLconfs include."""
 
 from __future__ import annotations
 
