@@ -147,7 +147,7 @@ class Stub:
             return dict(self.replies[place])
         session_id = path.rpartition("/")[2]
         session: JSON = self.sessions.get(session_id, {})
-        if not session and self.knows_all:
+        if not session and self.report_unknown:
             return new_session(session_id, 0)
         if method == "DELETE" and session:
             session["deleted"] = True
