@@ -17,6 +17,7 @@ from django_examplary.flows import GenerateExam
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from tests import wire
 from tests.admin_rows import State, Status, allow, limit, make_actor, make_session, make_user
+from tests.html import find_all
 
 pytestmark = pytest.mark.django_db
 
@@ -491,20 +492,50 @@ def erase(browser, *actors, **data):
     )
 
 
+def confirm(browser, response):
+    """Send the form of the page that confirms an erasure, as a browser does."""
+    [form] = [each for each in find_all(response.text, "form") if "action" not in each]
+    assert form["method"] == "post"
+    fields = [each for each in find_all(response.text, "input") if each.get("type") == "hidden"]
+    data: dict[str, list[str]] = {}
+    for field in fields:
+        data.setdefault(field["name"], []).append(field["value"])
+    request = response.request
+    url = f"{request['PATH_INFO']}?{request['QUERY_STRING']}"
+    return browser.post(url, data, follow=True)
+
+
 @pytest.mark.parametrize("from_page", [True, False])
 def test_erasure_is_confirmed_first(fake, admin_client, exam, from_page):
     actor = exam.actor
+    make_actor("bob")
     if from_page:
         response = admin_client.post(f"{ACTORS}{actor.pk}/do/erase_actors/")
     else:
         response = erase(admin_client, actor)
 
-    text = response.content.decode()
-    assert "this site’s data about 1 user’s work" in text
-    assert "1 session will be erased." in text
-    assert f": {actor.examplary_id}</li>" in text
-    assert f'name="_selected_action" value="{actor.pk}"' in text
+    assert "this site’s data about 1 user’s work" in response.text
+    assert "1 session will be erased." in response.text
+    assert f": {actor.examplary_id}</li>" in response.text
     assert ExamplarySession.objects.exists()
+
+    assert messages(confirm(admin_client, response))[0].startswith("The Examplary data of 1 user")
+    assert [each.user.username for each in ExamplaryActor.objects.all()] == ["bob"]
+
+
+def test_confirmed_erasure_of_a_filtered_list_keeps_the_other_actors(admin_client):
+    for number in range(3):
+        make_actor(f"failed{number}", state=State.FAILED, examplary_id=None)
+    kept = make_actor("ada")
+    [chosen, *_others] = ExamplaryActor.objects.filter(state=State.FAILED)
+    url = f"{ACTORS}?state__exact=failed"
+    data = {"action": "erase_actors", "_selected_action": [chosen.pk], "select_across": "1"}
+
+    response = admin_client.post(url, data)
+
+    assert "this site’s data about 3 users’ work" in response.text
+    confirm(admin_client, response)
+    assert list(ExamplaryActor.objects.all()) == [kept]
 
 
 def test_erasure_revokes_erases_and_logs_on_the_user(fake, admin_client, exam):

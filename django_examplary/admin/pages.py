@@ -104,9 +104,7 @@ class ActorPagesMixin(RowAdmin):
             "more": max(0, count - names),
             "count": count,
             "sessions": ExamplarySession.objects.filter(actor__in=actors).count(),
-            # The button on an actor's page sends none.
-            "selected": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
-            or [str(actor.pk) for actor in actors],
+            "selected": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME),
             "select_across": request.POST.get("select_across", ""),
         }
         return self.render_page(request, "erase", context)
