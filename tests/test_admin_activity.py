@@ -270,6 +270,21 @@ def test_csv_of_sessions_has_the_listed_rows(admin_client):
     assert row[-1] == "exam_1"
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="Servers keep the zone they began with.")
+@pytest.mark.parametrize("url", [ACTORS, SESSIONS])
+def test_csv_without_time_zones(admin_client, settings, url):
+    make_session(make_actor("ada"))
+    settings.USE_TZ = False
+    day = datetime(2026, 3, 1, 20)  # noqa: DTZ001
+    ExamplaryActor.objects.update(created_at=day)
+    ExamplarySession.objects.update(created_at=day, expires_at=day)
+
+    response = admin_client.get(f"{url}csv/")
+
+    assert f"-{timezone.now().date()}.csv" in response["Content-Disposition"]
+    assert "2026-03-01 20:00:00" in rows(response)[1]
+
+
 def test_csv_of_actors_has_reasons(admin_client):
     make_actor("ada", state=State.FAILED, examplary_id=None, last_error="The address exists.")
 
