@@ -26,6 +26,7 @@ from django.utils import timezone
 
 from django_examplary import signals
 from django_examplary.client import ExamplaryClient
+from django_examplary.client.responses import cleaned
 from django_examplary.conf import conf
 from django_examplary.data import EmbedSession
 from django_examplary.exceptions import (
@@ -62,6 +63,10 @@ _SIGNALS: Mapping[str, Signal] = {
     Status.CANCELLED: signals.session_cancelled,
     Status.CLOSED: signals.session_closed,
 }
+
+
+# Its user may have finished just before it was revoked; not if that user is gone.
+_JUST_REVOKED = Q(status=Status.REVOKED, actor__isnull=False)
 
 
 def verify_session(
@@ -240,7 +245,8 @@ def fetch(session: ExamplarySession, client: ExamplaryClient) -> EmbedSession:
     # An actor that was provisioned again since has another id than the session was opened for.
     if actor is not None and actor.provisioned_at and actor.provisioned_at <= session.created_at:
         known = actor.examplary_id or ""
-    same_actor = not known or remote.actor in ("", known)
+    # A name or an address of the actor cannot be compared.
+    same_actor = not (known and remote.actor.startswith("user_")) or remote.actor == known
     if remote.flow in ("", session.flow) and same_actor:
         return remote
     logger.error("operation=verify-session outcome=foreign-answer session=%s", session.pk)
@@ -251,6 +257,9 @@ def _apply(session: ExamplarySession, remote: EmbedSession) -> bool:
     """Store the outcome that the API returned. False: a result is still to come."""
     now = timezone.now()
     facts = {"remote_status": remote.status[:64], "verified_at": now, "asked_at": now}
+    if remote.outputs and not remote.is_completed:
+        # The result may be there under a status of another meaning, and is kept however this ends.
+        _keep_outputs(session, remote.outputs)
     if remote.is_completed:
         outputs = session.get_outputs_class()(dict(remote.outputs))
         first_seen = session.ended_at or now
@@ -262,7 +271,7 @@ def _apply(session: ExamplarySession, remote: EmbedSession) -> bool:
                 "operation=verify-session outcome=incomplete session=%s missing=%s received=%s",
                 session.pk,
                 outputs.key,
-                ",".join(sorted({*remote.raw, *outputs.raw})),
+                cleaned(",".join(sorted({*remote.raw, *outputs.raw})), 300),
             )
         # Without outputs the rest is kept, except for the keys that open the session.
         rest = {key: remote.raw[key] for key in remote.raw if key not in ("id", "embedUrl")}
@@ -285,12 +294,18 @@ def _apply(session: ExamplarySession, remote: EmbedSession) -> bool:
     return True
 
 
+def _keep_outputs(session: ExamplarySession, outputs: Mapping[str, Any]) -> None:
+    kept = {"outputs": dict(outputs)}
+    rows = session_rows().filter(Q(status=Status.PENDING) | _JUST_REVOKED, pk=session.pk)
+    if commit(lambda: rows.update(**kept)):
+        set_values(session, kept)
+
+
 def end_session(session: ExamplarySession, status: ExamplarySession.Status, **facts: Any) -> None:
     """End an open session, unless another caller just did, and send the signal."""
     endable = Q(status=Status.PENDING)
     if status in (Status.COMPLETED, Status.CANCELLED):
-        # Its user may have finished just before it was revoked; not if that user is gone.
-        endable |= Q(status=Status.REVOKED, actor__isnull=False)
+        endable |= _JUST_REVOKED
         if conf.EXAMPLARY_REVOKE_ON_COMPLETION:
             facts["revoke_pending"] = True
     token = new_token()

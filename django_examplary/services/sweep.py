@@ -172,6 +172,7 @@ def _is_unchanged(session: ExamplarySession, remote: EmbedSession | None) -> boo
         remote is not None
         and remote.is_pending
         and remote.status == session.remote_status
+        and not remote.outputs
         and session.is_open
         and not session.is_past_expiry()
     )

@@ -167,6 +167,62 @@ def test_former_name_of_generate_exam_is_accepted(fake, open_exam):
     assert services.verify_session(open_exam).status == Status.COMPLETED
 
 
+@pytest.mark.parametrize("actor", ["ann@school.example", "auth0|1", "USER_1", None])
+def test_actor_that_is_not_named_by_its_id_is_not_compared(fake, open_exam, actor):
+    fake.complete(open_exam.examplary_id)
+    fake.fail("GET", edit=lambda body: body | {"actor": actor})
+    assert services.verify_session(open_exam).status == Status.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("status", "end"),
+    [
+        ("graded", Status.EXPIRED),
+        ("pending", Status.EXPIRED),
+        ("failed", Status.EXPIRED),
+        ("cancelled", Status.CANCELLED),
+    ],
+)
+def test_outputs_under_another_status_are_kept(fake, open_exam, status, end):
+    outputs = {"examId": "exam_1"}
+    change = {"status": status, "outputs": outputs}
+    fake.fail("GET", times=None, edit=lambda body: body | change)
+    services.sweep_sessions()
+    open_exam.refresh_from_db()
+    assert open_exam.outputs == outputs
+    ExamplarySession.objects.update(expires_at=timezone.now(), asked_at=None)
+    services.sweep_sessions()
+    open_exam.refresh_from_db()
+    assert (open_exam.status, open_exam.outputs) == (end, outputs)
+
+
+def test_outputs_of_a_pending_session_are_kept_when_it_is_closed(fake, open_exam):
+    fake.fail("GET", edit=lambda body: body | {"outputs": {"score": 7}})
+    session = services.close_session(open_exam)
+    assert (session.status, session.outputs) == (Status.CLOSED, {"score": 7})
+    session.refresh_from_db()
+    assert session.outputs == {"score": 7}
+
+
+def test_outputs_under_an_unknown_status_are_kept_when_it_is_revoked(fake, open_exam):
+    change = {"status": "graded", "outputs": {"examId": "exam_1"}}
+    fake.fail("GET", edit=lambda body: body | change)
+    services.revoke_session(open_exam)
+    open_exam.refresh_from_db()
+    assert (open_exam.status, open_exam.outputs) == (Status.REVOKED, {"examId": "exam_1"})
+    assert fake.sessions[open_exam.examplary_id].revoked
+
+
+def test_outputs_of_a_user_who_was_deleted_during_the_call_are_not_kept(
+    fake, teacher, open_exam, during_call
+):
+    during_call("get_embed_session", teacher.delete)
+    fake.fail("GET", edit=lambda body: body | {"outputs": {"score": 7}})
+    services.verify_session(open_exam)
+    open_exam.refresh_from_db()
+    assert (open_exam.status, open_exam.outputs) == (Status.REVOKED, {})
+
+
 @pytest.mark.parametrize(
     "change", [{"flow": "edit-rubric"}, {"flow": "generate-exams"}, {"actor": "user_other"}]
 )
