@@ -236,6 +236,22 @@ class Exam(RemoteObject):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Export(RemoteObject):
+    """Where an exported exam can be fetched."""
+
+    key = "url"
+
+    #: It may need no other permission.
+    url: str = field(repr=False)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        if url := _text(data, "url"):
+            return cls(url=url, raw=data)
+        raise ValueError("url is missing")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Permission(RemoteObject):
     """The role of one actor on one exam or space (contract, section 6)."""
 

@@ -10,12 +10,13 @@ from itertools import count
 import pytest
 
 from django_examplary.client import ExamplaryClient
-from django_examplary.client.responses import Answer, api_error, cleaned
+from django_examplary.client.responses import Answer, Incomplete, api_error, cleaned
 from django_examplary.client.retries import is_uncertain
 from django_examplary.exceptions import (
     ExamplaryActorIsOwnerError,
     ExamplaryActorNotFoundError,
     ExamplaryAPIError,
+    ExamplaryAuthenticationError,
     ExamplaryConfigurationError,
     ExamplaryConflictError,
     ExamplaryInvalidRequestError,
@@ -59,6 +60,7 @@ CALLS = {
     ),
     "GET materials": lambda client: client.list_source_materials(),
     "POST /exams": lambda client: client.create_exam("Sums"),
+    "export": lambda client: client.export_exam_qti3("exam_1"),
 }
 
 
@@ -227,7 +229,73 @@ ROWS = [
         {"status": 409, "body": b"x", "headers": {"Content-Encoding": "br"}},
         Reported(ExamplaryConflictError, "was answered with 409"),
     ),
+    *(
+        ("POST /users", answer(body), Reported(ExamplaryResponseError, f"Its message: {words}"))
+        for body, words in (
+            ({"Message": "Exists"}, "Exists"),
+            ({"title": "Conflict", "status": 409, "detail": "Exists"}, "Exists; Conflict"),
+            ({"issues": [{"path": ["email"], "message": "Exists"}]}, "email: Exists"),
+            (
+                {"data": None, "errors": [{"message": "Exists", "path": ["createUser"]}]},
+                "createUser",
+            ),
+        )
+    ),
+    *(
+        (
+            "POST /users",
+            {"body": b"x", "headers": {"Content-Encoding": encoding}},
+            Reported(ExamplaryResponseError, f"is compressed with {encoding}"),
+        )
+        for encoding in ("gzip, identity", "identity, x-gzip")
+    ),
+    ("POST /users", answer({"_embedded": {"user": USER}, "_links": {"self": {"href": "/x"}}}), OK),
+    (
+        "POST /users",
+        {"status": 201, "body": json.dumps({"userId": "user_9"}).encode("utf-16")},
+        Reported(ExamplaryResponseError, "userId (str)", examplary_id="user_9"),
+    ),
     # Users: refusals
+    *(
+        (
+            "POST /users",
+            refused(body, 422),
+            Reported(ExamplaryInvalidRequestError, "", examplary_id=""),
+        )
+        for body in (
+            {"code": "user_already_exists"},
+            {"code": "USER_EXISTS"},
+            {"message": "user_name is required"},
+        )
+    ),
+    (
+        "POST /users",
+        refused({"message": "The address belongs to user_aBcDefghijk"}, 409),
+        Reported(ExamplaryConflictError, "user_aBcDefghijk", examplary_id="user_aBcDefghijk"),
+    ),
+    (
+        "POST /users",
+        {
+            "status": 401,
+            "body": {"message": "Unauthorized"},
+            "headers": {"WWW-Authenticate": f'Bearer error="expired {DEFAULT_API_KEY}"'},
+        },
+        Reported(
+            ExamplaryAuthenticationError, '401: Unauthorized; Bearer error="expired <hidden>"'
+        ),
+    ),
+    *(
+        (
+            "GET /me",
+            {"status": 401, "body": body, "headers": {"WWW-Authenticate": challenge}},
+            Reported(ExamplaryAuthenticationError, words),
+        )
+        for body, challenge, words in (
+            (b"", 'Bearer error="expired"', '401: Bearer error="expired"'),
+            (b"no", 'Bearer error="expired"', '401: no; Bearer error="expired"'),
+            (b"no", 'Bearer realm="x"', "401: no"),
+        )
+    ),
     (
         "POST /users",
         refused({"error": "validation", "issues": [{"path": ["role"], "message": "Unknown"}]}),
@@ -361,7 +429,10 @@ ROWS = [
     (
         "POST /embed-sessions",
         answer(without(SESSION, "embedUrl")),
-        Reported(ExamplaryResponseError, "has no embedUrl, only actor, createdAt"),
+        Reported(
+            ExamplaryResponseError,
+            "has no usable embedUrl. It is an object with id (str), status (str)",
+        ),
     ),
     (
         "POST /embed-sessions",
@@ -405,6 +476,28 @@ ROWS = [
             (400, STRANGER, ExamplaryActorNotFoundError),
             (500, {"message": STRANGER}, ExamplaryServerError),
         )
+    ),
+    *(
+        ("POST /embed-sessions", refused(shape, status), Reported(ExamplaryActorIsOwnerError, ""))
+        for status, shape in (
+            (409, {"Message": OWNER}),
+            (400, {"message": OWNER.replace(" cannot be", "\n  cannot  be")}),
+        )
+    ),
+    (
+        "POST /embed-sessions",
+        {"status": 400, "body": json.dumps({"message": OWNER}).encode("utf-16")},
+        Reported(ExamplaryActorIsOwnerError, OWNER),
+    ),
+    (
+        "POST /embed-sessions",
+        answer({**SESSION, "embedUrl": {"href": SESSION["embedUrl"]}}),
+        Reported(ExamplaryResponseError, "embedUrl (dict: href), createdAt (str)"),
+    ),
+    (
+        "POST /embed-sessions",
+        answer({"id": SESSION["id"], "status": "pending", SESSION["embedUrl"]: "a\nb"}),
+        Reported(ExamplaryResponseError, "status (str), <hidden> (str)."),
     ),
     # Reading a session
     ("GET session", answer(DONE), RESULT),
@@ -474,6 +567,12 @@ ROWS = [
     ("GET permissions", answer({"data": {"items": [PERMISSION]}}), ["user_1"]),
     ("GET permissions", answer({"roles": ["editor"], "items": [PERMISSION]}), ["user_1"]),
     ("GET permissions", answer({"items": [], "count": 0}), []),
+    ("GET permissions", answer({"data": {"items": [PERMISSION]}, "meta": {"at": 1}}), ["user_1"]),
+    (
+        "GET permissions",
+        answer({"_embedded": {"items": [PERMISSION]}, "_links": {"self": {"href": "/x"}}}),
+        ["user_1"],
+    ),
     ("GET permissions", answer({"items": [PERMISSION], "nextCursor": "abc"}), ["user_1"]),
     (
         "GET permissions",
@@ -503,6 +602,12 @@ ROWS = [
         for body in ({"success": False}, {"errors": ["no"]})
     ),
     ("GET materials", answer({"sourceMaterials": [{"id": "mat_1"}], "hasMore": True}), None),
+    ("export", answer({"data": {"url": "https://files.example/x.zip"}}), None),
+    (
+        "export",
+        answer({"error": "The exam is empty"}),
+        Reported(ExamplaryResponseError, "url is missing. It is an object with error (str). Its"),
+    ),
     (
         "POST /exams",
         answer({"examId": "exam_9"}),
@@ -550,21 +655,32 @@ def test_plausible_response(client, server, call, response, outcome):
         ({"items": [PERMISSION], "nextCursor": "abc"}, "nextCursor"),
         ({"items": [PERMISSION], "pagination": {"next": "/x?cursor=1"}}, "next"),
         ({"items": [PERMISSION], "has_more": True}, "has_more"),
+        ({"items": [PERMISSION], "nextPageToken": "x"}, "nextPageToken"),
+        ({"items": [PERMISSION], "pageInfo": {"hasNextPage": True}}, "hasNextPage"),
+        ({"Items": [PERMISSION], "LastEvaluatedKey": {"pk": "x"}}, "LastEvaluatedKey"),
+        ({"items": [PERMISSION], "_links": {"next": {"href": "/x"}}}, "next"),
+        ({"value": [PERMISSION], "@odata.nextLink": "/x"}, "@odata.nextLink"),
+        ({"items": [PERMISSION], "isTruncated": True, "total": 2}, "isTruncated,total"),
+        ({"items": [PERMISSION], "meta": {"totalCount": 2}}, "totalCount"),
+        ({"items": [PERMISSION], "total": 1, "pageInfo": {"endCursor": "x"}}, ""),
         ({"items": [PERMISSION], "nextCursor": None, "hasMore": False}, ""),
     ],
 )
 def test_list_that_goes_on_is_logged(client, server, caplog, envelope, fields):
     server.fake.fail(**answer(envelope))
-    assert len(client.list_permissions("exam_1")) == 1
+    permissions = client.list_permissions("exam_1")
+    assert len(permissions) == 1
+    assert isinstance(permissions, Incomplete) == bool(fields)
     logged = [
         each.getMessage() for each in caplog.records if "incomplete-list" in each.getMessage()
     ]
     assert [line.rpartition("fields=")[2] for line in logged] == ([fields] if fields else [])
 
 
-def test_list_that_goes_on_in_a_header_is_logged(client, server, caplog):
-    server.fake.fail(body=[PERMISSION], headers={"Link": '</x?page=2>; rel="next"'})
-    assert len(client.list_permissions("exam_1")) == 1
+@pytest.mark.parametrize("rel", ['rel="next"', "rel=next", "REL='Next'"])
+def test_list_that_goes_on_in_a_header_is_logged(client, server, caplog, rel):
+    server.fake.fail(body=[PERMISSION], headers={"Link": f"</x?page=2>; {rel}"})
+    assert isinstance(client.list_permissions("exam_1"), Incomplete)
     assert "incomplete-list fields=Link" in caplog.text
 
 
@@ -599,6 +715,14 @@ def test_key_is_redacted_however_it_is_escaped(key, body):
     for text in (error.body, error.message, error.request_id, str(error)):
         assert "secret" not in text
     assert "hidden" in error.body
+
+
+def test_name_of_a_field_that_is_the_token_is_redacted(client, server):
+    token = "55S843D7HfNf55S843D7HfNf"
+    server.fake.fail("GET", body={token: 1})
+    with pytest.raises(ExamplaryResponseError, match="an object with <hidden>") as caught:
+        client.get_embed_session(f"embed_session_{token}")
+    assert token not in str(caught.value)
 
 
 @pytest.mark.parametrize("status", [200, 404])

@@ -161,6 +161,9 @@ def listen(talk, *, threads=False):
                 each.join()
 
 
+CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc"
+
+
 def read_until_closed(connection):
     """Accept everything and send nothing, until the client gives up."""
     with suppress(ConnectionResetError):
@@ -200,6 +203,25 @@ def test_response_that_is_not_http_is_uncertain(make_client, answer):
             make_client(f"http://127.0.0.1:{port}").create_user(email="ann@x.org")
         assert is_uncertain(caught.value)
         assert len(accepted) == 1
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer", "problem"),
+    [
+        ("http", b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is not valid HTTP"),
+        ("http", b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000, "the answer is not valid HTTP"),
+        ("http", CHUNK[:-2], "the answer broke off"),
+        ("http", b"", "the connection broke"),
+        ("https", b"HTTP/1.1 400 Bad Request\r\n\r\n", "no TLS connection could be made"),
+    ],
+)
+def test_protocol_that_is_not_spoken_is_named(make_client, scheme, answer, problem):
+    def talk(connection):
+        connection.recv(65536)
+        connection.sendall(answer)
+
+    with listen(talk) as (port, _), pytest.raises(ExamplaryConnectionError, match=problem):
+        make_client(f"{scheme}://localhost:{port}", max_retries=0).get_me()
 
 
 def test_full_backlog_times_out_as_unsent(make_client, monkeypatch):

@@ -18,12 +18,14 @@ from django.views.decorators.debug import sensitive_variables
 from django_examplary import clock
 from django_examplary.client.connections import Connections, checked_key, checked_proxy
 from django_examplary.client.responses import (
+    Answer,
     Readable,
     TransportError,
     api_error,
     connection_error,
     created_id,
     explained,
+    goes_on,
     read_json,
     read_list,
     read_object,
@@ -218,7 +220,11 @@ class BaseClient:
     @sensitive_variables()
     def _many(self, cls: type[T], call: Call) -> list[T]:
         """Run a call that returns a list."""
-        call.read = lambda answer: read_list(cls, answer, call.operation)
+        answers: list[Answer] = []
+        call.on_answer = answers.append
+        call.read = lambda parsed: read_list(
+            cls, parsed, call.operation, incomplete=goes_on(answers[-1])
+        )
         return cast("list[T]", self._run(call))
 
     @sensitive_variables()

@@ -13,11 +13,17 @@ from django.views.decorators.debug import sensitive_variables
 from django_examplary import clock
 from django_examplary.client.base import BaseClient
 from django_examplary.client.locales import send_with_locale
-from django_examplary.client.responses import TransportError, api_error, connection_error
+from django_examplary.client.responses import (
+    TransportError,
+    api_error,
+    connection_error,
+    described,
+)
 from django_examplary.data import (
     ContentRole,
     EmbedSession,
     Exam,
+    Export,
     Permission,
     PracticeSpace,
     Secret,
@@ -146,9 +152,9 @@ class ExamplaryClient(BaseClient):
                 f"POST {path} returned a session that is {session.status}."
             )
         if not session.embed_url:
-            keys = ", ".join(sorted(session.raw))
             raise ExamplaryResponseError(
-                f"The response to POST {path} has no embedUrl, only {keys}."
+                f"The response to POST {path} has no usable embedUrl. It is "
+                f"{described(session.raw)}."
             )
         return session
 
@@ -214,11 +220,9 @@ class ExamplaryClient(BaseClient):
         """
         path = "/exams/{id}/export/qti3-zip"
         # Repeated freely: an export creates nothing that a user could see twice.
-        answer = self.request("POST", path, ids={"id": exam_id}, repeat="always")
-        url = answer.get("url") if isinstance(answer, dict) else None
-        if not isinstance(url, str):
-            raise ExamplaryResponseError(f"POST {path} was answered without a URL.")
-        return url
+        return self._one(
+            Export, self._prepare("POST", path, ids={"id": exam_id}, repeat="always")
+        ).url
 
     @sensitive_variables()
     def download_exam_qti3(self, exam_id: str, *, max_bytes: int = 50 * 1024 * 1024) -> bytes:

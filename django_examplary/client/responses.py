@@ -60,17 +60,27 @@ _ERRORS: Mapping[int, type[ExamplaryAPIError]] = {
     451: ExamplaryPermissionError,
 }
 # No shape of an error is documented (contract, section 13). These are the usual fields for
-# messages, and for the name of the wrong field in the request.
+# messages, and for the name of the wrong field in the request, in lower case.
 _TEXTS = (
-    *("message", "error", "errors", "issues", "error_description", "detail", "details"),
-    *("description", "reason", "title"),
+    *("message", "msg", "error", "errors", "errormessage", "issues", "error_description"),
+    *("detail", "details", "description", "reason", "title"),
 )
 _FIELDS = ("field", "path", "param", "loc")
-# The usual fields of an incomplete list.
-_NEXT = re.compile(r"next|next_?(cursor|page|token|url|key)|cursor|has_?(more|next)", re.IGNORECASE)
+# The fields in which a success states an error, and those in which it may.
+_REFUSALS = ("error", "errors", "errormessage")
+_STATEMENTS = (*_REFUSALS, "message", "msg", "issues", "detail", "title")
+# The usual fields of an incomplete list, and of the number of items in all pages.
+_NEXT = re.compile(
+    r"(@?\w+\.)?next(_?(cursor|link|page|token|url|key))*|cursor|continuation(_?token)?"
+    r"|has_?(more|next)(_?page)?|(is_?)?truncated|last_?evaluated_?key",
+    re.IGNORECASE,
+)
+_TOTAL = re.compile(r"count|total(_?(count|elements|items|results))?", re.IGNORECASE)
+_NEXT_LINK = re.compile(r"""rel=["']?next\b""", re.IGNORECASE)
 # Objects next to the requested one. The user who created a user is another user.
 _BESIDE = re.compile(
-    r"\w+_?by|actor|author|creator|links|meta|metadata|org|organi[sz]ation|owner|workspace",
+    r"_?(\w+_?by|actor|author|creator|links|meta|metadata|org|organi[sz]ation|owner|page_?info"
+    r"|pagination|workspace)",
     re.IGNORECASE,
 )
 _REQUEST_IDS = (
@@ -115,25 +125,29 @@ def connection_error(operation: str, error: TransportError, *, sent: bool) -> Ex
 @sensitive_variables()
 def api_error(operation: str, answer: Answer, *, secrets: Sequence[str]) -> ExamplaryAPIError:
     """Return the error for a response that is not a 2xx, without the secrets of the request."""
-    text = answer.body.decode("utf-8-sig", "replace")
+    text = _decoded(answer.body)
     try:
         data = _redacted(json.loads(text), secrets)
     except (ValueError, RecursionError):
         data, body = None, _redacted(text, secrets)
     else:
         body = json.dumps(data, ensure_ascii=False)
-    found = list(dict.fromkeys(_texts(data, top=True))) if isinstance(data, dict | list) else []
+    found = list(_texts(data, top=True)) if isinstance(data, dict | list) else []
+    challenge = answer.headers.get("WWW-Authenticate", "")
+    if "error" in challenge:
+        # A gateway states the reason here, and repeats only the status in the body.
+        found += [*([body] if body and not found else []), _redacted(challenge, secrets)]
     cls = _ERRORS.get(
         answer.status, ExamplaryServerError if answer.status >= 500 else ExamplaryAPIError
     )
-    if answer.status in (400, 403, 404, 422):
-        haystack = " ".join([*found, body]).lower()
+    if answer.status in (400, 403, 404, 409, 422):
+        haystack = " ".join(" ".join([*found, body]).lower().split())
         cls = next((error for words, error in _ACTOR_MESSAGES if words in haystack), cls)
     request_id = next((answer.headers[name] for name in _REQUEST_IDS if name in answer.headers), "")
     return cls(
         operation,
         status_code=answer.status,
-        message=_redirect(answer) or cleaned("; ".join(found) or body, 300),
+        message=_redirect(answer) or cleaned("; ".join(dict.fromkeys(found)) or body, 300),
         body=cleaned(body, 2000),
         request_id=cleaned(_redacted(request_id, secrets), 64),
     )
@@ -178,9 +192,10 @@ def _texts(data: Any, label: str = "", *, top: bool = False) -> Iterator[str]:
         for item in data:
             yield from _texts(item, label)
     elif isinstance(data, dict):
-        path = next((data[name] for name in _FIELDS if data.get(name)), label)
+        named = _lowered(data)
+        path = next((named[name] for name in _FIELDS if named.get(name)), label)
         path = ".".join(map(str, path)) if isinstance(path, list) else str(path)
-        texts = [data[name] for name in _TEXTS if data.get(name)]
+        texts = [named[name] for name in _TEXTS if named.get(name)]
         for item in texts:
             yield from _texts(item, path)
         if not texts and not top:
@@ -189,12 +204,25 @@ def _texts(data: Any, label: str = "", *, top: bool = False) -> Iterator[str]:
                 yield from _texts(item, name)
 
 
+def _lowered(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping with its names in lower case: `Message` is as usual as `message`."""
+    return {name.lower(): value for name, value in data.items()}
+
+
+def _decoded(body: bytes) -> str:
+    """Return the text of a body in any encoding that JSON may have."""
+    return body.decode(json.detect_encoding(body), "replace")
+
+
 def cleaned(text: str, length: int) -> str:
     """Shorten a string of the server; remove control characters, addresses and session ids."""
     text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+", " ", text[: length * 4])
     # In JSON that cannot be parsed a slash may be escaped.
-    text = re.sub(r"https?:(\\?/){2}[^\s\"']+|embed_session_[\w-]+", "<hidden>", text)
-    text = re.sub(r"[^\s@<>\"']+@[^\s@<>\"']+", "<e-mail>", text).strip()
+    text = re.sub(
+        r"https?:(\\?/){2}[^\s\"']+|embed_session_[\w-]+|\bembeds(\\?/|%2F)[\w-]+", "<hidden>", text
+    )
+    at = r"(@|%40|&#64;|\\u0040)"
+    text = re.sub(rf"[^\s@<>\"']+{at}[^\s@<>\"']+", "<e-mail>", text).strip()
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
@@ -203,7 +231,7 @@ def read_json(operation: str, answer: Answer) -> Any:
     """Return the JSON of a 2xx, whatever its media type; None for an empty body; or the error."""
     if not answer.body.strip():
         return None
-    if 'rel="next"' in answer.headers.get("Link", ""):
+    if goes_on(answer):
         logger.warning("operation=%r outcome=incomplete-list fields=Link", operation)
     try:
         return json.loads(answer.body, parse_constant=_refuse_constant)
@@ -218,6 +246,11 @@ def read_json(operation: str, answer: Answer) -> Any:
     return ExamplaryResponseError(
         f"The response to {operation} is not valid JSON ({kind}, {len(answer.body)} bytes)."
     )
+
+
+def goes_on(answer: Answer) -> bool:
+    """Return whether a header of the response names the next page of a list."""
+    return _NEXT_LINK.search(answer.headers.get("Link", "")) is not None
 
 
 def _refuse_constant(name: str) -> None:
@@ -241,31 +274,42 @@ def read_object(
     """
     data = _opened(answer, cls.key)
     if not isinstance(data, dict):
-        problem = f"is not an object but {_described(answer)}."
+        problem = f"is not an object but {described(answer)}."
     else:
         try:
             # One level more than its fields, which are stored, may have.
             return cls.from_json(storable(data, levels=31))
         except ValueError as error:
-            problem = f"is not usable: {error}. It is {_described(answer)}."
-    refused = isinstance(answer, dict) and (_stated(answer) or answer.get("success") is False)
+            problem = f"is not usable: {error}. It is {described(answer)}."
+    refused = isinstance(answer, dict) and (
+        _stated(answer, _REFUSALS) or answer.get("success") is False
+    )
     if default is not None and not refused:
         return default
     return ExamplaryResponseError(f"The response to {operation} {problem}")
 
 
+class Incomplete(list[T]):
+    """The first page of a list: no way to request the others is documented."""
+
+
 @sensitive_variables()
-def read_list(cls: type[T], answer: Any, operation: str) -> list[T] | ExamplaryResponseError:
+def read_list(
+    cls: type[T], answer: Any, operation: str, *, incomplete: bool = False
+) -> list[T] | ExamplaryResponseError:
     """Return the objects of a list, taken out of an envelope if there is one, or the error.
 
-    An incomplete list is logged: no way to request the rest is documented.
+    An incomplete list is logged, and returned as `Incomplete`.
     """
-    items = _opened_list(answer, operation)
+    items, continuations = _opened_list(answer)
     if not isinstance(items, list):
         return ExamplaryResponseError(
-            f"The response to {operation} is not a list but {_described(answer)}."
+            f"The response to {operation} is not a list but {described(answer)}."
         )
-    objects = []
+    if continuations:
+        fields = ",".join(sorted(continuations))
+        logger.warning("operation=%r outcome=incomplete-list fields=%s", operation, fields)
+    objects: list[T] = Incomplete() if continuations or incomplete else []
     for item in items:
         read = read_object(cls, item, operation)
         if isinstance(read, ExamplaryResponseError):
@@ -293,30 +337,34 @@ def _opened(answer: Any, key: str) -> Any:
     return answer
 
 
-def _opened_list(answer: Any, operation: str) -> Any:
+def _opened_list(answer: Any) -> tuple[Any, set[str]]:
+    """Return the list of a response, and the fields by which it is incomplete."""
+    outer = answer
     while isinstance(answer, dict):
-        if continuations := sorted(_continuations(answer)):
-            logger.warning(
-                "operation=%r outcome=incomplete-list fields=%s", operation, ",".join(continuations)
-            )
         lists = [each for each in answer.values() if isinstance(each, list)]
         objects = [each for each in lists if each and all(isinstance(x, dict) for x in each)]
-        inner = [each for each in answer.values() if isinstance(each, dict) and each]
+        inner = [
+            each
+            for name, each in answer.items()
+            if isinstance(each, dict) and each and not _BESIDE.fullmatch(name)
+        ]
         if len(objects) == 1 or lists:
-            return objects[0] if len(objects) == 1 else (None if objects else lists[0])
-        answer = inner[0] if len(inner) == 1 else None
-    return answer
+            answer = objects[0] if len(objects) == 1 else (None if objects else lists[0])
+        else:
+            answer = inner[0] if len(inner) == 1 else None
+    length = len(answer) if isinstance(answer, list) else 0
+    return answer, set(_continuations(outer, length))
 
 
-def _continuations(envelope: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in envelope.items():
-        if isinstance(value, dict):
-            yield from _continuations(value)
-        elif value and _NEXT.fullmatch(name):
+def _continuations(envelope: Any, length: int) -> Iterator[str]:
+    for name, value in envelope.items() if isinstance(envelope, dict) else ():
+        exceeds = isinstance(value, int) and value > length
+        if (value and _NEXT.fullmatch(name)) or (exceeds and _TOTAL.fullmatch(name)):
             yield cleaned(name, 40)
+        yield from _continuations(value, length)
 
 
-def _described(answer: Any) -> str:
+def described(answer: Any) -> str:
     """Describe a response by the names and types of its fields, without a value."""
     if answer is None:
         return "empty"
@@ -334,9 +382,10 @@ def _described(answer: Any) -> str:
     return f"an object with {', '.join(fields) or 'no fields'}"
 
 
-def _stated(answer: Mapping[str, Any]) -> list[Any]:
-    """Return the errors that a success states."""
-    return [answer[name] for name in ("error", "errors", "errorMessage") if answer.get(name)]
+def _stated(answer: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
+    """Return the errors that a success states in fields with these names."""
+    named = _lowered(answer)
+    return [named[name] for name in names if named.get(name)]
 
 
 @sensitive_variables()
@@ -344,15 +393,15 @@ def explained(
     error: ExamplaryResponseError, answer: Answer, *, secrets: Sequence[str], creates: str
 ) -> ExamplaryResponseError:
     """Add the error messages of an unusable success, and the id of a created object."""
-    text = str(error)
+    # The name of a field may be a secret too.
+    text = _redacted(str(error), secrets)
     is_json = False
     with suppress(ValueError, RecursionError):
         data = _redacted(json.loads(answer.body), secrets)
         is_json = True
-        if isinstance(data, dict):
-            stated = [*_stated(data), data.get("message")]
-            if texts := "; ".join(dict.fromkeys(_texts(stated))):
-                text += f" Its message: {cleaned(texts, 300)}"
+        stated = _stated(data, _STATEMENTS) if isinstance(data, dict) else []
+        if texts := "; ".join(dict.fromkeys(_texts(stated))):
+            text += f" Its message: {cleaned(texts, 300)}"
     shown = created_id(answer, creates) if creates else ""
     return ExamplaryResponseError(text, examplary_id=shown, is_json=is_json)
 
@@ -364,13 +413,18 @@ def created_id(answer: Answer, prefix: str) -> str:
     A refusal may show the object that exists already. An id of another kind than `prefix` is
     returned only from a success that does not look like an embed session, whose id is a secret.
     """
-    text = f"{answer.headers.get('Location', '')}\n{answer.body.decode(errors='replace')}"
+    text = f"{answer.headers.get('Location', '')}\n{_decoded(answer.body)}"
     name, known = prefix.rstrip("_"), f"({prefix}[A-Za-z0-9_-]{{1,250}})"
-    patterns = [rf'"{name}(?:_?id)?"\s*:\s*"{known}"', rf'"_?id"\s*:\s*"{known}"', rf"\b{known}"]
+    patterns = [
+        rf'"(?i:{name}(?:_?id)?)"\s*:\s*"{known}"',
+        rf'"(?i:_?id)"\s*:\s*"{known}"',
+        # Not a word such as user_already_exists, the code of an error.
+        rf"\b(?=\w*(?:\d|[a-z][A-Z])){known}",
+    ]
     if answer.status < 300 and not re.search(r"embed_?(session|url)", text, re.IGNORECASE):
-        patterns.append(r'"_?id"\s*:\s*"?([A-Za-z0-9_-]{1,255})"?\s*[,}]')
+        patterns.append(r'"(?i:_?id)"\s*:\s*"?([A-Za-z0-9_-]{1,255})"?\s*[,}]')
     for pattern in patterns:
-        found = set(re.findall(pattern, text, re.IGNORECASE))
+        found = set(re.findall(pattern, text))
         if found:
             return found.pop() if len(found) == 1 else ""
     return ""

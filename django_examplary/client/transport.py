@@ -296,7 +296,7 @@ def _read(response: requests.Response, max_bytes: int) -> Answer:
         response.raw.close()
         raise TransportError(f"an interim answer ({response.status_code}) came as the final one")
     encoding = response.headers.get("Content-Encoding", "").lower()
-    if encoding in _COMPRESSIONS:
+    if any(each.strip() in _COMPRESSIONS for each in encoding.split(",")):
         response.raw.close()
         if response.status_code >= 300 or response.request.method == "DELETE":
             # The status is enough.
@@ -365,4 +365,8 @@ _REASONS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
         (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError),
         "no answer came in time",
     ),
+    ((ConnectionError, ssl.SSLEOFError), "the connection broke"),
+    ((ssl.SSLError,), "no TLS connection could be made; is the address one of https"),
+    ((http.client.IncompleteRead,), "the answer broke off"),
+    ((http.client.HTTPException,), "the answer is not valid HTTP"),
 )

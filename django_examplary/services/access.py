@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from django_examplary.client import ExamplaryClient
-from django_examplary.client.responses import cleaned
+from django_examplary.client.responses import Incomplete, cleaned
 from django_examplary.conf import conf
 from django_examplary.data import CONTENT_ROLES, ActorRole, ContentRole
 from django_examplary.exceptions import (
@@ -105,6 +105,10 @@ def may_have_access(
     ]
     if any(each.covers(role) for each in found):
         return True
+    if isinstance(permissions, Incomplete):
+        raise ExamplaryResponseError(
+            f"Examplary shows only a part of the permissions on {resource}."
+        )
     for each in found if permission is None else [permission, *found]:
         if each.role not in CONTENT_ROLES:
             raise ExamplaryResponseError(

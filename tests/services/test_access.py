@@ -170,6 +170,21 @@ def test_launch_passes_if_permissions_cannot_be_read(fake, teacher, actor, exam,
     assert services.open_session(teacher, EditExam(exam_id=exam), origin=ORIGIN).is_open
 
 
+def test_incomplete_list_is_an_error_and_stops_no_launch(fake, teacher, actor, exam):
+    # The actor, or a group of the actor's, may be on the next page.
+    fake.fail(
+        "GET",
+        "/permissions/{resource}",
+        times=None,
+        edit=lambda body: {"items": body, "nextPageToken": "x"},
+    )
+    with pytest.raises(ExamplaryResponseError, match="only a part of the permissions on exam_"):
+        services.check_access(teacher, exam, "editor")
+    assert services.open_session(teacher, EditExam(exam_id=exam), origin=ORIGIN).is_open
+    fake.grant(exam, actor, "editor")
+    assert services.check_access(teacher, exam, "editor") is True
+
+
 @pytest.mark.parametrize("audience", ["user", "group"])
 def test_unknown_role_is_an_error_and_stops_no_launch(fake, teacher, actor, exam, audience):
     holder = actor if audience == "user" else "group_1"
