@@ -13,7 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from django_examplary.client import ExamplaryClient
-from django_examplary.contract import settled
+from django_examplary.contract import wait_until_stable
 from django_examplary.contract.baseline import CALLS, Call
 from django_examplary.contract.comparison import compare
 from django_examplary.contract.document import Document, DocumentError
@@ -696,7 +696,7 @@ def test_settled(number):
 
 
 def test_every_number_has_a_test():
-    assert tuple(SETTLED) == settled.NUMBERS
+    assert tuple(SETTLED) == wait_until_stable.NUMBERS
 
 
 # Dialects
@@ -923,7 +923,7 @@ def test_odd_nodes_refuse_nothing():
 
 
 def test_document_of_another_api():
-    """None of the operations is there, and nothing is settled."""
+    """None of the operations is there, and nothing is wait_until_stable."""
     found = compare(Document.from_content({"openapi": "3.0.0", "paths": {"/cats": {"get": {}}}}))
 
     assert {each.group for each in found} == {"ERROR", "WARN", "NEWS"}

@@ -59,7 +59,7 @@ def test_users_are_linked_by_name_and_by_address(users, link):
     assert services.provision_actor(users[0]).examplary_id == "user_0"
 
 
-def test_user_whose_workspace_is_unknown_fails_alone(users, link, settings):
+def test_user_of_unknown_workspace_does_not_stop_others(users, link, settings):
     settings.EXAMPLARY_WORKSPACE = lambda user: {users[1].pk: "default"}[user.pk]
 
     code, text, message = link("user0,user_0\nuser1,user_1\n")

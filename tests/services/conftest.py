@@ -10,7 +10,7 @@ from django_examplary.signals import actor_provisioned
 
 @pytest.fixture
 def provisioned() -> Iterator[list[ExamplaryActor]]:
-    """The actors that were announced as provisioned, in order."""
+    """The actors of the received `actor_provisioned` signals, in order."""
     received: list[ExamplaryActor] = []
 
     def receiver(actor: ExamplaryActor, **kwargs: object) -> None:

@@ -84,7 +84,7 @@ def test_grant_access_provisions_by_the_role(fake, student, exam, role, sent):
     assert fake.permissions[exam][actor.examplary_id]["role"] == role
 
 
-def test_key_without_access_is_an_error(fake, teacher, actor, exam):
+def test_exam_that_the_key_cannot_access_raises(fake, teacher, actor, exam):
     fake.forbidden.add(exam)
     with pytest.raises(ExamplaryPermissionError):
         services.check_access(teacher, exam, "viewer")
@@ -109,7 +109,7 @@ def test_launch_grants_access_on_exams_and_spaces_only(fake, teacher, actor):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_inside_a_transaction_nothing_is_sent(fake, teacher, actor, exam):
+def test_access_services_refuse_a_transaction(fake, teacher, actor, exam):
     sent = len(fake.requests)
     for call in (services.check_access, services.grant_access):
         with transaction.atomic(), pytest.raises(TransactionManagementError):
@@ -118,7 +118,7 @@ def test_inside_a_transaction_nothing_is_sent(fake, teacher, actor, exam):
 
 
 @pytest.mark.parametrize(("audience", "expected"), [("group_1", True), ("user_other", False)])
-def test_role_of_a_group_counts(fake, teacher, actor, exam, audience, expected):
+def test_role_of_a_group_applies_to_the_user(fake, teacher, actor, exam, audience, expected):
     fake.fail(
         "GET",
         "/permissions/{resource}",
@@ -128,7 +128,7 @@ def test_role_of_a_group_counts(fake, teacher, actor, exam, audience, expected):
 
 
 @pytest.mark.parametrize("has", [None, "viewer"])
-def test_key_that_may_not_list_permissions_shows_the_own_role_only(fake, teacher, actor, exam, has):
+def test_key_without_permission_to_list_uses_the_role_of_the_user(fake, teacher, actor, exam, has):
     if has:
         fake.grant(exam, actor, has)
     fake.fail("GET", "/permissions/{resource}", status=403)
@@ -149,15 +149,13 @@ def test_key_that_may_not_list_permissions_shows_the_own_role_only(fake, teacher
     ],
 )
 @pytest.mark.parametrize("own", [b"", b"null", b"{}", b'{"hasAccess": false}'])
-def test_unreadable_role_leaves_the_list_to_decide(
-    fake, teacher, actor, exam, own, listed, expected
-):
+def test_unreadable_role_falls_back_to_the_list(fake, teacher, actor, exam, own, listed, expected):
     fake.fail("GET", "/permissions/{resource}/{actor}", body=own)
     fake.fail("GET", "/permissions/{resource}", body=listed)
     assert services.check_access(teacher, exam, "editor") is expected
 
 
-def test_own_entry_of_the_list_counts(fake, teacher, actor, exam):
+def test_missing_role_falls_back_to_the_list(fake, teacher, actor, exam):
     fake.grant(exam, actor, "editor")
     fake.fail("GET", "/permissions/{resource}/{actor}", status=404)
     assert services.check_access(teacher, exam, "editor") is True
@@ -186,7 +184,7 @@ def test_incomplete_list_is_an_error_and_stops_no_launch(fake, teacher, actor, e
 
 
 @pytest.mark.parametrize("audience", ["user", "group"])
-def test_unknown_role_is_an_error_and_stops_no_launch(fake, teacher, actor, exam, audience):
+def test_unknown_role_raises_but_does_not_block_launches(fake, teacher, actor, exam, audience):
     holder = actor if audience == "user" else "group_1"
     fake.grant(exam, actor, "viewer")
     permission = fake.permissions[exam].pop(actor)
@@ -197,13 +195,13 @@ def test_unknown_role_is_an_error_and_stops_no_launch(fake, teacher, actor, exam
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])
-def test_refused_look_at_permissions_stops_no_launch(fake, teacher, actor, exam, status):
+def test_refused_permission_request_does_not_block_launches(fake, teacher, actor, exam, status):
     fake.fail("GET", "/permissions/{resource}/{actor}", status=404)
     fake.fail("GET", "/permissions/{resource}", status=status)
     assert services.open_session(teacher, EditExam(exam_id=exam), origin=ORIGIN).is_open
 
 
-def test_actor_that_permissions_do_not_know_yet_gets_another_look(fake, teacher, actor, exam):
+def test_permission_request_is_retried_for_a_new_actor(fake, teacher, actor, exam):
     message = "Actor with the given ID does not exist as a user within your workspace."
     fake.grant(exam, actor, "editor")
     fake.fail("GET", "/permissions/{resource}/{actor}", status=400, body={"message": message})
@@ -211,7 +209,7 @@ def test_actor_that_permissions_do_not_know_yet_gets_another_look(fake, teacher,
     assert len(fake.calls("GET", "/permissions/{resource}/{actor}")) == 2
 
 
-def test_failed_look_at_permissions_stops_the_launch(fake, teacher, actor, exam, settings):
+def test_failed_permission_request_blocks_the_launch(fake, teacher, actor, exam, settings):
     settings.EXAMPLARY_MAX_RETRIES = 0
     fake.fail("GET", "/permissions/{resource}/{actor}", status=500)
     with pytest.raises(ExamplaryServerError):
@@ -219,7 +217,7 @@ def test_failed_look_at_permissions_stops_the_launch(fake, teacher, actor, exam,
 
 
 @pytest.mark.parametrize("body", [b"", {"success": True}])
-def test_launch_grants_access_whatever_the_answer_holds(fake, teacher, actor, exam, body):
+def test_launch_grants_access_with_unexpected_response(fake, teacher, actor, exam, body):
     fake.fail("POST", "/permissions/{resource}", body=body, before=False)
     flow = EditExam(exam_id=exam)
     assert services.open_session(teacher, flow, origin=ORIGIN, grant_access=True).is_open
@@ -253,12 +251,12 @@ def test_launch_checks_access_and_grants_only_on_request(fake, student, slug):
     session = services.open_session(student, flow, origin=ORIGIN, grant_access=True)
     assert session.is_open
     assert fake.permissions[flow.resource][session.actor.examplary_id]["role"] == role
-    # Now that the role is there it needs no granting.
+    # The role exists now, so it is not granted again.
     assert services.open_session(student, flow, origin=ORIGIN, reuse=False).is_open
     assert len(fake.calls("POST", "/permissions/{resource}")) == 1
 
 
-def test_key_that_may_not_read_permissions_launches(fake, teacher, actor, exam):
+def test_launch_with_key_that_cannot_read_permissions(fake, teacher, actor, exam):
     fake.forbidden.add(exam)
     flow = EditExam(exam_id=exam)
     assert services.open_session(teacher, flow, origin=ORIGIN).is_open
@@ -266,7 +264,7 @@ def test_key_that_may_not_read_permissions_launches(fake, teacher, actor, exam):
         services.open_session(teacher, flow, origin=ORIGIN, grant_access=True)
 
 
-def test_flow_without_an_exam_is_opened_and_grants_nothing(fake, teacher):
+def test_flow_without_an_exam_cannot_grant_access(fake, teacher):
     assert services.open_session(teacher, MarkAnswer(), origin=ORIGIN).is_open
     with pytest.raises(ExamplaryValidationError, match="needs to know the exam_id"):
         services.open_session(teacher, MarkAnswer(), origin=ORIGIN, grant_access=True)

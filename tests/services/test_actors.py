@@ -52,7 +52,7 @@ def test_user_is_created_once(fake, teacher, provisioned):
     assert str(actor) == str(teacher)
 
 
-def test_active_actor_takes_one_query(fake, teacher, django_assert_num_queries):
+def test_active_actor_uses_one_query(fake, teacher, django_assert_num_queries):
     services.provision_actor(teacher)
 
     with django_assert_num_queries(1):
@@ -78,7 +78,7 @@ def test_call_ends_by_the_deadline_of_the_settings(fake, teacher, settings):
     assert time.monotonic() - started < 50
 
 
-def test_missing_key_claims_nothing(teacher, settings):
+def test_missing_key_creates_no_claim(teacher, settings):
     settings.EXAMPLARY_API_KEY = ""
     with pytest.raises(ExamplaryConfigurationError, match="EXAMPLARY_API_KEY"):
         services.provision_actor(teacher)
@@ -131,7 +131,7 @@ def test_caller_waits_about_two_seconds_for_a_claim(fake, teacher, lapse):
 
 
 def test_wait_is_bounded_without_a_clock(fake, teacher, monkeypatch):
-    """The number of looks is limited, so that a clock that stands still does not prolong them."""
+    """The number of attempts is limited, so a stopped clock does not prolong the wait."""
     hold(teacher)
     pauses = []
     monkeypatch.setattr(time, "sleep", pauses.append)
@@ -142,7 +142,7 @@ def test_wait_is_bounded_without_a_clock(fake, teacher, monkeypatch):
     assert 1.5 <= sum(pauses) <= 2.5
 
 
-def test_caller_waits_no_longer_than_its_client_has_time(fake, teacher, monkeypatch):
+def test_wait_respects_the_deadline_of_the_client(fake, teacher, monkeypatch):
     hold(teacher)
     pauses = []
     monkeypatch.setattr(time, "sleep", pauses.append)
@@ -227,8 +227,8 @@ def test_user_deleted_before_the_row_is_written(fake, teacher):
     assert fake.requests == []
 
 
-def test_row_that_the_database_refuses_is_an_error_at_once(fake, teacher, monkeypatch):
-    """Not taken for another caller's row, for which this one would wait."""
+def test_row_refused_by_the_database_raises_at_once(fake, teacher, monkeypatch):
+    """It is not mistaken for the row of another caller."""
 
     commit = actors.commit
 
@@ -314,7 +314,7 @@ def move_all_users(settings, workspace):
 
 
 @pytest.mark.parametrize("bulk", [False, True])
-def test_user_who_moves_starts_again(fake, teacher, settings, north, moved, caplog, bulk):
+def test_moved_user_is_provisioned_again(fake, teacher, settings, north, moved, caplog, bulk):
     fake.duplicates = "create"
     session = services.open_session(teacher, GenerateExam(), origin="https://school.example")
     former = session.actor.examplary_id
@@ -331,14 +331,14 @@ def test_user_who_moves_starts_again(fake, teacher, settings, north, moved, capl
     move = f"operation=move-actor actor={actor.pk} from=default to=north former_id={former}"
     assert move in caplog.text
     session.refresh_from_db()
-    # The history, and the revocation that is still to be done, belong to the former workspace.
+    # The ended session and the pending revocation belong to the former workspace.
     assert (session.status, session.workspace) == (ExamplarySession.Status.REVOKED, "default")
     assert session.revoke_pending
     new = services.open_session(teacher, GenerateExam(), origin="https://school.example")
     assert new.workspace == north
 
 
-def test_user_who_moved_meanwhile_is_announced_once(fake, teacher, settings, north, moved):
+def test_concurrent_move_is_announced_once(fake, teacher, settings, north, moved):
     services.provision_actor(teacher)
     move_all_users(settings, north)
     rows = list(ExamplaryActor.objects.all())
@@ -349,7 +349,7 @@ def test_user_who_moved_meanwhile_is_announced_once(fake, teacher, settings, nor
     assert len(moved) == 1
 
 
-def test_open_session_of_the_former_workspace_is_not_handed_out(
+def test_open_session_of_the_former_workspace_is_not_reused(
     fake, teacher, settings, north, django_assert_num_queries
 ):
     fake.duplicates = "create"
@@ -368,10 +368,10 @@ def test_open_session_of_the_former_workspace_is_not_handed_out(
     assert again == session
 
 
-def test_user_who_moves_while_the_row_is_claimed_is_not_created(
+def test_user_who_moves_during_the_claim_is_not_created(
     fake, teacher, settings, north, monkeypatch
 ):
-    """The client has the key of the former workspace, where no second account must appear."""
+    """The client has the key of the former workspace, where no account may be created."""
     prepare = actors.prepare_actor
 
     def prepare_and_move(user):

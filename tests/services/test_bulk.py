@@ -127,7 +127,7 @@ def test_transaction_is_refused(fake, teacher):
     assert fake.requests == []
 
 
-def test_missing_key_claims_nothing(settings, teacher):
+def test_missing_key_creates_no_claim(settings, teacher):
     settings.EXAMPLARY_API_KEY = ""
     with pytest.raises(ExamplaryConfigurationError, match="EXAMPLARY_API_KEY"):
         provision()
@@ -172,11 +172,9 @@ def test_no_more_users_are_claimed_than_calls_are_under_way(fake, make_users):
     assert max(claimed) <= 2
 
 
-def test_queries_do_not_grow_with_the_number_of_users(
-    fake, make_users, django_assert_max_num_queries
-):
+def test_query_count_per_user_is_constant(fake, make_users, django_assert_max_num_queries):
     make_users(64)
-    # For each user: the claim, its look and the storage, and two savepoints of two queries.
+    # For each user: the claim, its read, the update, and two savepoints of two queries.
     with django_assert_max_num_queries(64 * 7 + 10):
         provision(concurrency=8)
 
@@ -258,7 +256,7 @@ def test_call_ends_by_the_deadline_of_the_settings(fake, teacher, settings):
     assert time.monotonic() - started < 50
 
 
-def test_project_that_cannot_describe_a_user(fake, settings, make_users, caplog):
+def test_profile_that_raises_fails_its_user_only(fake, settings, make_users, caplog):
     def profile(user):
         if user.username == "user000":
             raise LookupError("secret of the directory")
@@ -310,7 +308,7 @@ def test_refused_key_stops_the_run_at_once(fake, make_users, status):
     assert {state for _, state in states()} == {State.PENDING}
 
 
-def test_refused_key_stops_its_workspace_alone(fake, settings, make_users):
+def test_refused_key_stops_its_workspace_only(fake, settings, make_users):
     make_users(6)
     settings.EXAMPLARY_WORKSPACES = {"north": {"API_KEY": "examp_of_another_workspace_00000000"}}
     settings.EXAMPLARY_WORKSPACE = lambda user: "north" if user.pk % 2 else "default"
@@ -365,7 +363,9 @@ def test_user_who_moved_to_an_unknown_workspace_keeps_the_actor(fake, settings, 
 
 
 @pytest.mark.parametrize("workspace", [None, "default"])
-def test_user_whose_workspace_is_unknown_fails_alone(fake, make_users, settings, caplog, workspace):
+def test_user_of_unknown_workspace_does_not_stop_others(
+    fake, make_users, settings, caplog, workspace
+):
     first, *others = make_users(4)
     settings.EXAMPLARY_WORKSPACE = lambda user: {each.pk: "default" for each in others}[user.pk]
 
@@ -375,7 +375,7 @@ def test_user_whose_workspace_is_unknown_fails_alone(fake, make_users, settings,
     assert f"user={first.pk} error=EXAMPLARY_WORKSPACE raised KeyError." in caplog.text
 
 
-def test_unknown_workspace_fails_its_users_alone(fake, settings, make_users):
+def test_unknown_workspace_fails_its_users_only(fake, settings, make_users):
     make_users(4)
     settings.EXAMPLARY_WORKSPACE = lambda user: "gone" if user.pk % 2 else "default"
 
@@ -403,13 +403,13 @@ def test_outage_stops_the_run(fake, make_users):
 
     assert "3 calls in a row failed" in result.stopped
     assert len(fake.calls("POST", "/users")) <= 4
-    # Those that were sent may exist; the others were not claimed, or were released.
+    # Users whose requests were sent may exist; the other claims were released.
     assert State.UNCERTAIN in {state for _, state in states()} <= {State.UNCERTAIN, State.PENDING}
 
 
 @pytest.mark.parametrize("fault", [wire.GARBAGE, {"body": {"user": 1}}])
 def test_unreadable_answers_stop_the_run(fake, make_users, fault):
-    """Each of them may have created a user whose id is unknown."""
+    """Each response may belong to a created user whose id is unknown."""
     make_users(20)
     fake.fail("POST", "/users", times=None, before=False, **fault)
 
@@ -420,7 +420,7 @@ def test_unreadable_answers_stop_the_run(fake, make_users, fault):
 
 
 def test_unsent_request_is_sent_again(fake, settings, make_users, monkeypatch):
-    """The server is away for a moment."""
+    """The server is down for a moment."""
     make_users(3)
     client = services.get_client(max_retries=0)
     create_user = ExamplaryClient.create_user
@@ -439,8 +439,8 @@ def test_unsent_request_is_sent_again(fake, settings, make_users, monkeypatch):
     assert sorted(calls) == sorted([*{*calls}, *calls[:2]])
 
 
-def test_released_claim_is_not_taken_for_an_unanswered_request(fake, teacher, settings):
-    """A 429 is no reason to look up the user whom the API then refuses as a duplicate."""
+def test_released_claim_is_not_an_unanswered_request(fake, teacher, settings):
+    """After a 429 the refusal as a duplicate starts no look-up."""
     settings.EXAMPLARY_EMAILS_ARE_VERIFIED = True
     fake.add_user(teacher.email)
     fake.fail("POST", "/users", status=429, headers={"Retry-After": "0"})
@@ -471,13 +471,13 @@ def test_error_of_another_kind_ends_the_run(fake, make_users, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         provision(concurrency=2)
 
-    # Claims of calls that were under way end by themselves; the other users are free at once.
+    # Claims of calls under way expire; the other users are released at once.
     assert 1 <= ExamplaryActor.objects.filter(state=State.CLAIMED).count() <= 2
 
 
 @pytest.mark.django_db(transaction=True)
 def test_created_users_are_stored_when_progress_fails(fake, make_users, provisioned):
-    """The reader of the output is gone, for example."""
+    """For example, the reader of the output has exited."""
     make_users(12)
     fake.latency = 0.05
 
@@ -494,9 +494,7 @@ def test_created_users_are_stored_when_progress_fails(fake, make_users, provisio
     assert not ExamplaryActor.objects.filter(state=State.CLAIMED).exists()
 
 
-def test_calls_under_way_are_recorded_though_one_of_them_fails(
-    fake, make_users, monkeypatch, caplog
-):
+def test_calls_under_way_are_recorded_after_an_error(fake, make_users, monkeypatch, caplog):
     make_users(4)
     over = threading.Event()
     create_user = ExamplaryClient.create_user
@@ -523,7 +521,7 @@ def test_calls_under_way_are_recorded_though_one_of_them_fails(
 
     assert states() == [
         ("user000", State.ACTIVE),
-        # The outcome is unknown, so its claim ends by itself.
+        # The outcome is unknown, so its claim stays until it expires.
         ("user001", State.CLAIMED),
         ("user002", State.FAILED),
         ("user003", State.ACTIVE),
@@ -553,7 +551,7 @@ def test_run_that_the_database_ends_logs_every_id(fake, make_users, monkeypatch,
     assert sum(result.failed.values()) == len(lost)
 
 
-def test_claim_that_was_lost_meanwhile_stores_nothing(fake, make_users, lapse):
+def test_lost_claim_stores_nothing(fake, make_users, lapse):
     fake.duplicates = "create"
     make_users(2)
 
@@ -574,7 +572,7 @@ def test_claim_that_was_lost_meanwhile_stores_nothing(fake, make_users, lapse):
 # Stopping
 
 
-def test_run_that_is_asked_to_stop_leaves_no_claims(fake, make_users):
+def test_stopped_run_leaves_no_claims(fake, make_users):
     make_users(12)
     stop = threading.Event()
 
@@ -586,7 +584,7 @@ def test_run_that_is_asked_to_stop_leaves_no_claims(fake, make_users):
     assert provision().provisioned == 12 - result.provisioned
 
 
-def test_run_that_is_stopped_before_it_begins(fake, teacher):
+def test_run_stopped_before_it_begins_calls_nothing(fake, teacher):
     assert provision(should_stop=lambda: True).interrupted
     assert not ExamplaryActor.objects.exists()
 
@@ -603,7 +601,7 @@ def test_run_stops_between_users_who_need_no_call(fake, make_users):
 # The pace
 
 
-def test_rate_is_kept(fake, make_users):
+def test_rate_is_respected(fake, make_users):
     make_users(6)
     started = time.monotonic()
 
@@ -624,7 +622,7 @@ def test_429_pauses_the_whole_run_and_loses_no_user(fake, make_users):
 
 
 @pytest.mark.parametrize("status", [425, 503])
-def test_postponed_request_is_no_failure(fake, teacher, status):
+def test_postponed_request_is_not_a_failure(fake, teacher, status):
     fake.fail("POST", "/users", status=status, headers={"Retry-After": "0"})
 
     assert provision().provisioned == 1
@@ -687,7 +685,7 @@ def test_runs_and_launches_at_the_same_time_create_each_user_once(
 ):
     users = make_users(60)
     fake.latency = 0.01
-    fake.duplicates = "create"  # So that a second one would show.
+    fake.duplicates = "create"  # Makes duplicates visible.
 
     def run():
         provision(concurrency=4)
@@ -703,7 +701,7 @@ def test_runs_and_launches_at_the_same_time_create_each_user_once(
     assert len(provisioned) == 60
 
 
-# A 429 is left out: it only slows the run down, and so it would this test.
+# Without 429, which would only slow down the run and this test.
 FAULTS = [
     {"status": 400},
     {"status": 500},
@@ -718,7 +716,7 @@ FAULTS = [
 @pytest.mark.parametrize(
     ("duplicates", "verified"), [("return", False), ("refuse", False), ("refuse", True)]
 )
-def test_every_user_is_provisioned_or_explained_in_the_end(
+def test_every_user_is_eventually_provisioned_or_explained(
     fake, settings, make_users, lapse, duplicates, verified
 ):
     """One call in twenty fails, and four runs follow each other."""
@@ -738,10 +736,10 @@ def test_every_user_is_provisioned_or_explained_in_the_end(
     assert len(fake.users) - 1 == 200
     rest = ExamplaryActor.objects.exclude(state=State.ACTIVE)
     if duplicates == "return" or verified:
-        # With trusted addresses the look-up finds those whose answer was lost.
+        # With trusted addresses the look-up finds users whose response was lost.
         assert not rest
     else:
-        # Created by a call whose answer was lost: an operator links their ids.
+        # Created by a call whose response was lost: an operator must link their ids.
         assert rest
         assert all("already exists" in actor.last_error for actor in rest)
     ids = set(

@@ -54,7 +54,7 @@ def keys(fake):
 
 
 def run_after(monkeypatch, client, action):
-    """Let `action` run between the API's answer and its storage, once."""
+    """Run `action` once, between the response of the API and its storage."""
     create_user = client.create_user
 
     def create(**profile):
@@ -94,7 +94,7 @@ def test_claim_succeeds_after_lease(teacher, lapse, state):
 
 @pytest.mark.parametrize("jump", [timedelta(hours=-1), timedelta(hours=1), timedelta(0)])
 def test_lease_ends_by_the_clock_of_the_database(teacher, student, lapse, monkeypatch, jump):
-    """A process whose own clock is wrong, or stands still, takes no claim from another."""
+    """A process with a wrong or stopped clock does not take over a claim."""
     now = timezone.now() + jump
     monkeypatch.setattr("django.utils.timezone.now", lambda: now)
     actor = ExamplaryActor.objects.create(user=teacher)
@@ -149,7 +149,7 @@ def test_nothing_is_sent_without_a_claim(fake, teacher, monkeypatch):
 @pytest.mark.parametrize(
     ("fault", "error", "state"),
     [
-        # Nothing was done, and the user need not change.
+        # The request had no effect, and the user need not be changed.
         ({"status": 401}, ExamplaryAuthenticationError, State.PENDING),
         ({"status": 403}, ExamplaryPermissionError, State.PENDING),
         ({"status": 425}, ExamplaryError, State.PENDING),
@@ -221,7 +221,7 @@ def test_id_in_an_unusable_answer_is_logged_and_can_be_linked(fake, teacher, cap
         ({}, ""),
     ],
 )
-def test_id_of_another_kind_is_logged(fake, teacher, caplog, body, shown):
+def test_id_with_another_prefix_is_logged(fake, teacher, caplog, body, shown):
     fake.fail("POST", "/users", body=body)
     with pytest.raises(ExamplaryResponseError):
         services.provision_actor(teacher)
@@ -289,13 +289,13 @@ def test_advice_is_stored_after_a_long_refusal(fake, teacher):
     assert ExamplaryActor.objects.get().last_error.endswith(" link the id.")
 
 
-def test_owner_of_the_key_is_described_as_such():
+def test_refusal_for_the_owner_of_the_key_is_explained():
     error = ExamplaryActorIsOwnerError("POST /embed-sessions", status_code=400)
 
     assert "belongs to the owner of the API key" in describe_error(error)
 
 
-def test_claim_that_cannot_be_released_ends_by_itself(fake, teacher, monkeypatch, caplog, lapse):
+def test_actor_claim_that_cannot_be_released_expires(fake, teacher, monkeypatch, caplog, lapse):
     fake.fail("POST", "/users", status=401)
     client, commit = services.get_client(), claims.commit
 
@@ -377,7 +377,7 @@ def test_user_who_existed_before_is_not_adopted(fake, teacher, caplog, differing
         {"role": ""},
     ],
 )
-def test_answer_that_agrees_with_the_request_is_accepted(fake, teacher, same):
+def test_response_that_matches_the_request_is_accepted(fake, teacher, same):
     if "Cup" in same.get("name", ""):
         teacher.first_name, teacher.last_name = "T\xe9a", "Cup"
     fake.duplicates = "return"
@@ -427,7 +427,7 @@ def test_accounts_with_one_address_do_not_share_an_actor(
 
 
 def test_broken_constraint_of_the_project_is_named(fake, teacher, monkeypatch, caplog, lapse):
-    """An IntegrityError that is not about the id is an error at once, not another account."""
+    """An IntegrityError without the id is raised at once, not handled as another account."""
 
     def refuse(work):
         monkeypatch.undo()
@@ -473,7 +473,7 @@ def test_holder_that_lost_its_claim_stores_nothing(fake, teacher, caplog, monkey
     with caplog.at_level(logging.ERROR), pytest.raises(ExamplaryNotReadyError, match="was lost"):
         services.provision_actor(teacher, client=client)
 
-    # An operator who looks for the user without a row finds it in the log.
+    # The log has the id, so that an operator can find the user without a row.
     assert re.search(rf"outcome=claim-lost actor=\d+ examplary_id={[*fake.users][1]}", caplog.text)
     actor = ExamplaryActor.objects.get()
     assert actor.is_active
@@ -490,7 +490,7 @@ def test_holder_whose_user_was_deleted_stores_nothing(fake, teacher, monkeypatch
 
 
 @pytest.mark.parametrize("duplicates", ["refuse", "return"])
-def test_database_lost_after_the_answer(fake, teacher, monkeypatch, caplog, duplicates, lapse):
+def test_database_lost_after_the_response(fake, teacher, monkeypatch, caplog, duplicates, lapse):
     fake.duplicates = duplicates
 
     def away(work):
@@ -540,7 +540,7 @@ def test_id_stays_with_its_user_when_addresses_move(fake, teacher, student):
     assert len(fake.calls("POST", "/users")) == 2
 
 
-def test_disowned_id_is_dropped_unless_replaced(fake, teacher):
+def test_disowned_id_is_deleted_unless_replaced(fake, teacher):
     former = services.provision_actor(teacher)
     services.link_actor(teacher, fake.add_user("known@school.example")["id"])
     error = ExamplaryActorIsOwnerError("POST /embed-sessions", status_code=400)
@@ -553,7 +553,7 @@ def test_disowned_id_is_dropped_unless_replaced(fake, teacher):
     assert (actor.state, actor.examplary_id) == (State.FAILED, None)
 
 
-def test_answer_without_name_and_role_is_accepted(fake, teacher):
+def test_response_without_name_and_role_is_accepted(fake, teacher):
     fake.fail("POST", "/users", edit=lambda body: {"id": body["id"]})
     actor = services.provision_actor(teacher)
 

@@ -12,7 +12,7 @@ from django_examplary.services.clients import list_workspaces, workspace_of
 NORTH = {"API_KEY": "examp_of_the_north_workspace_00000000"}
 
 
-def test_client_is_shared_as_long_as_the_settings_stay_the_same(settings):
+def test_client_is_shared_until_the_settings_change(settings):
     client = services.get_client()
     assert services.get_client() is client
     assert services.get_client("default") is client
@@ -39,7 +39,7 @@ def test_missing_key_is_configuration_error(settings):
 
 
 @pytest.mark.parametrize("kind", ["mapping", "callable"])
-def test_workspace_has_a_key_of_its_own(fake, settings, kind):
+def test_workspace_has_its_own_key(fake, settings, kind):
     workspaces = {"north": NORTH}
     settings.EXAMPLARY_WORKSPACES = workspaces if kind == "mapping" else workspaces.get
     north = services.get_client("north")
@@ -50,7 +50,7 @@ def test_workspace_has_a_key_of_its_own(fake, settings, kind):
     assert NORTH["API_KEY"] not in repr(north)
 
 
-def test_workspace_has_a_url_of_its_own(settings):
+def test_workspace_has_its_own_url(settings):
     settings.EXAMPLARY_WORKSPACES = {"north": {**NORTH, "API_URL": "https://north.example/"}}
 
     assert services.get_client("north").base_url == "https://north.example"
@@ -127,7 +127,7 @@ def test_alias_that_no_row_can_store_is_refused(settings, alias):
 
 
 @pytest.mark.parametrize("alias", ["Łódź 3", "'; --", "a/b?c#d", "%s{0}"])
-def test_alias_may_have_any_printable_characters(settings, alias):
+def test_alias_accepts_all_printable_characters(settings, alias):
     settings.EXAMPLARY_WORKSPACES = {alias: NORTH}
     settings.EXAMPLARY_WORKSPACE = lambda user: alias
     assert workspace_of(None) == alias
@@ -145,7 +145,7 @@ def fail(value):
         ("EXAMPLARY_WORKSPACES", "EXAMPLARY_WORKSPACES raised ConnectionError for 'north'."),
     ],
 )
-def test_error_of_the_projects_callable_is_named_without_its_message(settings, setting, message):
+def test_error_of_workspace_callable_is_reported_without_message(settings, setting, message):
     settings.EXAMPLARY_WORKSPACE = lambda user: "north"
     setattr(settings, setting, fail)
     with pytest.raises(ExamplaryConfigurationError) as caught:
@@ -155,7 +155,7 @@ def test_error_of_the_projects_callable_is_named_without_its_message(settings, s
 
 
 def test_each_of_three_hundred_workspaces_keeps_its_client(settings):
-    """A client that is dropped would forget that its API is down."""
+    """A new client would not know that its API is down."""
     aliases = [f"school-{number}" for number in range(300)]
     settings.EXAMPLARY_WORKSPACES = {alias: {"API_KEY": f"examp_{alias}"} for alias in aliases}
 

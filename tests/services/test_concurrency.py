@@ -1,5 +1,4 @@
-"""Simultaneous and killed callers: threads, processes, and a state machine that looks for orders of
-events that no other test has. On the database that the tests run on."""
+"""Concurrent and killed callers, and a state machine that generates sequences of events."""
 
 from __future__ import annotations
 
@@ -131,7 +130,7 @@ def test_processes_create_each_user_and_session_once(fake, teacher):
 
 
 KILLED = {
-    # Where, how many of our users Examplary has then, and the state of the row.
+    # Where the process is killed, the users at Examplary afterwards, and the state of the row.
     "after the claim": ("before(ExamplaryClient, 'create_user')", 0, State.CLAIMED),
     "after the answer": ("after(ExamplaryClient, 'create_user')", 1, State.CLAIMED),
     "after the store": ("after(actors, 'store_actor')", 1, State.ACTIVE),
@@ -141,7 +140,7 @@ KILLED = {
 @pytest.mark.parametrize(
     ("point", "duplicates"),
     [
-        # No second request follows, so it doesn't matter what the API does with one.
+        # There is no second request, so `duplicates` has no effect.
         ("after the claim", "refuse"),
         ("after the store", "refuse"),
         ("after the answer", "refuse"),
@@ -223,7 +222,7 @@ def at_once(*calls):
     return call_at_once(*(partial(run, call) for call in calls))
 
 
-def test_message_return_and_sweep_at_once_announce_once(fake, client, teacher):
+def test_concurrent_message_return_and_sweep_announce_once(fake, client, teacher):
     received = []
 
     def receiver(session, outputs, **kwargs):
@@ -251,7 +250,7 @@ def test_message_return_and_sweep_at_once_announce_once(fake, client, teacher):
     assert (session.status, session.outputs) == (Status.COMPLETED, {"examId": "exam_1"})
 
 
-def test_revoking_while_verifying_ends_in_one_of_the_two(fake, teacher):
+def test_concurrent_revoke_and_verify_end_in_one_status(fake, teacher):
     session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     fake.latency = 0.02
     at_once(
@@ -271,7 +270,7 @@ def test_user_deleted_while_many_launch(fake, teacher):
         return services.open_session(teacher, GenerateExam(), origin=ORIGIN).pk
 
     def delete():
-        # A row that came in between, or a deadlock: Django's own race.
+        # A concurrent insert or a deadlock: a race in the delete of Django.
         with contextlib.suppress(IntegrityError, OperationalError):
             users.filter(pk=teacher.pk).delete()
 
@@ -283,7 +282,7 @@ def test_user_deleted_while_many_launch(fake, teacher):
     assert attempt(launch) == "ExamplaryNotProvisionedError"
 
 
-def test_one_user_each_for_many_users_and_many_tabs(fake, patiently):
+def test_many_users_with_many_tabs_are_created_once(fake, patiently):
     users = [
         get_user_model().objects.create_user(f"u{number}", f"u{number}@school.example")
         for number in range(6)
@@ -298,7 +297,7 @@ def test_one_user_each_for_many_users_and_many_tabs(fake, patiently):
     assert len(fake.calls("POST", "/users")) == len(fake.calls("POST", "/embed-sessions")) == 6
 
 
-# All of it together, counted
+# Many users, processes and faults
 
 CROWD = """
 import json, logging, random, threading, time
@@ -379,7 +378,7 @@ FAULTS = [
 
 
 class Provisioning(RuleBasedStateMachine):
-    """Two users who come and go while the API fails in every way, of each of its characters."""
+    """Two users who come and go, while the API fails in every way."""
 
     @initialize(duplicates=st.sampled_from(["refuse", "return", "create"]), shared=st.booleans())
     def begin(self, duplicates, shared):
@@ -395,10 +394,10 @@ class Provisioning(RuleBasedStateMachine):
         for name, value in self.overrides.items():
             setattr(django_settings, name, value)
         for client in (services.get_client(), bulk_client()):
-            # The pause after an outage is for other tests.
+            # Disable the pause after an outage, which other tests cover.
             client._connections.cooldown.FAILURES = 10**9
-        #: How many users may be created: one each, and one more for each outcome that is unknown
-        #: or known to be lost.
+        #: The number of users that may be created: two, and one for each lost or unknown
+        #: outcome.
         self.allowed = 2
         users = get_user_model().objects
         self.users = [
@@ -415,7 +414,7 @@ class Provisioning(RuleBasedStateMachine):
         attempt(lambda: services.open_session(self.users[who], GenerateExam(), origin=ORIGIN))
 
     @rule()
-    def provision_everybody(self):
+    def provision_all(self):
         attempt(
             lambda: services.provision_actors(
                 get_user_model().objects.all(), concurrency=2, rate=0, client=bulk_client()
@@ -427,7 +426,7 @@ class Provisioning(RuleBasedStateMachine):
         fault=st.sampled_from(FAULTS),
         path=st.sampled_from(["/users", "/embed-sessions"]),
     )
-    def launch_badly(self, who, fault, path):
+    def launch_with_a_fault(self, who, fault, path):
         self.fake.fail("POST", path, **fault)
         self.launch(who)
         self.fake.heal()
@@ -437,8 +436,8 @@ class Provisioning(RuleBasedStateMachine):
         who=st.integers(0, 1),
         name=st.sampled_from(["create_user", "create_embed_session"]),
     )
-    def crash_after_the_answer(self, who, name):
-        """The claim has no living holder until it ends."""
+    def crash_after_the_response(self, who, name):
+        """The claim stays without a holder until it expires."""
 
         def crash(self, **options):
             function(self, **options)
@@ -454,12 +453,12 @@ class Provisioning(RuleBasedStateMachine):
         self.allowed += 1
 
     @rule()
-    def wait_for_the_lease(self):
+    def end_all_claims(self):
         type(self).lapse()
 
     @rule(hours=st.sampled_from([-1, 1]))
-    def let_the_clock_jump(self, hours):
-        """Move the stored times, as if the clock of this machine alone had jumped."""
+    def change_the_clock(self, hours):
+        """Move the stored times, as if the clock of this machine had changed."""
         moved = F("asked_at") - timedelta(hours=hours)
         ExamplarySession.objects.exclude(asked_at=None).update(asked_at=moved)
 
@@ -481,7 +480,7 @@ class Provisioning(RuleBasedStateMachine):
         attempt(services.sweep_sessions)
 
     @rule(who=st.integers(0, 1))
-    def lose_the_user_at_examplary(self, who):
+    def delete_user_at_examplary(self, who):
         actor = ExamplaryActor.objects.filter(user=self.users[who]).first()
         if actor is not None and actor.examplary_id:
             self.fake.users.pop(actor.examplary_id, None)
@@ -500,14 +499,14 @@ class Provisioning(RuleBasedStateMachine):
 
     @invariant()
     @precondition(lambda self: hasattr(self, "fake"))
-    def active_means_known(self):
+    def active_actors_have_an_id(self):
         for actor in ExamplaryActor.objects.all():
             # An actor that is renewed keeps its id until there is a new one.
             assert actor.examplary_id is not None or not actor.is_active
 
     @invariant()
     @precondition(lambda self: hasattr(self, "fake"))
-    def open_means_usable(self):
+    def open_sessions_are_usable(self):
         for session in ExamplarySession.objects.all():
             assert session.is_open == bool(session.embed_url)
             assert session.is_open or session.open_key is None or session.status == Status.CREATING
@@ -520,8 +519,8 @@ class Provisioning(RuleBasedStateMachine):
 
     @invariant()
     @precondition(lambda self: hasattr(self, "fake"))
-    def over_means_revoked(self):
-        """Or is still to be revoked: no user can work in a session that is over here."""
+    def ended_sessions_are_revoked(self):
+        """Ended sessions are revoked at Examplary, or have a pending revocation."""
         for session in ExamplarySession.objects.exclude(status__in=[Status.PENDING]):
             remote = self.fake.sessions.get(session.examplary_id)
             open_there = remote is not None and self.fake.is_open(remote)
@@ -543,7 +542,7 @@ def attempt_to_complete(fake, session):
 
 
 def test_any_order_of_events(settings, monkeypatch, lapse):
-    # No other caller is at work, for whom it would help to wait.
+    # There is no other caller, so waiting is useless.
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     monkeypatch.setattr(Provisioning, "lapse", lapse, raising=False)
     for name in ("API_URL", "EMBED_ORIGINS", "MAX_RETRIES"):

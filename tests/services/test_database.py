@@ -128,7 +128,7 @@ def test_commit_does_not_repeat_a_transaction_of_its_caller(monkeypatch):
     assert len(tries) == 1
 
 
-def test_commit_does_not_repeat_a_broken_constraint():
+def test_commit_does_not_repeat_a_constraint_violation():
     tries = []
 
     def work():
@@ -158,7 +158,7 @@ def test_commit_replaces_a_lost_connection(error, monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_commit_keeps_a_usable_connection(monkeypatch):
-    """A deadlock is no reason to lose what the caller has on it, such as a cursor."""
+    """A deadlock does not close the connection, on which the caller may have a cursor."""
     monkeypatch.setattr(connection, "close", None)
     failures = [OperationalError("deadlock")]
 
@@ -177,7 +177,7 @@ def test_commit_bounds_waits_for_locks_and_restores_the_connection(monkeypatch):
     with CaptureQueriesContext(connection) as captured:
         commit(lambda: User.objects.create_user("ann"))
         with transaction.atomic():
-            # The bound would last for the rest of the caller's transaction.
+            # The timeout would apply to the rest of the transaction of the caller.
             commit(lambda: User.objects.create_user("bob"))
     queries = [query["sql"] for query in captured]
     begin, bound, *_, end, restored = queries[: queries.index("SELECT 'restored'") + 1]
@@ -186,8 +186,8 @@ def test_commit_bounds_waits_for_locks_and_restores_the_connection(monkeypatch):
     assert queries.count(bound) == 1
 
 
-#: By vendor: the setting that bounds waits for locks, its values for two seconds and for very long,
-#: how to read it, and a bound for a transaction that does nothing.
+#: By vendor: the lock timeout setting, its values for two seconds and for very long, the query that
+#: reads it, and the statement that sets the timeout of idle transactions.
 LOCK_WAITS = {
     "postgresql": (
         *("lock_timeout", "'2s'", "0", "SHOW lock_timeout"),
@@ -217,7 +217,7 @@ def test_wait_for_a_lock_is_bounded(teacher, bounded):  # pragma: no cover  # fo
     other.set_autocommit(False)
     try:
         with other.cursor() as cursor:
-            # Without a bound the wait would never end, as both connections are of this thread.
+            # Without a timeout this would never end, because this thread uses both connections.
             cursor.execute(end_idle)
             cursor.execute("UPDATE auth_user SET first_name = 'x' WHERE id = %s", [teacher.pk])
         started = time.monotonic()
@@ -226,7 +226,7 @@ def test_wait_for_a_lock_is_bounded(teacher, bounded):  # pragma: no cover  # fo
         waited = time.monotonic() - started
     finally:
         other.close()
-    # A wait of two seconds is repeated once.
+    # The wait of two seconds is repeated once.
     assert (1.9 if bounded else 4.9) < waited < 60
     assert execute(read) == before
     execute(f"SET {name} = DEFAULT")
@@ -248,7 +248,7 @@ def test_deadlock_is_repeated(
         def work():
             tries.append(None)
             if len(tries) > 1:
-                # PostgreSQL may let it lock its row again before it wakes the other one.
+                # PostgreSQL may give it the lock again before it wakes the other transaction.
                 assert one_is_done.wait(60)
             User.objects.filter(pk=first.pk).update(first_name="x")
             if len(tries) == 1:
@@ -264,7 +264,7 @@ def test_deadlock_is_repeated(
 
 
 def lose_the_connection():  # pragma: no cover  # for servers only
-    """Do what a server does that fails over, or that has waited for too long."""
+    """Close the connection, as a server does after a failover or a timeout."""
     postgresql = connection.vendor == "postgresql"
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()" if postgresql else "SELECT CONNECTION_ID()")
@@ -333,7 +333,7 @@ def test_services_refuse_a_transaction(fake, teacher, name):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_services_refuse_a_connection_that_does_not_commit(fake, teacher):
+def test_services_refuse_a_connection_without_autocommit(fake, teacher):
     transaction.set_autocommit(False)
     try:
         with pytest.raises(TransactionManagementError, match="provision_actor"):
@@ -350,7 +350,7 @@ def test_non_atomic_exempts_a_view_for_every_database():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_release_closes_idle_connections_only(monkeypatch):
+def test_release_closes_only_idle_connections(monkeypatch):
     connection.ensure_connection()
     with transaction.atomic():
         release_connections()
@@ -364,13 +364,13 @@ def test_release_closes_idle_connections_only(monkeypatch):
     release_connections()
     assert connection.connection is None
 
-    # A closed connection is not opened to be closed again.
+    # A closed connection stays closed.
     monkeypatch.setattr(connection, "connect", pytest.fail)
     release_connections()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_launch_keeps_no_connection_that_django_would_close(teacher):
+def test_launch_releases_connections_that_django_would_close(teacher):
     with embed_with_connection():
         connection.ensure_connection()
     assert connection.connection is None
@@ -407,11 +407,11 @@ def test_error_without_a_constraint_names_its_type():
     assert text == "The user could not be stored: OperationalError."
 
 
-# A replica that is behind
+# Replicas
 
 
 class ReadsElsewhere:
-    """Route reads to a replica, as projects do; this one never catches up."""
+    """Route reads to a replica that never gets any rows."""
 
     def db_for_read(self, model, **hints):
         return "replica" if model in (ExamplaryActor, ExamplarySession) else None
@@ -441,7 +441,7 @@ def test_services_read_their_own_writes(fake, teacher, settings, monkeypatch):
 
 
 def test_actor_and_user_may_be_read_from_different_databases(teacher):
-    """Also if no router has an opinion about their relation."""
+    """Also without a router that decides about their relation."""
     actor = ExamplaryActor()
     actor._state.db = "elsewhere"
     actor.set_user(teacher)
@@ -452,7 +452,7 @@ def test_actor_and_user_may_be_read_from_different_databases(teacher):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_fork_in_the_middle_of_a_call_does_not_block_the_child(fake):
+def test_fork_during_a_call_does_not_block_the_child(fake):
     script = """
 import os, signal, sys
 import django
@@ -504,8 +504,8 @@ def test_clock_of_mariadb_does_not_follow_the_time_zone():
     assert DatabaseNow().as_mysql(compiler, connection)[0] == "UTC_TIMESTAMP(6)"
 
 
-def test_start_up_does_not_import_requests():
-    """Neither do the admin and the services, which are imported in every process."""
+def test_setup_does_not_import_requests():
+    """The admin and the services, which every process imports, do not import it either."""
     script = (
         "import sys, django; django.setup();"
         "assert 'django_examplary.admin' in sys.modules;"

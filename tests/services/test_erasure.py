@@ -62,7 +62,7 @@ def test_outcome_of_an_erased_user_is_not_requested(fake, teacher, sessions):
     ],
 )
 def test_unanswered_request_is_reported(fake, teacher, state, may_exist):
-    """Examplary may have a user whose id is not known here."""
+    """Examplary may have a user whose id is unknown."""
     ExamplaryActor.objects.create(user=teacher, state=state, lapses_at=timezone.now())
 
     assert services.erase_user(teacher) == Erasure(may_exist=may_exist)
@@ -91,7 +91,7 @@ def test_outage_leaves_anonymous_rows_for_the_sweep(fake, teacher):
     assert fake.sessions[session.examplary_id].revoked
 
 
-def test_missing_key_prevents_no_erasure(fake, teacher, sessions, settings, caplog):
+def test_erasure_without_a_key(fake, teacher, sessions, settings, caplog):
     settings.EXAMPLARY_API_KEY = ""
 
     assert services.erase_user(teacher).still_to_revoke == 3
@@ -100,7 +100,7 @@ def test_missing_key_prevents_no_erasure(fake, teacher, sessions, settings, capl
     assert "operation=erase error=EXAMPLARY_API_KEY" in caplog.text
 
 
-def test_session_opened_meanwhile_is_revoked(fake, teacher, sessions, monkeypatch):
+def test_session_opened_during_the_erasure_is_revoked(fake, teacher, sessions, monkeypatch):
     opened = []
     delete_embed_session = ExamplaryClient.delete_embed_session
 
@@ -117,7 +117,7 @@ def test_session_opened_meanwhile_is_revoked(fake, teacher, sessions, monkeypatc
     assert all(session.revoked for session in fake.sessions.values())
 
 
-def test_id_that_was_stored_meanwhile_is_reported(fake, teacher, monkeypatch):
+def test_id_stored_during_the_erasure_is_reported(fake, teacher, monkeypatch):
     ExamplaryActor.objects.create(user=teacher, state=State.CLAIMED, lapses_at=timezone.now())
     commit = erasure.commit
 

@@ -1,9 +1,9 @@
 """The fault matrix: each fault on the wire, in each of the four journeys.
 
-The fake causes the faults over real sockets. For each fault a table holds how often the request is
-sent and the state of the rows afterwards. After the fault every journey must come to its good end.
-Faults before anything is sent are in `test_transport`, those of the database and of whole processes
-in `test_concurrency`.
+The fake causes the faults over real sockets. A table has the expected number of requests and the
+expected state of the rows. After the fault, every journey must still succeed. Faults before a
+request is sent are in `test_transport`. Faults of databases and processes are in
+`test_concurrency`.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def verify(user):
 
 
 def revoke(user):
-    # Does not raise: a sweep asks again.
+    # Does not raise: a sweep repeats the request.
     services.revoke_session(ExamplarySession.objects.get())
 
 
-#: For each journey the request that the fault hits.
+#: By journey: the request that fails.
 JOURNEYS = {
     provision: ("POST", "/users"),
     launch: ("POST", "/embed-sessions"),
@@ -54,18 +54,18 @@ JOURNEYS = {
     revoke: ("DELETE", "/embed-sessions/{id}"),
 }
 
-#: The effects of faults: the state of the actor after `provision`, and how often each journey sends
-#: its request.
+#: The effects of faults: the state of the actor after `provision`, and the number of requests of
+#: each journey.
 UNANSWERED = (State.UNCERTAIN, {provision: 1, launch: 2, verify: 3, revoke: 3})
 UNREADABLE = (State.UNCERTAIN, {provision: 1, launch: 2, verify: 3, revoke: 1})
 UNUSABLE = (State.UNCERTAIN, {provision: 1, launch: 1, verify: 1, revoke: 1})
-NOT_TAKEN = (State.UNCERTAIN, {provision: 1, launch: 1, verify: 1, revoke: 1})
-COME_LATER = (State.PENDING, {provision: 3, launch: 3, verify: 3, revoke: 3})
-COME_MUCH_LATER = (State.PENDING, {provision: 1, launch: 1, verify: 1, revoke: 1})
-KEY_REFUSED = COME_MUCH_LATER
-WRONG_URL = COME_MUCH_LATER
+TOO_LARGE = (State.UNCERTAIN, {provision: 1, launch: 1, verify: 1, revoke: 1})
+SHORT_PAUSE = (State.PENDING, {provision: 3, launch: 3, verify: 3, revoke: 3})
+LONG_PAUSE = (State.PENDING, {provision: 1, launch: 1, verify: 1, revoke: 1})
+KEY_REFUSED = LONG_PAUSE
+WRONG_URL = LONG_PAUSE
 REFUSED = (State.FAILED, {provision: 1, launch: 1, verify: 1, revoke: 1})
-# A launch is tried once without its locale.
+# A launch is retried without its locale.
 INVALID = (State.FAILED, {provision: 1, launch: 2, verify: 1, revoke: 1})
 
 FAULTS = {
@@ -75,9 +75,9 @@ FAULTS = {
     "reset after it was processed": ({"transport": "reset", "before": False}, UNANSWERED),
     "shorter than its length": ({"transport": wire.TRUNCATE}, UNANSWERED),
     "broken chunk": ({"transport": wire.BAD_CHUNK}, UNANSWERED),
-    "endless": ({"transport": wire.ENDLESS}, NOT_TAKEN),
-    "100 MiB": ({"transport": wire.HUGE_BODY}, NOT_TAKEN),
-    "compressed": ({"transport": wire.GZIP}, NOT_TAKEN),
+    "endless": ({"transport": wire.ENDLESS}, TOO_LARGE),
+    "100 MiB": ({"transport": wire.HUGE_BODY}, TOO_LARGE),
+    "compressed": ({"transport": wire.GZIP}, TOO_LARGE),
     "a thousand headers": ({"transport": wire.MANY_HEADERS}, UNANSWERED),
     "102 first": ({"transport": wire.INTERIM_102}, UNANSWERED),
     "103 first": ({"transport": wire.INTERIM_103}, UNANSWERED),
@@ -85,7 +85,7 @@ FAULTS = {
     "no answer at all": ({"transport": wire.HANG}, UNANSWERED),
     "headers byte by byte": ({"transport": wire.drip_headers()}, UNANSWERED),
     "body byte by byte": ({"transport": wire.drip_body()}, UNANSWERED),
-    # The answer
+    # The body of the response
     "half of it, without a length": ({"transport": wire.NO_LENGTH}, UNREADABLE),
     "HTML": (wire.GARBAGE, UNREADABLE),
     "empty": ({"body": b""}, UNUSABLE),
@@ -102,10 +102,10 @@ FAULTS = {
     "502": ({"status": 502}, UNANSWERED),
     "503": ({"status": 503}, UNANSWERED),
     "504": ({"status": 504}, UNANSWERED),
-    "503, come later": ({"status": 503, "headers": {"Retry-After": "0"}}, COME_LATER),
-    "429": ({"status": 429}, COME_LATER),
-    "429, come later": ({"status": 429, "headers": {"Retry-After": "0"}}, COME_LATER),
-    "429, come tomorrow": ({"status": 429, "headers": {"Retry-After": "86400"}}, COME_MUCH_LATER),
+    "503, come later": ({"status": 503, "headers": {"Retry-After": "0"}}, SHORT_PAUSE),
+    "429": ({"status": 429}, SHORT_PAUSE),
+    "429, come later": ({"status": 429, "headers": {"Retry-After": "0"}}, SHORT_PAUSE),
+    "429, come tomorrow": ({"status": 429, "headers": {"Retry-After": "86400"}}, LONG_PAUSE),
     "401": ({"status": 401}, KEY_REFUSED),
     "403": ({"status": 403}, KEY_REFUSED),
     "400": ({"status": 400}, INVALID),
@@ -113,14 +113,14 @@ FAULTS = {
     "422": ({"status": 422}, INVALID),
     "301 to itself": ({"status": 301, "headers": {"Location": "/me"}}, WRONG_URL),
     "307 elsewhere": ({"status": 307, "headers": {"Location": "http://127.0.0.1:9/"}}, WRONG_URL),
-    "423": ({"status": 423}, COME_MUCH_LATER),
+    "423": ({"status": 423}, LONG_PAUSE),
     "400 that quotes everything": (
         {"status": 400, "body": f"\x1b[31m{DEFAULT_API_KEY} teacher@school.example\r\n" * 9999},
         INVALID,
     ),
 }
 SLOW = {"no answer at all", "headers byte by byte", "body byte by byte"}
-#: Any 2xx confirms the deletion of a session, and the fake's own has no body that could break.
+#: Any 2xx confirms the deletion of a session, and its response has no body that could be damaged.
 DELETED = {
     "compressed",
     "shorter than its length",
@@ -133,18 +133,18 @@ DELETED = {
 }
 
 
-#: Another DELETE would have the same answer.
+#: Another DELETE would get the same response.
 REFUSED_FINALLY = {"400", "400 that quotes everything", "403", "409", "422"}
 
 
 @pytest.fixture(autouse=True)
-def hurry(monkeypatch):
-    """Make the pauses between attempts short."""
+def short_pauses(monkeypatch):
+    """Shorten the pauses between attempts."""
     monkeypatch.setattr("random.uniform", lambda low, high: 0.01)
 
 
 def open_files():
-    # Other systems than Linux have no such folder, and count nothing.
+    # Only Linux has this folder.
     return len(list(Path("/proc/self/fd").glob("*")))
 
 
@@ -163,7 +163,7 @@ def test_fault(fake, teacher, settings, caplog, lapse, journey, fault):
     if fault in SLOW:
         settings.EXAMPLARY_TIMEOUT, settings.EXAMPLARY_DEADLINE = 0.4, 2.0
     gc.collect()
-    before = settled(open_files)
+    before = wait_until_stable(open_files)
     fake.requests.clear()
     fake.fail(*JOURNEYS[journey], times=None, **ordered)
 
@@ -203,11 +203,11 @@ def test_fault(fake, teacher, settings, caplog, lapse, journey, fault):
     wait_for(lambda: open_files() <= before)
 
     settings.EXAMPLARY_TIMEOUT, settings.EXAMPLARY_DEADLINE = 10.0, 15.0
-    come_to_its_end(fake, teacher, journey, lapse)
+    finish_journey(fake, teacher, journey, lapse)
 
 
-def settled(count):
-    """Count when it no longer changes: the fake is a little late."""
+def wait_until_stable(count):
+    """Return the count when it no longer changes, because the fake finishes a little later."""
     last = None
     while (now := count()) != last:
         last = now
@@ -215,8 +215,8 @@ def settled(count):
     return now
 
 
-def come_to_its_end(fake, teacher, journey, lapse):
-    """End the fault and the claims, and bring the journey to its good end."""
+def finish_journey(fake, teacher, journey, lapse):
+    """End the fault and the claims, and verify that the journey succeeds."""
     fake.heal()
     lapse()
     if journey in (provision, launch):

@@ -1,4 +1,4 @@
-"""Existing Examplary users: linked by their id, and found by their address."""
+"""Existing Examplary users: link them by their id, and find them by their address."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def test_linking_another_id_revokes_the_sessions_of_the_former(fake, teacher):
         assert (actor.email, actor.name, actor.role) == ("", "", "")
         session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
         assert fake.sessions[session.examplary_id].actor == known
-        # The second time it changes nothing.
+        # The second call changes nothing.
         assert ExamplarySession.objects.open().count() == 1
         assert services.sweep_sessions().revoked == revoked
 
 
 @pytest.mark.parametrize("examplary_id", ["", "group_1", "user_", "user_1/../2", " user_1"])
-def test_id_of_another_shape_is_refused(fake, teacher, examplary_id):
+def test_id_with_another_prefix_is_refused(fake, teacher, examplary_id):
     with pytest.raises(ExamplaryValidationError, match="examplary_id: must be an id"):
         services.link_actor(teacher, examplary_id)
 
@@ -74,7 +74,7 @@ def test_owner_of_the_key_is_not_linked(fake, teacher):
     assert not ExamplaryActor.objects.exists()
 
 
-def test_user_of_another_account_is_not_linked(fake, teacher, student):
+def test_id_of_another_account_is_not_linked(fake, teacher, student):
     known = services.provision_actor(student).examplary_id
     with pytest.raises(ExamplaryValidationError, match="another account here"):
         services.link_actor(teacher, known)
@@ -101,7 +101,7 @@ def test_address_is_looked_up_and_nothing_is_linked(fake, teacher):
 
 
 def test_look_up_creates_an_unknown_address(fake, teacher):
-    """The documented price."""
+    """This is a documented side effect."""
     found = services.find_remote_actor(teacher)
 
     assert fake.users[found]["email"] == teacher.email
@@ -119,12 +119,12 @@ def test_look_up_refuses_managers_of_the_workspace(fake, teacher, case):
     with pytest.raises(ExamplaryNotProvisionedError, match="manages the workspace"):
         services.find_remote_actor(teacher)
 
-    # A role for the owner's own address would replace the owner's role.
+    # Granting a role to the address of the owner would replace the role of the owner.
     assert len(fake.calls("POST", "/exams")) == (case != "address")
     assert fake.exams == {}
 
 
-def test_look_up_accepts_the_older_shape_of_an_actor(fake, teacher):
+def test_look_up_accepts_the_older_format_of_an_actor(fake, teacher):
     fake.permission_actor = "id"
     known = fake.add_user(teacher.email)["id"]
 
@@ -165,11 +165,11 @@ def test_look_up_needs_an_address(fake, teacher):
     assert fake.requests == []
 
 
-# A duplicate that is our own
+# Duplicates of an unanswered request
 
 
 def lose_the_answer(fake, user, lapse):
-    """Let Examplary create the user, and the answer be lost."""
+    """Let Examplary create the user, but lose the response."""
     fake.fail("POST", "/users", transport="close", before=False)
     with pytest.raises(ExamplaryConnectionError):
         services.provision_actor(user)
@@ -248,7 +248,7 @@ def test_key_that_may_not_create_exams_reports_the_refusal(fake, teacher, settin
     assert ExamplaryActor.objects.get().state == State.FAILED
 
 
-def test_look_up_that_is_not_answered_stays_uncertain(fake, teacher, settings, lapse):
+def test_unanswered_look_up_stays_uncertain(fake, teacher, settings, lapse):
     settings.EXAMPLARY_EMAILS_ARE_VERIFIED = True
     lose_the_answer(fake, teacher, lapse)
     fake.fail("POST", "/exams", status=500)

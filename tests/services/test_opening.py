@@ -53,18 +53,18 @@ def open_exam(fake, teacher):
 
 
 @pytest.fixture
-def settled():
-    """Let every actor be known to all parts of the API."""
+def age_actors():
+    """Make every actor old enough to be known to all parts of the API."""
 
-    def settle():
+    def age():
         ExamplaryActor.objects.update(provisioned_at=timezone.now() - timedelta(hours=1))
 
-    return settle
+    return age
 
 
 @pytest.fixture
 def claimed(fake, teacher):
-    """A launch whose session another caller is creating."""
+    """Return a launch whose session another caller is creating."""
     actor = services.provision_actor(teacher)
     launch = Launch(user_id=str(teacher.pk), flow=SUMS, origin=ORIGIN)
     ExamplarySession.objects.create(
@@ -131,13 +131,13 @@ def test_origin_is_required_without_the_setting(fake, teacher):
         services.open_session(teacher, GenerateExam())
 
 
-def test_setting_replaces_the_origin_of_the_request(fake, teacher, settings):
+def test_setting_overrides_the_origin_of_the_request(fake, teacher, settings):
     settings.EXAMPLARY_SITE_ORIGIN = "https://WWW.School.example:443/"
     services.open_session(teacher, GenerateExam(), origin="http://backend:8000")
     assert created(fake)[0]["allowedOrigin"] == "https://www.school.example"
 
 
-def test_case_and_default_port_of_the_origin_do_not_make_another_session(fake, teacher, open_exam):
+def test_equivalent_origins_share_a_session(fake, teacher, open_exam):
     for origin in ("https://School.Example", "https://school.example:443"):
         assert services.open_session(teacher, SUMS, origin=origin) == open_exam
 
@@ -186,7 +186,7 @@ def test_launch_without_a_flow_creates_nothing(fake, teacher):
     assert fake.requests == []
 
 
-# Which session is reused
+# Reuse of sessions
 
 
 def test_same_launch_reuses_the_session_in_one_query(
@@ -194,7 +194,7 @@ def test_same_launch_reuses_the_session_in_one_query(
 ):
     with django_assert_num_queries(1):
         again = services.open_session(teacher, SUMS, origin=ORIGIN)
-        # All of it: an async view could not load the rest.
+        # All fields are loaded, because an async view cannot load deferred ones.
         assert again.presets == {"subject": "Sums"}
     assert again == open_exam
     assert len(fake.sessions) == 1
@@ -234,16 +234,14 @@ def test_session_with_little_time_left_is_replaced_and_stays_open(
     assert (open_exam.status, open_exam.open_key) == (Status.PENDING, None)
 
 
-def test_session_of_an_origin_that_is_not_allowed_any_more_is_replaced(
-    fake, teacher, open_exam, settings
-):
+def test_session_of_a_removed_embed_origin_is_replaced(fake, teacher, open_exam, settings):
     settings.EXAMPLARY_EMBED_ORIGINS = ["https://app.examplary.ai"]
     with pytest.raises(ExamplaryEmbedURLError, match="EXAMPLARY_EMBED_ORIGINS does not list"):
         services.open_session(teacher, SUMS, origin=ORIGIN)
     assert len(fake.sessions) == 2
 
 
-def test_launch_of_a_stored_session_opens_it_until_it_is_over(fake, teacher, open_exam):
+def test_launch_of_a_stored_session_opens_it_until_it_ends(fake, teacher, open_exam):
     launch = Launch(user_id=str(teacher.pk), session_id=str(open_exam.pk))
     assert find_session(teacher, launch) == open_exam
     services.revoke_session(open_exam)
@@ -262,16 +260,16 @@ def test_inactive_user_opens_nothing(fake, teacher, warm):
     assert len(fake.requests) == sent
 
 
-# Once
+# The option `once`
 
 
-def test_completed_flow_is_not_launched_again_once(fake, teacher):
+def test_once_refuses_a_completed_flow(fake, teacher):
     session = services.open_session(teacher, SUMS, origin=ORIGIN, once=True)
     assert services.open_session(teacher, SUMS, origin=ORIGIN, once=True) == session
     fake.complete(session.examplary_id)
     services.verify_session(session)
     with pytest.raises(ExamplarySessionEndedError, match="opens once"):
-        # However else it is launched.
+        # Also with other options.
         services.open_session(
             teacher, SUMS, origin="https://x.example", once=True, theme={"locale": "nl"}
         )
@@ -295,7 +293,7 @@ def test_once_compares_the_user_and_the_presets(fake, teacher, student, open_exa
 
 
 @pytest.mark.parametrize("again", [{"theme": {"locale": "nl"}}, {"mode": "window"}])
-def test_once_learns_that_the_user_has_finished_another_session(fake, teacher, again):
+def test_once_verifies_the_open_sessions_of_the_user(fake, teacher, again):
     session = services.open_session(teacher, SUMS, origin=ORIGIN, once=True)
     fake.complete(session.examplary_id)
     with pytest.raises(ExamplarySessionEndedError, match="opens once"):
@@ -309,11 +307,11 @@ def test_once_opens_another_session_while_the_user_has_not_finished(fake, teache
     fake.fail("GET", "/embed-sessions/{id}", status=404)
     for locale in ("nl", "fr"):
         services.open_session(teacher, SUMS, origin=ORIGIN, once=True, theme={"locale": locale})
-    # The launches ask about the sessions of the same flow and presets only.
+    # Each launch only verifies sessions with the same flow and presets.
     assert len(fake.calls("GET", "/embed-sessions/{id}")) == 3
 
 
-def test_once_opens_nothing_while_it_cannot_learn_the_outcome(fake, teacher, settings):
+def test_once_opens_nothing_if_verification_fails(fake, teacher, settings):
     settings.EXAMPLARY_MAX_RETRIES = 0
     services.open_session(teacher, SUMS, origin=ORIGIN, once=True)
     fake.fail("GET", "/embed-sessions/{id}", status=500)
@@ -343,7 +341,7 @@ def test_once_refuses_while_the_output_of_a_completed_session_is_missing(fake, t
 
 
 def test_refused_launch_leaves_no_row(fake, teacher):
-    # The second time without a locale.
+    # The second attempt has no locale.
     fake.fail("POST", "/embed-sessions", status=400, times=2)
     with pytest.raises(ExamplaryInvalidRequestError):
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
@@ -352,7 +350,7 @@ def test_refused_launch_leaves_no_row(fake, teacher):
 
 
 @pytest.mark.parametrize("expires_at", [None, "soon", 604800, "2999-01-01T00:00:00Z"])
-def test_session_lives_for_at_most_seven_days(fake, teacher, expires_at):
+def test_session_expires_within_seven_days(fake, teacher, expires_at):
     fake.fail("POST", "/embed-sessions", edit=lambda body: body | {"expiresAt": expires_at})
     session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     assert timedelta(days=6, hours=23) < session.expires_at - timezone.now() <= timedelta(days=7)
@@ -394,7 +392,7 @@ def test_session_with_an_unsafe_url_is_discarded(fake, teacher):
     with pytest.raises(ExamplaryEmbedURLError):
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     assert not ExamplarySession.objects.exists()
-    # Left open at Examplary, every other try would add one.
+    # Otherwise each attempt would leave an open session at Examplary.
     assert [session.revoked for session in fake.sessions.values()] == [True]
 
 
@@ -416,31 +414,31 @@ def test_same_remote_session_twice_is_refused_and_not_discarded(fake, teacher, o
     with pytest.raises(ExamplaryResponseError, match="same session twice"):
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     assert ExamplarySession.objects.get() == open_exam
-    # Another user may be working in it.
+    # Another user may be using it.
     assert not fake.sessions[open_exam.examplary_id].revoked
 
 
 # The actor
 
 
-def test_lost_actor_is_replaced_once(fake, teacher, open_exam, settled):
+def test_lost_actor_is_replaced_once(fake, teacher, open_exam, age_actors):
     lost = open_exam.actor.examplary_id
     del fake.users[lost]
-    settled()
+    age_actors()
     session = services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     assert session.actor_id == open_exam.actor_id
     assert ExamplaryActor.objects.get().examplary_id in fake.users
-    # The former actor's session is not mistaken for another user's.
+    # The session of the former actor is not mistaken for that of another user.
     former = ExamplarySession.objects.get(pk=open_exam.pk)
     assert services.verify_session(former).status == Status.PENDING
     assert fake.sessions[open_exam.examplary_id].actor == lost
-    # Another actor makes it another request.
+    # The request differs, because it has another actor.
     keys = [call.headers["Idempotency-Key"] for call in fake.calls("POST", "/embed-sessions")]
     assert len(keys) == len(set(keys)) == 3
 
 
 @pytest.mark.parametrize("young", [True, False])
-def test_actor_that_stays_lost_is_an_error(fake, teacher, open_exam, settled, young):
+def test_actor_that_is_lost_twice_raises(fake, teacher, open_exam, age_actors, young):
     fake.fail(
         "POST",
         "/embed-sessions",
@@ -450,14 +448,14 @@ def test_actor_that_stays_lost_is_an_error(fake, teacher, open_exam, settled, yo
     )
     del fake.users[open_exam.actor.examplary_id]
     if not young:
-        settled()
+        age_actors()
     with pytest.raises(ExamplaryInvalidRequestError):
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     assert len(fake.calls("POST", "/embed-sessions")) == 3 + young
     assert len(fake.calls("POST", "/users")) == 2
 
 
-def test_new_actor_that_a_part_of_the_api_does_not_know_yet_is_kept(fake, teacher):
+def test_new_actor_is_not_replaced_after_a_refusal(fake, teacher):
     fake.fail(
         "POST",
         "/embed-sessions",
@@ -468,11 +466,11 @@ def test_new_actor_that_a_part_of_the_api_does_not_know_yet_is_kept(fake, teache
     assert len(fake.calls("POST", "/users")) == 1
 
 
-def test_linked_student_is_replaced_as_a_student(fake, student, settled):
+def test_linked_student_is_replaced_as_a_student(fake, student, age_actors):
     fake.staging = True
     actor = services.link_actor(student, fake.add_user("before@school.example")["id"])
     del fake.users[actor.examplary_id]
-    settled()
+    age_actors()
     flow = TakeExam(exam_id=fake.add_exam()["id"])
     session = services.open_session(student, flow, origin=ORIGIN, grant_access=True)
     assert session.actor.role == "student"
@@ -488,7 +486,7 @@ def test_actor_who_owns_the_key_is_disowned(fake, teacher, open_exam):
     assert ExamplarySession.objects.get() == open_exam
 
 
-# Users who go while the API is called
+# Users who leave during a call of the API
 
 
 def deactivate(user):
@@ -507,7 +505,7 @@ DEPARTURES = {
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("method", ["create_user", "create_embed_session"])
 @pytest.mark.parametrize("departure", DEPARTURES)
-def test_user_who_goes_during_a_call_gets_no_session(fake, teacher, departure, method, during_call):
+def test_user_who_leaves_during_call_gets_no_session(fake, teacher, departure, method, during_call):
     during_call(method, lambda: DEPARTURES[departure](type(teacher).objects.get()))
     with pytest.raises(ExamplaryError):
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
@@ -519,7 +517,7 @@ def test_user_who_goes_during_a_call_gets_no_session(fake, teacher, departure, m
 def test_user_who_is_deactivated_directly_during_the_call_gets_no_session(
     fake, teacher, during_call
 ):
-    """No signal is sent for an update of a queryset."""
+    """An update of a queryset sends no signal."""
     users = type(teacher).objects.all()
     during_call("create_embed_session", lambda: users.update(is_active=False))
     with pytest.raises(ExamplaryNotProvisionedError, match="Inactive"):
@@ -565,8 +563,8 @@ def test_actor_that_is_deleted_before_the_claim_is_created_again(fake, teacher, 
 # Claims
 
 
-def test_session_whose_actor_is_gone_is_not_handed_out(fake, teacher, open_exam, monkeypatch):
-    # Deleted past Django: its signals end the sessions of an actor.
+def test_session_without_an_actor_is_not_reused(fake, teacher, open_exam, monkeypatch):
+    # Deleted without Django, whose signals would end the sessions of the actor.
     ExamplarySession.objects.update(actor=None)
     sleeper = SimpleNamespace(sleep=lambda seconds: None)
     monkeypatch.setattr("django_examplary.services.opening.time", sleeper)
@@ -574,7 +572,7 @@ def test_session_whose_actor_is_gone_is_not_handed_out(fake, teacher, open_exam,
         services.open_session(teacher, SUMS, origin=ORIGIN)
 
 
-def test_claim_of_another_caller_is_waited_for_briefly(fake, teacher, claimed):
+def test_launch_waits_briefly_for_the_claim_of_another_caller(fake, teacher, claimed):
     sent = len(fake.requests)
     started = time.monotonic()
     with pytest.raises(ExamplaryNotReadyError, match="still opening"):
@@ -583,7 +581,7 @@ def test_claim_of_another_caller_is_waited_for_briefly(fake, teacher, claimed):
     assert len(fake.requests) == sent
 
 
-def test_wait_for_another_caller_ends_with_the_time_of_the_client(
+def test_wait_for_another_caller_respects_the_deadline_of_the_client(
     fake, teacher, claimed, monkeypatch
 ):
     pauses = []
@@ -601,7 +599,7 @@ def test_claim_of_a_dead_caller_is_taken_over(fake, teacher, claimed, lapse):
     assert ExamplarySession.objects.get() == session
 
 
-def test_holder_of_a_lapsed_claim_may_still_fill_it(fake, teacher, open_exam, before_query):
+def test_holder_of_ended_claim_can_store_its_session(fake, teacher, open_exam, before_query):
     ExamplarySession.objects.update(status=Status.CREATING, lapses_at=timezone.now())
     rows = ExamplarySession.objects.all()
     with before_query(
@@ -615,7 +613,7 @@ def test_holder_of_a_lapsed_claim_may_still_fill_it(fake, teacher, open_exam, be
     assert len(fake.sessions) == 1
 
 
-def test_lapsed_claim_that_was_lost_hands_nothing_out(fake, teacher, during_call):
+def test_lost_claim_returns_no_session(fake, teacher, during_call):
     during_call("create_embed_session", ExamplarySession.objects.all().delete)
     with pytest.raises(ExamplaryNotReadyError, match="was lost"):
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
@@ -626,13 +624,13 @@ def test_waiting_caller_reads_the_user_again(fake, teacher, claimed, lapse, befo
     lapse()
     sent = len(fake.requests)
 
-    def give_up_and_deactivate():
+    def release_and_deactivate():
         ExamplarySession.objects.all().delete()
         type(teacher).objects.update(is_active=False)
 
     with (
         before_query(
-            give_up_and_deactivate, "UPDATE", "django_examplary_examplarysession", "lapses_at"
+            release_and_deactivate, "UPDATE", "django_examplary_examplarysession", "lapses_at"
         ),
         pytest.raises(ExamplaryNotProvisionedError, match="Inactive"),
     ):
@@ -641,7 +639,7 @@ def test_waiting_caller_reads_the_user_again(fake, teacher, claimed, lapse, befo
 
 
 def test_waiting_caller_refuses_a_deactivated_user(fake, teacher, open_exam, before_query):
-    """Although the caller that it waited for has opened the session meanwhile."""
+    """Even though another caller has opened the session meanwhile."""
     ExamplarySession.objects.update(status=Status.CREATING, lapses_at=timezone.now())
 
     def fill_and_deactivate():
@@ -661,11 +659,11 @@ def test_waiting_caller_reads_the_actor_again(fake, teacher, claimed, lapse, bef
     lapse()
     linked = fake.add_user("linked@school.example")["id"]
 
-    def give_up_and_link():
+    def release_and_link():
         ExamplarySession.objects.all().delete()
         ExamplaryActor.objects.update(examplary_id=linked)
 
-    with before_query(give_up_and_link, "UPDATE", "django_examplary_examplarysession", "lapses_at"):
+    with before_query(release_and_link, "UPDATE", "django_examplary_examplarysession", "lapses_at"):
         create_session(teacher, claimed)
     assert [sent["actor"] for sent in created(fake)] == [linked]
 
@@ -677,12 +675,12 @@ def test_waiting_caller_stops_if_the_user_has_moved(
     sent = len(fake.requests)
     settings.EXAMPLARY_WORKSPACES = {"south": {"API_KEY": settings.EXAMPLARY_API_KEY}}
 
-    def give_up_and_move():
+    def release_and_move():
         ExamplarySession.objects.all().delete()
         settings.EXAMPLARY_WORKSPACE = lambda user: "south"
 
     with (
-        before_query(give_up_and_move, "UPDATE", "django_examplary_examplarysession", "lapses_at"),
+        before_query(release_and_move, "UPDATE", "django_examplary_examplarysession", "lapses_at"),
         pytest.raises(ExamplaryNotReadyError),
     ):
         create_session(teacher, claimed)
@@ -698,7 +696,7 @@ def test_id_that_was_linked_before_the_claim_is_used(fake, teacher, before_query
     assert [sent["actor"] for sent in created(fake)] == [linked]
 
 
-def test_id_that_was_linked_while_a_launch_with_once_asked_is_used(fake, teacher, during_call):
+def test_id_that_was_linked_while_once_verified_is_used(fake, teacher, during_call):
     services.open_session(teacher, SUMS, origin=ORIGIN, once=True)
     linked = fake.add_user("linked@school.example")["id"]
     during_call("get_embed_session", lambda: services.link_actor(teacher, linked))
@@ -706,9 +704,7 @@ def test_id_that_was_linked_while_a_launch_with_once_asked_is_used(fake, teacher
     assert fake.sessions[session.examplary_id].actor == linked
 
 
-def test_user_who_was_deactivated_while_a_launch_with_once_asked_is_refused(
-    fake, teacher, during_call
-):
+def test_user_who_was_deactivated_while_once_verified_is_refused(fake, teacher, during_call):
     services.open_session(teacher, SUMS, origin=ORIGIN, once=True)
     users = type(teacher).objects.all()
     during_call("get_embed_session", lambda: users.update(is_active=False))
@@ -730,7 +726,7 @@ def test_actor_that_moved_before_the_claim_opens_nothing(fake, teacher, before_q
     assert not ExamplarySession.objects.exists()
 
 
-def test_caller_who_was_faster_shares_its_session(fake, teacher, before_query):
+def test_session_of_a_faster_caller_is_reused(fake, teacher, before_query):
     services.provision_actor(teacher)
     rivals = []
 
@@ -752,7 +748,7 @@ def test_caller_who_was_faster_shares_its_session(fake, teacher, before_query):
         ("create_embed_session", KeyboardInterrupt, True),
     ],
 )
-def test_claim_is_given_up_after_any_error(fake, teacher, monkeypatch, method, error, is_kept):
+def test_claim_is_released_after_any_error(fake, teacher, monkeypatch, method, error, is_kept):
     def fail(client, **options):
         raise error
 
@@ -764,12 +760,12 @@ def test_claim_is_given_up_after_any_error(fake, teacher, monkeypatch, method, e
 
 
 def test_launch_ends_within_one_deadline(fake, teacher, settings, monkeypatch):
-    """However many calls it makes, so that its claim outlives it."""
+    """All calls of a launch share one deadline, so its claim lasts longer than the launch."""
     settings.EXAMPLARY_DEADLINE, settings.EXAMPLARY_MAX_RETRIES = 60, 0
     passed, monotonic = [], clock.monotonic
     monkeypatch.setattr(clock, "monotonic", lambda: monotonic() + sum(passed))
     fake.fail("POST", "/users", edit=lambda body: passed.append(57) or body)
-    # A call with a deadline of its own would get its response.
+    # With its own deadline this call would get its response.
     fake.fail("POST", "/embed-sessions", delay=30)
     with pytest.raises(ExamplaryTimeoutError):
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
@@ -787,7 +783,7 @@ def keys(fake):
 
 @pytest.fixture
 def unanswered(fake, teacher, settings):
-    """A claim whose request was not answered, as the API acts on it or not."""
+    """Return a launch whose request was not answered, with and without an effect."""
     settings.EXAMPLARY_MAX_RETRIES = 0
     services.provision_actor(teacher)
 
@@ -900,7 +896,7 @@ def test_claim_of_another_caller_is_not_taken_over_twice(fake, teacher, unanswer
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("is_stored", [True, False])
-def test_late_holder_of_a_claim_keeps_the_session_of_the_caller_that_took_it_over(
+def test_late_holder_keeps_the_session_of_the_caller_that_took_over(
     fake, teacher, during_call, caplog, is_stored
 ):
     fake.honour_idempotency_keys = True
@@ -926,8 +922,8 @@ def test_late_holder_of_a_claim_keeps_the_session_of_the_caller_that_took_it_ove
     assert f"operation=discard session={row.pk} outcome=kept" in caplog.text
 
 
-def test_session_is_kept_if_its_claim_cannot_be_given_up(fake, teacher, before_query, lapse):
-    """Revoked, it would be the session that a repeat receives."""
+def test_session_is_kept_if_its_claim_cannot_be_released(fake, teacher, before_query, lapse):
+    """A repeated request may return the same session, which must not be revoked."""
     fake.honour_idempotency_keys = True
     table = "django_examplary_examplarysession"
     with (
@@ -954,7 +950,7 @@ def failing(error):
     return fail
 
 
-def test_claim_whose_commit_was_not_acknowledged_is_filled(fake, teacher, monkeypatch):
+def test_claim_whose_commit_was_not_acknowledged_gets_its_session(fake, teacher, monkeypatch):
     services.provision_actor(teacher)
 
     def unacknowledged_insert(work):
@@ -967,7 +963,7 @@ def test_claim_whose_commit_was_not_acknowledged_is_filled(fake, teacher, monkey
     assert services.open_session(teacher, GenerateExam(), origin=ORIGIN).is_open
 
 
-def test_session_whose_commit_was_not_acknowledged_is_handed_out(
+def test_session_whose_commit_was_not_acknowledged_is_returned(
     fake, teacher, monkeypatch, during_call
 ):
     def unacknowledged(work):
@@ -1007,7 +1003,7 @@ def test_session_that_cannot_be_stored_is_discarded(fake, teacher, before_query,
 
 
 def test_session_is_discarded_if_the_database_fails_twice(fake, teacher, before_query):
-    """First while it is stored, then while other rows with its id are searched for."""
+    """The first error is in the update, the second in the search for rows with its id."""
     services.provision_actor(teacher)
     with (
         before_query(failing(IntegrityError("for key 'examplary_id'")), "UPDATE", "embed_url"),
@@ -1020,10 +1016,10 @@ def test_session_is_discarded_if_the_database_fails_twice(fake, teacher, before_
 
 
 class TimeIsUpError(Exception):
-    """As a task queue raises it at any moment."""
+    """Like the time limit of a task queue, which can interrupt any line."""
 
 
-def test_session_is_discarded_if_the_time_is_up_while_it_is_stored(fake, teacher, before_query):
+def test_session_is_discarded_if_a_time_limit_interrupts_its_storing(fake, teacher, before_query):
     table = "django_examplary_examplarysession"
     with (
         before_query(failing(TimeIsUpError()), "UPDATE", table, "embed_url"),
@@ -1034,9 +1030,7 @@ def test_session_is_discarded_if_the_time_is_up_while_it_is_stored(fake, teacher
     assert [remote.revoked for remote in fake.sessions.values()] == [True]
 
 
-def test_integrity_error_that_is_not_about_a_rival_names_the_constraint(
-    fake, teacher, before_query, monkeypatch
-):
+def test_other_integrity_error_names_the_constraint(fake, teacher, before_query, monkeypatch):
     services.provision_actor(teacher)
     error = IntegrityError("UNIQUE constraint failed: school_term.name")
     pauses = []
@@ -1051,7 +1045,7 @@ def test_integrity_error_that_is_not_about_a_rival_names_the_constraint(
 
 
 @pytest.mark.parametrize(("status", "query"), [(403, "DELETE"), (500, "UPDATE")])
-def test_claim_that_cannot_be_given_up_ends_by_itself(
+def test_claim_that_cannot_be_released_expires(
     fake, teacher, settings, before_query, caplog, lapse, status, query
 ):
     settings.EXAMPLARY_MAX_RETRIES = 0
@@ -1080,14 +1074,14 @@ def test_user_opens_a_limited_number_of_sessions_within_an_hour(fake, teacher, s
     with pytest.raises(ExamplaryBusyError, match="limit of EXAMPLARY_SESSIONS_PER_HOUR"):
         create_session(teacher, replace(launch, nonce="c"))
     assert len(fake.sessions) == 2
-    # Neither another user nor a session that is open already is held up.
+    # The limit does not apply to other users or to sessions that are already open.
     assert services.open_session(student, SUMS, origin=ORIGIN).is_open
     assert find_session(teacher, replace(launch, nonce="a")) is not None
     ExamplarySession.objects.update(created_at=timezone.now() - timedelta(hours=1))
     assert create_session(teacher, replace(launch, nonce="c")).is_open
 
 
-def test_limit_of_zero_is_none(fake, teacher, settings):
+def test_limit_of_zero_disables_the_limit(fake, teacher, settings):
     settings.EXAMPLARY_SESSIONS_PER_HOUR = 0
 
     assert services.open_session(teacher, SUMS, origin=ORIGIN).is_open
@@ -1117,7 +1111,7 @@ def test_concurrent_first_launches_create_one_session(fake, teacher, in_threads)
         8, lambda: services.open_session(teacher, GenerateExam(), origin=ORIGIN).embed_url.value
     )
     [session] = fake.sessions.values()
-    # On a slow machine some give up their wait; each of the others has the same session.
+    # On a slow machine some calls stop waiting; the others get the same session.
     assert set(map(str, results)) - {"Another request is still opening this session."} == {
         session.embed_url
     }
@@ -1138,7 +1132,7 @@ def test_waiting_caller_takes_over_when_the_first_fails(fake, teacher, settings,
     assert len(fake.calls("POST", "/embed-sessions")) == 2
 
 
-def test_dropped_connection_fails_one_launch(fake, teacher, settings):
+def test_dropped_connection_fails_only_one_launch(fake, teacher, settings):
     settings.EXAMPLARY_MAX_RETRIES = 0
     services.provision_actor(teacher)
     fake.fail("POST", "/embed-sessions", transport="close")

@@ -39,13 +39,13 @@ def open_exam(fake, teacher):
 
 @pytest.fixture
 def without_output(fake, open_exam):
-    """An exam that the API returns as completed, for now without its documented output."""
+    """Complete the session at the API, whose responses lack the documented output."""
     fake.complete(open_exam.examplary_id)
     return fake.fail("GET", times=None, edit=lambda body: body | {"outputs": {"later": 1}})
 
 
 def unacknowledged(work):
-    """Stand in for `commit`: the commit succeeds, and the work is done a second time."""
+    """Replace `commit`: the commit succeeds, and the work runs a second time."""
     work()
     return work()
 
@@ -140,7 +140,7 @@ def test_unknown_status_frees_the_launch(fake, teacher, open_exam, announced, ca
     assert services.verify_session(open_exam).status == Status.COMPLETED
 
 
-def test_status_that_means_an_end_expires_the_session(fake, open_exam, announced):
+def test_status_of_an_ended_session_expires_the_row(fake, open_exam, announced):
     fake.fail("GET", edit=lambda body: body | {"status": "revoked"})
     assert services.verify_session(open_exam).status == Status.EXPIRED
     assert announced == []
@@ -237,7 +237,7 @@ def test_answer_about_another_session_changes_nothing(fake, open_exam, announced
     assert "outcome=foreign-answer" in caplog.text
 
 
-def test_session_of_a_disowned_actor_ends_as_any_other(fake, open_exam):
+def test_session_of_a_disowned_actor_is_completed(fake, open_exam):
     disown_actor(open_exam.actor, ExamplaryActorIsOwnerError("It is the owner.", status_code=400))
     fake.complete(open_exam.examplary_id)
     open_exam.refresh_from_db()
@@ -247,7 +247,7 @@ def test_session_of_a_disowned_actor_ends_as_any_other(fake, open_exam):
 # Completed without the documented output
 
 
-def test_completed_session_without_its_output_is_asked_about_again(
+def test_completed_session_without_its_output_is_verified_again(
     fake, teacher, open_exam, announced, without_output
 ):
     session = services.verify_session(open_exam)
@@ -260,7 +260,7 @@ def test_completed_session_without_its_output_is_asked_about_again(
     assert announced == [("completed", open_exam.pk)]
 
 
-def test_output_that_is_missing_for_ten_minutes_is_given_up(
+def test_session_completes_without_its_output_after_ten_minutes(
     fake, open_exam, announced, caplog, without_output
 ):
     services.verify_session(open_exam)
@@ -268,7 +268,7 @@ def test_output_that_is_missing_for_ten_minutes_is_given_up(
     ExamplarySession.objects.update(ended_at=first_seen - timedelta(minutes=9))
     open_exam.refresh_from_db()
     assert services.verify_session(open_exam).is_open
-    # The later call has not started the ten minutes again.
+    # The second call did not restart the ten minutes.
     assert open_exam.ended_at == first_seen - timedelta(minutes=9)
     ExamplarySession.objects.update(ended_at=first_seen - timedelta(minutes=10))
     open_exam.refresh_from_db()
@@ -279,7 +279,7 @@ def test_output_that_is_missing_for_ten_minutes_is_given_up(
     assert "missing=examId" in caplog.text
 
 
-def test_completed_session_without_any_outputs_keeps_the_rest_of_the_answer(fake, open_exam):
+def test_completed_session_without_outputs_stores_the_other_fields(fake, open_exam):
     fake.complete(open_exam.examplary_id)
     fake.fail("GET", times=2, edit=lambda body: body | {"outputs": {}, "verdict": {"exam": 1}})
     services.verify_session(open_exam)
@@ -288,7 +288,7 @@ def test_completed_session_without_any_outputs_keeps_the_rest_of_the_answer(fake
     services.verify_session(open_exam)
     assert open_exam.status == Status.COMPLETED
     assert open_exam.outputs["verdict"] == {"exam": 1}
-    # Not the two that open the session.
+    # Without the two fields that open the session.
     assert {"id", "embedUrl"}.isdisjoint(open_exam.outputs)
 
 
@@ -302,7 +302,7 @@ def test_close_waits_for_the_output_of_a_completed_session(
     assert announced == [("completed", open_exam.pk)]
 
 
-def test_revoked_session_is_kept_at_examplary_until_its_output_is_there(
+def test_revoked_session_is_kept_at_examplary_until_its_output_arrives(
     fake, open_exam, without_output
 ):
     services.revoke_session(open_exam)
@@ -317,7 +317,7 @@ def test_revoked_session_is_kept_at_examplary_until_its_output_is_there(
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-def test_refused_session_is_freed_and_stays_open(fake, teacher, open_exam, announced, status):
+def test_refused_session_stays_open_but_is_not_reused(fake, teacher, open_exam, announced, status):
     fake.complete(open_exam.examplary_id)
     fake.fail("GET", status=status, body=b"<h1>Refused</h1>")
     with pytest.raises(ExamplarySessionEndedError, match=f"answered with {status}"):
@@ -326,12 +326,12 @@ def test_refused_session_is_freed_and_stays_open(fake, teacher, open_exam, annou
     assert (open_exam.status, open_exam.open_key) == (Status.PENDING, None)
     assert services.open_session(teacher, SUMS, origin=ORIGIN) != open_exam
     assert announced == []
-    # The refusal may have come from a proxy: there is a result.
+    # The refusal may have come from a proxy, so a later result is accepted.
     assert services.verify_session(open_exam).status == Status.COMPLETED
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-def test_refused_session_past_its_time_has_expired(fake, open_exam, announced, status):
+def test_refused_session_expires_at_its_expiry(fake, open_exam, announced, status):
     fake.fail("GET", status=status)
     ExamplarySession.objects.update(expires_at=timezone.now())
     open_exam.refresh_from_db()
@@ -353,7 +353,7 @@ def test_success_without_a_session_is_a_refusal(fake, teacher, open_exam, body):
 
 
 @pytest.mark.parametrize("body", [b"", b"<h1>Maintenance</h1>"])
-def test_success_that_is_not_json_proves_nothing(fake, teacher, open_exam, body):
+def test_success_that_is_not_json_changes_nothing(fake, teacher, open_exam, body):
     fake.fail("GET", "/embed-sessions/{id}", times=None, body=body)
     ExamplarySession.objects.update(expires_at=timezone.now())
     open_exam.refresh_from_db()
@@ -362,7 +362,7 @@ def test_success_that_is_not_json_proves_nothing(fake, teacher, open_exam, body)
     assert open_exam.is_open
 
 
-def test_session_without_an_expiry_has_expired_after_its_longest_life(fake, open_exam):
+def test_session_without_an_expiry_expires_after_seven_days(fake, open_exam):
     fake.sessions.clear()
     ExamplarySession.objects.update(expires_at=None)
     open_exam.refresh_from_db()
@@ -413,7 +413,7 @@ def test_session_that_was_ended_and_deleted_during_a_call_is_not_refused(
 # Many callers
 
 
-def test_late_answer_changes_nothing_that_is_final(fake, open_exam, announced, during_call):
+def test_late_response_does_not_change_a_final_status(fake, open_exam, announced, during_call):
     def complete_elsewhere():
         fake.complete(open_exam.examplary_id)
         services.verify_session(ExamplarySession.objects.get())
@@ -438,7 +438,7 @@ def test_verify_within_max_age_calls_api_once(fake, open_exam, during_call):
 
     def verify_elsewhere():
         other = ExamplarySession.objects.get()
-        other.asked_at = None  # As it was when that request read the row.
+        other.asked_at = None  # The value when that request read the row.
         assert services.verify_session(other, max_age=moment).is_open
 
     during_call("get_embed_session", verify_elsewhere)
@@ -466,8 +466,8 @@ def test_failed_call_is_not_repeated_within_max_age(fake, open_exam):
     assert services.verify_session(open_exam).status == Status.COMPLETED
 
 
-def test_call_in_the_future_does_not_count(fake, open_exam):
-    """The clock was set back, or that of another machine is ahead."""
+def test_call_with_a_future_time_is_ignored(fake, open_exam):
+    """The clock was set back, or the clock of another machine is ahead."""
     ExamplarySession.objects.update(asked_at=timezone.now() + timedelta(hours=1))
     open_exam.refresh_from_db()
     fake.complete(open_exam.examplary_id)
@@ -493,13 +493,13 @@ def test_signal_is_recorded_as_sent(fake, open_exam):
     assert ExamplarySession.objects.get().announced_at is not None
 
 
-def test_ends_without_a_signal_are_not_recorded(fake, open_exam):
+def test_end_without_a_signal_records_none_as_sent(fake, open_exam):
     services.revoke_session(open_exam)
     assert ExamplarySession.objects.get().announced_at is None
     assert not ExamplarySession.objects.all().unannounced().exists()
 
 
-def test_receiver_that_raises_stops_nothing(fake, open_exam, announced):
+def test_receiver_that_raises_does_not_stop_the_others(fake, open_exam, announced):
     def broken(**kwargs):
         raise LookupError
 
@@ -520,7 +520,7 @@ def test_signal_is_sent_although_the_database_is_lost_after_the_commit(
     updates = []
 
     def lose_connection(execute, sql, *args):
-        # Not what begins a transaction, nor what bounds its waits for locks.
+        # Except statements that begin a transaction or set the lock timeout.
         if "django_examplary_" in sql:
             updates.append(sql)
             if len(updates) > 1:
@@ -606,7 +606,7 @@ def test_close_within_max_age_of_a_failed_call_is_refused(
 def test_close_during_the_call_of_another_caller_loses_no_result(
     fake, open_exam, attempt, during_call
 ):
-    """The other call may return a result, which a closed session does not accept."""
+    """The other call may return a result, which a closed session would reject."""
     services.verify_session(open_exam)
     ExamplarySession.objects.update(asked_at=timezone.now() - timedelta(minutes=5))
     open_exam.refresh_from_db()
@@ -649,7 +649,7 @@ def test_refused_deletion_is_final(fake, open_exam, status):
 
 
 @pytest.mark.parametrize("status", [401, 402, 408, 425, 429, 500])
-def test_deletion_that_may_work_later_is_repeated_by_a_sweep(fake, open_exam, settings, status):
+def test_temporarily_failed_deletion_is_repeated_by_a_sweep(fake, open_exam, settings, status):
     settings.EXAMPLARY_MAX_RETRIES = 0
     fake.fail("DELETE", status=status)
     assert services.revoke_session(open_exam).revoke_pending
@@ -665,7 +665,7 @@ def test_revoked_row_from_a_fixture_needs_no_call(fake, open_exam):
 
 
 @pytest.mark.parametrize("name", ["verify_session", "close_session", "revoke_session"])
-def test_deletion_whose_answer_was_lost_is_repeated_at_once(fake, open_exam, name):
+def test_unanswered_deletion_is_repeated_at_once(fake, open_exam, name):
     if name == "verify_session":
         fake.complete(open_exam.examplary_id)
     fake.fail("DELETE", status=500, before=False)
@@ -674,7 +674,7 @@ def test_deletion_whose_answer_was_lost_is_repeated_at_once(fake, open_exam, nam
     assert len(fake.calls("DELETE")) == 2
 
 
-def test_revoke_keeps_a_result_that_was_there_before(fake, open_exam, announced):
+def test_revoke_stores_an_existing_result(fake, open_exam, announced):
     fake.complete(open_exam.examplary_id)
     session = services.revoke_session(open_exam)
     assert (session.status, session.revoke_pending) == (Status.COMPLETED, False)
@@ -702,7 +702,7 @@ def test_result_that_was_read_while_the_session_was_revoked_is_kept(
 
     def finish_and_revoke():
         fake.complete(open_exam.examplary_id)
-        # The other caller's look fails, so that it deletes nothing.
+        # The GET of the other caller fails, so it deletes nothing.
         fake.fail("GET", status=500)
         services.revoke_session(ExamplarySession.objects.get())
 
@@ -726,7 +726,7 @@ def test_result_of_a_user_who_was_deleted_during_the_call_is_dropped(
     assert fake.sessions[open_exam.examplary_id].revoked
 
 
-def test_result_does_not_undo_a_revocation_that_is_still_to_come(fake, open_exam, settings):
+def test_result_does_not_cancel_a_pending_revocation(fake, open_exam, settings):
     settings.EXAMPLARY_REVOKE_ON_COMPLETION = False
     settings.EXAMPLARY_MAX_RETRIES = 0
     fake.fail("DELETE", status=500)

@@ -1,4 +1,4 @@
-"""The engine of bulk runs and sweeps, without API and database."""
+"""The engine of bulk runs and sweeps, without the API and the database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def paced(**options):
 
 
 class Work:
-    """Items to call about: each is the value to return, or the error to raise."""
+    """Items for calls: each is the value to return, or the error to raise."""
 
     def __init__(self, *items, call=None):
         self.waiting = deque(items)
@@ -42,7 +42,7 @@ class Work:
         self._call = call or (lambda item: item)
 
     def take(self, room):
-        """Return the next items of lanes that are called."""
+        """Return the next items of lanes that are not paused."""
         open_ = [item for item in self.waiting if self.paced.accepts(self.lane(item))]
         items = open_[:room]
         for item in items:
@@ -99,8 +99,8 @@ def test_concurrency_is_reached_and_never_exceeded(concurrency):
     assert max(most) == concurrency
 
 
-def test_items_are_taken_when_there_is_room_only():
-    """A claim is taken when its call is sent, so a killed run leaves few."""
+def test_items_are_taken_only_when_there_is_room():
+    """Items are claimed just before their calls, so a killed run leaves few claims."""
     work = Work(*range(1, 9))
     left = [len(work.waiting) for _ in work.start(paced(concurrency=2))]
 
@@ -120,9 +120,9 @@ def test_calls_are_made_in_other_threads_and_items_taken_in_this_one():
     assert threads[1] is not threading.current_thread()
 
 
-def test_rate_is_kept():
+def test_rate_is_respected():
     work = Work(*range(1, 7))
-    # Not since the first call, whose thread may begin late.
+    # The first call is excluded, because its thread may start late.
     started = time.monotonic()
     work.run(paced(rate=20, concurrency=6))
 
@@ -131,7 +131,7 @@ def test_rate_is_kept():
     assert moments[-1] - started >= 0.24
 
 
-def test_rate_is_not_made_up_for_after_a_pause():
+def test_rate_is_not_exceeded_after_a_pause():
     """After a slow response only one of the delayed calls follows immediately."""
     ended = []
 
@@ -157,7 +157,7 @@ def test_should_stop_ends_the_run():
     assert calls.interrupted
 
 
-def test_run_that_is_asked_to_stop_before_it_begins_takes_nothing():
+def test_run_stopped_before_it_begins_takes_no_items():
     work = Work(1)
     calls = paced(should_stop=lambda: True)
 
@@ -166,7 +166,7 @@ def test_run_that_is_asked_to_stop_before_it_begins_takes_nothing():
     assert calls.interrupted
 
 
-def test_run_that_is_stopped_is_over_and_not_interrupted():
+def test_stopped_run_finishes_calls_under_way():
     calls = paced(should_stop=lambda: True)
     calls.stop()
 
@@ -257,7 +257,7 @@ def test_error_of_another_kind_is_not_counted():
     assert calls.reason == ""
 
 
-def test_refused_key_stops_its_lane_alone():
+def test_refused_key_stops_its_lane_only():
     work = Work(api_error(ExamplaryAuthenticationError, 401), 1)
     calls = paced(concurrency=1)
     work.run(calls, lane=lambda item: "south" if item == 1 else "north")
@@ -273,14 +273,14 @@ def of_school(item):
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_failures_in_a_row_stop_their_lane_alone(concurrency):
+def test_failures_in_a_row_stop_their_lane_only(concurrency):
     errors = [api_error(ExamplaryServerError, 500) for _ in range(20)]
     work = Work(*errors, *range(1, 21))
     calls = paced(concurrency=concurrency, max_failures=3)
 
     assert values(work.run(calls, lane=of_school)) == list(range(1, 21))
     assert list(calls.stopped_lanes) == ["north"]
-    # Calls that were under way together are all finished.
+    # Calls that were under way are finished.
     assert len(work.calls) - 20 < 3 + concurrency
 
 
@@ -288,7 +288,7 @@ def test_failures_in_a_row_stop_their_lane_alone(concurrency):
     "error",
     [api_error(ExamplaryRateLimitError, 429, 60), api_error(ExamplaryServerError, 503, 60)],
 )
-def test_pause_is_that_of_its_lane_alone(error):
+def test_pause_applies_to_its_lane_only(error):
     first = deepcopy(error)
     work = Work(first, "north", 1, 2, 3)
     calls = paced(concurrency=1, should_stop=lambda: len(work.calls) == 4)
@@ -313,16 +313,16 @@ def test_lanes_pause_for_their_own_time():
     assert calls.pause > 0
 
 
-def test_items_are_not_looked_for_while_their_lane_pauses():
-    """Each look costs a query."""
+def test_no_items_are_taken_while_their_lane_pauses():
+    """Each attempt to take items costs a query."""
     work = Work(api_error(ExamplaryRateLimitError, 429, 1), 1)
     work.run(paced(concurrency=1))
 
-    # The call, no item, the item, no item: a look for each and a few for the time in between.
+    # One attempt each for the call, no item, the item, no item, and a few in between.
     assert len(work.taken) <= 6
 
 
-def test_long_pause_of_one_lane_ends_that_alone():
+def test_long_pause_of_one_lane_ends_that_lane_only():
     work = Work(api_error(ExamplaryRateLimitError, 429, 3600), "north", 1)
     calls = paced(concurrency=1)
 
@@ -374,7 +374,7 @@ def test_refusals_of_calls_sent_together_count_once():
     assert calls.reason == ""
 
 
-def test_client_that_sends_nothing_is_called_again_after_a_second():
+def test_client_in_cooldown_is_called_again_after_a_second():
     work = Work(ExamplaryUnavailableError("not sent"), 1)
     outcomes = work.run(paced(concurrency=1))
 
@@ -401,7 +401,7 @@ def test_endless_refusals_end_the_run():
     assert "was answered with 429" in calls.reason
 
 
-def test_item_that_waits_again_is_taken_again():
+def test_item_that_is_postponed_again_is_taken_again():
     """`take` may return None while calls are under way, and an item after their outcomes."""
     refusal = api_error(ExamplaryRateLimitError, 429, 0)
     work = Work(refusal)

@@ -40,7 +40,7 @@ def test_profile_of_project_is_sent(fake, teacher, settings):
     )
 
 
-# The table of section 5 of the API contract.
+# From the table in section 5 of the API contract.
 ACCEPTED = ["a+b@x.org", "o'neil@x.org", "A@X.ORG", "_@x.org", "a@xn--bcher-kva.example"]
 REJECTED = [
     "",
@@ -61,7 +61,7 @@ REJECTED = [
     "a@-x.org",
     "a@x.c",
     "a@x.org\nb",
-    # Longer than any address can be.
+    # Longer than the limit of e-mail addresses.
     f"{'a' * 249}@x.org",
 ]
 
@@ -163,7 +163,7 @@ def test_argument_with_manager_role_is_refused(fake, teacher, role):
     assert fake.requests == []
 
 
-def test_user_model_may_lack_get_full_name(fake, teacher, monkeypatch):
+def test_user_model_without_get_full_name(fake, teacher, monkeypatch):
     monkeypatch.delattr("django.contrib.auth.models.AbstractUser.get_full_name")
 
     assert services.provision_actor(teacher).name == ""

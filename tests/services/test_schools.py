@@ -1,4 +1,4 @@
-"""Several schools on one site: what happens to one of them does not reach the others."""
+"""Several schools on one site: a failure of one does not affect the others."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def schools(fake, settings):
 
 @pytest.fixture(params=NAMES)
 def pair(request, schools):
-    """One school, to which something happens, and the other one; and the reverse."""
+    """The affected school and the other school, in both orders."""
     [other] = {*NAMES} - {request.param}
     return schools[request.param], schools[other]
 
@@ -76,7 +76,7 @@ def test_embed_of_another_school_is_refused(pair):
     assert launch(other).status == Status.PENDING
 
 
-def test_session_is_not_handed_out_after_its_origin_became_that_of_another_school(pair, settings):
+def test_session_is_not_reused_after_its_origin_moved_to_another_school(pair, settings):
     school, other = pair
     first = launch(school)
     workspaces = settings.EXAMPLARY_WORKSPACES
@@ -91,7 +91,7 @@ def test_session_is_not_handed_out_after_its_origin_became_that_of_another_schoo
     assert second.embed_url.value.startswith("https://new.example/")
 
 
-def test_page_accepts_messages_of_its_own_school_alone(pair):
+def test_page_accepts_messages_of_its_own_school_only(pair):
     school, other = pair
     request = RequestFactory().get("/")
     request.user = school.teacher
@@ -114,7 +114,7 @@ def test_page_accepts_messages_of_its_own_school_alone(pair):
         (429, ExamplaryRateLimitError, ExamplaryRateLimitError),
     ],
 )
-def test_failures_of_one_school_pause_its_launches_alone(pair, status, first, then, monkeypatch):
+def test_failures_of_one_school_pause_its_launches_only(pair, status, first, then, monkeypatch):
     monkeypatch.setattr(Cooldown, "SECONDS", 600.0)
     school, other = pair
     for each in pair:
@@ -132,21 +132,21 @@ def test_failures_of_one_school_pause_its_launches_alone(pair, status, first, th
     assert launch(other).status == Status.PENDING
 
 
-def test_slow_school_takes_only_its_own_time(pair, settings):
+def test_slow_school_does_not_delay_the_other(pair, settings):
     school, other = pair
     for each in pair:
         launch(each)
     settings.EXAMPLARY_DEADLINE = 1.0
     school.api.fail("GET", "/embed-sessions/{id}", delay=3, times=None)
 
-    # A busy machine may need more than a second for the other one too, now and then.
+    # On a busy machine the other school may need more than a second, too.
     assert any(services.sweep_sessions(concurrency=1) and count_verified(other) for _ in range(30))
     assert count_verified(school) == 0
 
 
 @pytest.fixture
 def crowds(schools):
-    """Seven more teachers for each school, first those of the north."""
+    """Create seven more teachers for each school, those of the north first."""
     for name in NAMES:
         for number in range(2, 9):
             email = f"{number}@{name}.example"
@@ -154,7 +154,7 @@ def crowds(schools):
 
 
 @pytest.mark.parametrize("status", [500, 401, 403])
-def test_school_that_fails_stops_its_part_of_a_bulk_run_alone(pair, crowds, status):
+def test_failing_school_stops_only_its_part_of_a_bulk_run(pair, crowds, status):
     school, other = pair
     school.api.fail("POST", "/users", status=status, times=None)
 
@@ -169,7 +169,7 @@ def test_school_that_fails_stops_its_part_of_a_bulk_run_alone(pair, crowds, stat
     assert set(active.values_list("workspace", flat=True)) == {other.name}
 
 
-def test_wrong_url_of_one_school_stops_its_part_of_a_bulk_run_alone(pair, crowds, settings, fake):
+def test_wrong_url_of_one_school_stops_only_its_part_of_a_bulk_run(pair, crowds, settings, fake):
     school = pair[0]
     workspaces = settings.EXAMPLARY_WORKSPACES
     wrong = {**workspaces[school.name], "API_URL": f"{fake.base_url}/v0"}
@@ -232,7 +232,7 @@ def test_pause_of_one_school_does_not_pause_the_others_in_a_sweep(pair):
     assert count_verified(school) == 0
 
 
-def test_sessions_whose_school_pauses_are_asked_about_later(pair):
+def test_sessions_whose_school_pauses_are_verified_later(pair):
     school = pair[0]
     for subject in ("1", "2", "3"):
         for each in pair:
@@ -244,7 +244,7 @@ def test_sessions_whose_school_pauses_are_asked_about_later(pair):
     assert (result.verified, result.failed, result.stopped) == (6, 0, "")
 
 
-def test_school_that_fails_stops_its_part_of_a_sweep_alone(pair):
+def test_failing_school_stops_only_its_part_of_a_sweep(pair):
     school = pair[0]
     for number in range(14):
         for each in pair:

@@ -40,7 +40,7 @@ def sessions(fake, teacher):
 
 @pytest.fixture
 def announced():
-    """The keys of the sessions whose end was announced, in order."""
+    """The primary keys of the sessions whose end was announced, in order."""
     received = []
 
     def receiver(session, **kwargs):
@@ -64,7 +64,7 @@ def asked(fake, method="GET"):
 
 
 def age(session, **since):
-    """Let the session have been opened so long ago."""
+    """Move the opening of the session to the past."""
     at = timezone.now() - timedelta(**since)
     ExamplarySession.objects.filter(pk=session.pk).update(
         created_at=at, expires_at=at + timedelta(days=7), asked_at=None
@@ -105,7 +105,7 @@ def test_longest_waiting_sessions_come_first(fake, sessions):
 
 
 def test_users_take_turns(fake, teacher, student, sessions):
-    """One user's many sessions do not hold up another's newer one."""
+    """Many sessions of one user do not delay a newer session of another user."""
     theirs = services.open_session(student, GenerateExam(), origin=ORIGIN)
     fake.requests.clear()
 
@@ -115,8 +115,8 @@ def test_users_take_turns(fake, teacher, student, sessions):
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_failing_session_does_not_hold_up_the_others(fake, sessions, method):
-    """A sweep of few sessions comes to all of them in the end."""
+def test_failing_session_does_not_delay_the_others(fake, sessions, method):
+    """Repeated sweeps with a limit reach every session."""
     if method == "DELETE":
         fake.fail("DELETE", status=500)
         services.revoke_session(sessions[0])
@@ -155,8 +155,8 @@ def test_sessions_are_read_in_pages(fake, teacher):
     assert services.sweep_sessions().ended == {"expired": 201}
 
 
-def test_clock_that_is_set_back_ends_no_sweep_late(fake, sessions, monkeypatch):
-    """Each session is asked about once, although the time of the call is before the start."""
+def test_sweep_ends_if_the_clock_is_set_back(fake, sessions, monkeypatch):
+    """Each session is verified once, even though its call is earlier than the start."""
     now = timezone.now
     fake.requests.clear()
 
@@ -169,7 +169,7 @@ def test_clock_that_is_set_back_ends_no_sweep_late(fake, sessions, monkeypatch):
     assert len(asked(fake)) == 3
 
 
-def test_frozen_clock_ends_no_sweep_late(fake, sessions, monkeypatch):
+def test_sweep_ends_if_the_clock_is_frozen(fake, sessions, monkeypatch):
     now = timezone.now()
     monkeypatch.setattr("django.utils.timezone.now", lambda: now)
 
@@ -180,8 +180,8 @@ def test_frozen_clock_ends_no_sweep_late(fake, sessions, monkeypatch):
 # Failures
 
 
-def test_refused_sessions_are_missing_and_no_failures(fake, sessions):
-    """They stay open until their time is over, and the others are asked about."""
+def test_refused_sessions_count_as_missing(fake, sessions):
+    """They stay open until they expire, and the others are verified."""
     for session in sessions[:2]:
         del fake.sessions[session.examplary_id]
 
@@ -257,7 +257,7 @@ def test_refused_key_stops_the_sweep(fake, sessions):
     assert len(fake.requests) == 1
 
 
-def test_refused_key_stops_its_workspace_alone(fake, settings, sessions):
+def test_refused_key_stops_its_workspace_only(fake, settings, sessions):
     key = "examp_of_another_workspace_00000000"
     settings.EXAMPLARY_WORKSPACES = {"north": {"API_KEY": key}}
     settings.EXAMPLARY_WORKSPACE = lambda user: "default"
@@ -269,8 +269,8 @@ def test_refused_key_stops_its_workspace_alone(fake, settings, sessions):
     assert "401" in result.stopped
 
 
-def test_revocation_of_a_stopped_workspace_is_left(fake, settings, sessions, monkeypatch):
-    """After a key was refused, not even the calls that follow from earlier ones are made."""
+def test_revocation_of_a_stopped_workspace_is_postponed(fake, settings, sessions, monkeypatch):
+    """After a key was refused, follow-up calls of earlier ones are not made either."""
     settings.EXAMPLARY_REVOKE_ON_COMPLETION = True
     fake.complete(sessions[0].examplary_id)
     record = sweep._Run.record
@@ -302,7 +302,7 @@ def test_sweep_of_an_unknown_workspace_is_refused(fake, sessions):
         services.sweep_sessions(workspace="gone")
 
 
-def test_removed_workspace_stops_its_sessions_alone(fake, settings, sessions):
+def test_removed_workspace_stops_its_sessions_only(fake, settings, sessions):
     settings.EXAMPLARY_WORKSPACE = lambda user: "default"
     ExamplarySession.objects.filter(pk__in=[each.pk for each in sessions[:2]]).update(
         workspace="gone"
@@ -331,7 +331,7 @@ def test_error_of_the_database_does_not_stop_the_sweep(
     fake, teacher, sessions, monkeypatch, caplog, name
 ):
     if name == "end_session":
-        # Its user is gone, so it is ended before any call.
+        # Its user was deleted, so it is ended before any call.
         ExamplarySession.objects.filter(pk=sessions[0].pk).update(actor=None)
     else:
         fake.complete(sessions[0].examplary_id)
@@ -357,7 +357,7 @@ def test_session_without_an_outcome_is_expired_a_week_after_its_end(fake, sessio
     assert (sessions[1].status, sessions[1].embed_url) == (Status.EXPIRED, "")
 
 
-def test_wrong_key_ends_nothing_but_expired_sessions(fake, sessions, wrong_key):
+def test_wrong_key_ends_only_expired_sessions(fake, sessions, wrong_key):
     fake.complete(sessions[0].examplary_id)
     fake.fail("DELETE", status=500)
     services.revoke_session(sessions[1])
@@ -370,7 +370,7 @@ def test_wrong_key_ends_nothing_but_expired_sessions(fake, sessions, wrong_key):
     assert services.sweep_sessions().ended == {"completed": 1}
 
 
-def test_answer_about_another_user_is_not_accepted(fake, sessions, caplog):
+def test_response_about_another_user_is_refused(fake, sessions, caplog):
     fake.complete(sessions[1].examplary_id)
     fake.fail("GET", edit=lambda body: body | {"actor": "user_other"})
     services.revoke_session(sessions[1])
@@ -407,7 +407,7 @@ def test_concurrency_is_reached_and_never_exceeded(fake, sessions, monkeypatch):
     assert max(most) == 3
 
 
-def test_rate_is_kept(fake, sessions):
+def test_rate_is_respected(fake, sessions):
     started = time.monotonic()
 
     services.sweep_sessions(rate=10, concurrency=3)
@@ -430,7 +430,7 @@ def test_two_sweeps_share_the_work(fake, sessions, announced):
     assert sorted(announced) == sorted(session.pk for session in sessions)
 
 
-def test_sweeps_that_share_a_moment_ask_about_each_session_once(fake, sessions):
+def test_sweeps_with_one_start_time_verify_each_session_once(fake, sessions):
     fake.requests.clear()
     since = timezone.now()
 
@@ -440,15 +440,15 @@ def test_sweeps_that_share_a_moment_ask_about_each_session_once(fake, sessions):
     assert sorted(asked(fake)) == sorted(session.examplary_id.value for session in sessions)
 
 
-def test_sweep_behind_the_clock_of_its_moment_asks_nothing(fake, sessions):
-    """A call would be noted as one from before the moment, and be made again and again."""
+def test_sweep_whose_clock_is_behind_its_start_time_calls_nothing(fake, sessions):
+    """Its calls would be stored as earlier than the start, and repeated endlessly."""
     later = timezone.now() + timedelta(minutes=5)
 
     assert services.sweep_sessions(since=later).verified == 0
 
 
 def test_session_of_another_sweep_is_skipped(fake, sessions, monkeypatch):
-    """The other one was faster after this one had read its page."""
+    """The other sweep claims the session after this one has read its page."""
 
     def another_sweep(sweep):
         ExamplarySession.objects.update(asked_at=timezone.now())
@@ -458,14 +458,14 @@ def test_session_of_another_sweep_is_skipped(fake, sessions, monkeypatch):
     assert result.verified == len(asked(fake)) == 1
 
 
-def test_session_that_a_browser_finished_first_is_no_failure(
+def test_session_finished_first_by_a_browser_is_not_a_failure(
     fake, sessions, announced, monkeypatch
 ):
     fake.complete(sessions[0].examplary_id)
     record_answer = outcomes.record_answer
 
     def record_after_the_browser(session, answer):
-        # Both have an answer, and the browser's is stored first; the sweep's is a 404 then.
+        # The response to the browser is stored first, and the sweep gets a 404.
         monkeypatch.setattr(sweep, "record_answer", record_answer)
         for each in ExamplarySession.objects.all():
             services.verify_session(each)
@@ -480,7 +480,7 @@ def test_session_that_a_browser_finished_first_is_no_failure(
 
 @pytest.fixture
 def together(monkeypatch):
-    """Let the answers of all calls arrive together."""
+    """Make the responses of all calls arrive together."""
 
     monkeypatch.setattr(PacedCalls, "_receive", lambda self, calls: list(wait(calls, 60).done))
 
@@ -492,13 +492,13 @@ def test_pending_sessions_are_claimed_and_stored_together(fake, sessions, togeth
         services.sweep_sessions(concurrency=3)
 
     updates = [query["sql"] for query in captured if query["sql"].startswith("UPDATE")]
-    # Old revocations, claims, answers.
+    # Old revocations, claims, responses.
     assert len(updates) == 3
 
 
 @pytest.fixture
 def while_called(monkeypatch):
-    """Run something after the first answers, before the sweep stores them."""
+    """Run an action after the first responses, before the sweep stores them."""
 
     def install(action):
         record = sweep._Run.record
@@ -540,9 +540,7 @@ def test_pending_session_with_another_status_stores_it(fake, sessions):
     assert set(ExamplarySession.objects.values_list("remote_status", flat=True)) == {"pending"}
 
 
-def test_error_of_one_row_fails_no_other_that_is_stored_with_it(
-    fake, sessions, together, monkeypatch
-):
+def test_error_of_one_row_does_not_fail_the_others(fake, sessions, together, monkeypatch):
     def refuse(self, **values):
         if "verified_at" in values and self.filter(pk=sessions[0].pk).exists():
             raise IntegrityError("A trigger of the project refuses it.")
@@ -555,8 +553,8 @@ def test_error_of_one_row_fails_no_other_that_is_stored_with_it(
     assert ExamplarySession.objects.exclude(verified_at=None).count() == 2
 
 
-def test_sessions_that_another_sweep_has_claimed_are_not_called_about(fake, sessions, monkeypatch):
-    """Of sessions that are claimed together, some were claimed by another since they were found."""
+def test_sessions_that_another_sweep_claimed_are_skipped(fake, sessions, monkeypatch):
+    """Another sweep claims some of the sessions between the SELECT and the UPDATE."""
     claim = sweep._Run._claim
 
     def claim_late(self, found):
@@ -579,7 +577,7 @@ def test_claim_whose_commit_was_not_acknowledged_is_held(fake, sessions, monkeyp
         count = update(self, **values)
         if "claim_token" in values and not lost:
             lost.append(count)
-            # As `commit` does when the connection drops before the acknowledgement.
+            # `commit` does this if the connection drops before the acknowledgement.
             return update(self, **values)
         return count
 
@@ -589,7 +587,7 @@ def test_claim_whose_commit_was_not_acknowledged_is_held(fake, sessions, monkeyp
     assert lost == [3]
 
 
-def test_no_more_sessions_are_claimed_than_are_called_about(fake, sessions):
+def test_no_more_sessions_are_claimed_than_verified(fake, sessions):
     claimed = []
 
     def count(sweep):
@@ -625,7 +623,7 @@ def test_key_that_is_rotated_during_a_sweep_is_used(fake, sessions, settings):
     assert (result.verified, result.stopped) == (3, "")
 
 
-def test_sweep_stops_when_it_is_asked_to(fake, sessions):
+def test_sweep_stops_when_should_stop_is_true(fake, sessions):
     fake.requests.clear()
 
     result = services.sweep_sessions(concurrency=1, should_stop=lambda: len(asked(fake)) == 1)
@@ -641,7 +639,7 @@ def test_sweep_stops_between_sessions_that_need_no_call(fake, sessions):
     assert expired.count() == 1
 
 
-def test_deleted_sessions_are_no_failures(fake, sessions):
+def test_deleted_sessions_are_not_failures(fake, sessions):
     rest = ExamplarySession.objects.exclude(pk=sessions[0].pk)
 
     result = services.sweep_sessions(concurrency=1, progress=lambda sweep: rest.delete())
@@ -649,7 +647,7 @@ def test_deleted_sessions_are_no_failures(fake, sessions):
     assert (result.verified, result.missing, result.failed, result.stopped) == (1, 0, 0, "")
 
 
-def test_session_erased_during_its_call_is_no_failure(fake, sessions, monkeypatch):
+def test_session_erased_during_its_call_is_not_a_failure(fake, sessions, monkeypatch):
     def record(session, answer):
         ExamplarySession.objects.filter(pk=session.pk).delete()
         outcomes.record_answer(session, answer)
@@ -720,7 +718,7 @@ def test_result_of_a_revoked_session_is_stored(fake, teacher, sessions, announce
     assert all(session.revoked for session in fake.sessions.values())
 
 
-def test_revoked_session_whose_result_is_still_to_come_is_kept(fake, sessions):
+def test_revoked_session_is_kept_until_its_result_arrives(fake, sessions):
     fake.complete(sessions[0].examplary_id, {})
     services.revoke_sessions(ExamplaryActor.objects.get())
 
@@ -763,7 +761,7 @@ def test_row_without_an_id_is_over(fake, sessions, revoke_pending):
 # Work that needs no API
 
 
-def test_claims_that_ended_are_deleted_an_hour_later(fake, teacher, sessions, lapse, caplog):
+def test_ended_claims_are_deleted_an_hour_later(fake, teacher, sessions, lapse, caplog):
     now = timezone.now()
     claim = {
         "actor": ExamplaryActor.objects.get(),
@@ -772,7 +770,7 @@ def test_claims_that_ended_are_deleted_an_hour_later(fake, teacher, sessions, la
         "lapses_at": now + timedelta(minutes=1),
     }
     ended = ExamplarySession.objects.create(**claim)
-    # A launch may still repeat its request.
+    # A launch may still repeat the request.
     young = ExamplarySession.objects.create(**claim | {"created_at": now - timedelta(minutes=59)})
     lapse()
     living = ExamplarySession.objects.create(**claim)
@@ -789,7 +787,7 @@ def test_signal_of_a_dead_process_is_sent_once(fake, sessions, announced, lapse,
     if end != "close":
         getattr(fake, end)(sessions[0].examplary_id)
     services.close_session(sessions[0])
-    # As if the process had died between the commit and the signal.
+    # Simulates a process killed between the commit and the signal.
     announced.clear()
     ExamplarySession.objects.filter(pk=sessions[0].pk).update(announced_at=None)
     assert services.sweep_sessions().announced == 0
@@ -803,7 +801,7 @@ def test_signal_of_a_dead_process_is_sent_once(fake, sessions, announced, lapse,
     assert "operation=announce" in caplog.text
 
 
-def test_late_signal_is_sent_by_one_of_two_sweeps(fake, sessions, announced, lapse, monkeypatch):
+def test_late_signal_is_sent_by_only_one_sweep(fake, sessions, announced, lapse, monkeypatch):
     fake.complete(sessions[0].examplary_id)
     services.verify_session(sessions[0])
     ExamplarySession.objects.filter(pk=sessions[0].pk).update(announced_at=None)
@@ -847,7 +845,7 @@ def test_retention_waits_for_the_revocation(fake, sessions, settings):
 
 
 @pytest.mark.parametrize("error", [ProtectedError, RestrictedError])
-def test_protected_row_does_not_hold_up_the_others(fake, sessions, settings, monkeypatch, error):
+def test_protected_row_does_not_stop_the_others(fake, sessions, settings, monkeypatch, error):
     settings.EXAMPLARY_RETENTION = 0
     services.revoke_session(sessions[0])
     services.revoke_session(sessions[1])
@@ -878,7 +876,7 @@ def test_dry_run_calls_and_changes_nothing(fake, sessions, settings):
     assert ExamplarySession.objects.count() == 3
 
 
-def test_missing_key_prevents_no_work_that_needs_no_api(fake, sessions, settings):
+def test_sweep_without_a_key_does_the_work_that_needs_no_api(fake, sessions, settings):
     settings.EXAMPLARY_RETENTION = 0
     services.revoke_session(sessions[0])
     settings.EXAMPLARY_API_KEY = ""
