@@ -168,7 +168,7 @@ def test_actions_use_the_key_of_each_workspace(admin_client, fake, north):
     assert ada.examplary_id in north.users
 
 
-def test_action_goes_on_with_other_workspaces_after_one_was_removed(admin_client, fake, north):
+def test_action_continues_with_other_workspaces_after_one_was_removed(admin_client, fake, north):
     chosen = [make_session(make_actor(name), workspace="gone") for name in ("carl", "dora")]
     chosen.append(
         services.open_session(make_user("bob"), GenerateExam(), origin="https://school.example")
@@ -193,7 +193,7 @@ def test_action_goes_on_with_other_workspaces_after_one_was_removed(admin_client
 
 @pytest.mark.parametrize("url", [ACTORS, SESSIONS])
 @pytest.mark.parametrize("alias", ["Łódź 3", "'; --", "a/b?c#d&e", "%s{0}%", '"<b>'])
-def test_alias_of_any_characters_can_be_filtered_by(admin_client, settings, url, alias):
+def test_filter_by_alias_with_special_characters(admin_client, settings, url, alias):
     settings.EXAMPLARY_WORKSPACE = lambda user: "default"
     for name, workspace in (("ada", alias), ("bob", "default")):
         make_session(make_actor(name, workspace=workspace), workspace=workspace)
@@ -218,7 +218,7 @@ def test_alias_of_any_characters_can_be_filtered_by(admin_client, settings, url,
 
 
 @pytest.mark.parametrize("url", [ACTORS, SESSIONS])
-def test_list_takes_as_many_queries_for_many_rows(admin_client, url):
+def test_list_query_count_is_constant(admin_client, url):
     make_session(make_actor("first"))
     with CaptureQueriesContext(connection) as few:
         html(admin_client, url)
@@ -251,7 +251,7 @@ def test_search_for_sessions(admin_client, query):
     assert list(page.context["cl"].queryset) == [session]
 
 
-def test_actor_never_changes_hands(admin_client):
+def test_user_of_an_actor_cannot_be_changed(admin_client):
     actor = make_actor("ada")
     url = reverse("admin:django_examplary_examplaryactor_change", args=[actor.pk])
 
@@ -301,7 +301,7 @@ def test_actor_may_be_added_for_a_user(admin_client):
     assert ExamplaryActor.objects.get().state == State.PENDING
 
 
-def test_session_can_only_be_looked_at(admin_client):
+def test_session_page_is_read_only(admin_client):
     session = make_session(make_actor("ada"))
     change = reverse("admin:django_examplary_examplarysession_change", args=[session.pk])
 
@@ -328,7 +328,7 @@ def test_session_page_explains_the_session(admin_client):
 # Hidden data
 
 
-def test_no_page_shows_a_secret(admin_client):
+def test_pages_show_no_secret(admin_client):
     session = make_session(make_actor("ada"), **SECRETS)
     urls = [
         f"{SESSIONS}{session.pk}/change/",
@@ -400,7 +400,7 @@ def test_provision_a_user_without_an_actor(fake, admin_client):
     assert user.examplary_actor.is_active
 
 
-def test_provision_twice_is_provision_once(fake, admin_client):
+def test_second_provisioning_does_nothing(fake, admin_client):
     user = make_user("ada")
 
     provision(admin_client, USERS, [user])
@@ -410,7 +410,7 @@ def test_provision_twice_is_provision_once(fake, admin_client):
     assert len(fake.calls("POST", "/users")) == 1
 
 
-def test_provision_goes_on_after_a_failure(fake, admin_client):
+def test_provision_continues_after_a_failure(fake, admin_client):
     ada, bob, eve = make_user("ada"), make_user("bob", is_active=False), make_user("eve")
     User.objects.filter(pk=ada.pk).update(email="no address")
 
@@ -451,7 +451,7 @@ def test_missing_key_is_reported_once(settings, fake, admin_client):
 
 
 @pytest.mark.parametrize("url", [ACTORS, USERS])
-def test_provision_takes_a_permission(fake, staff_client, url):
+def test_provision_requires_a_permission(fake, staff_client, url):
     actor = make_actor("ada", state=State.PENDING, examplary_id=None)
     chosen = [actor] if url == ACTORS else [actor.user]
 
@@ -472,7 +472,7 @@ def test_provision_takes_a_permission(fake, staff_client, url):
     ]
 
 
-def test_action_has_a_name_for_people(admin_client):
+def test_action_has_a_readable_name(admin_client):
     make_user("ada")
 
     choices = dict(admin_client.get(USERS).context["action_form"].fields["action"].choices)
@@ -498,7 +498,7 @@ def test_provision_works_under_atomic_requests(monkeypatch, fake, admin_client, 
     assert messages == [("success", "1 user has an active Examplary actor.")]
 
 
-def test_views_that_ask_the_api_are_kept_out_of_the_transactions_of_every_database():
+def test_views_that_call_the_api_are_non_atomic_for_every_database():
     script = """
 import django
 from tests import settings
@@ -531,7 +531,7 @@ def test_other_views_stay_atomic(monkeypatch, admin_client, url):
 # Actions that exceed one request
 
 
-def test_provision_is_short_whatever_is_selected(fake, admin_client, monkeypatch):
+def test_provision_is_short_with_any_selection(fake, admin_client, monkeypatch):
     limit(monkeypatch, duration=2.0)
     fake.latency = 1.0
     users = [make_user(f"user{number}") for number in range(20)]
@@ -543,7 +543,7 @@ def test_provision_is_short_whatever_is_selected(fake, admin_client, monkeypatch
     assert len(fake.calls("POST", "/users")) < 20
 
 
-def test_provision_begins_with_so_many_users(fake, admin_client, monkeypatch):
+def test_provision_limits_the_number_of_users(fake, admin_client, monkeypatch):
     limit(monkeypatch, rows=2)
     users = [make_user(f"user{number}") for number in range(5)]
 
@@ -554,7 +554,7 @@ def test_provision_begins_with_so_many_users(fake, admin_client, monkeypatch):
     assert len(fake.calls("POST", "/users")) == 2
 
 
-def test_answers_that_cannot_be_read_leave_few_users_uncertain(fake, admin_client):
+def test_unreadable_responses_leave_few_users_uncertain(fake, admin_client):
     users = [make_user(f"user{number}") for number in range(20)]
     fake.fail("POST", "/users", **wire.GARBAGE, times=None, before=False)
 
@@ -619,7 +619,7 @@ def test_summary(admin_client):
     assert f"{ACTORS}?state__exact=failed" in page.content.decode()
 
 
-def test_link_to_provisioning_takes_its_permission(admin_client, staff_client):
+def test_link_to_provisioning_requires_its_permission(admin_client, staff_client):
     link = f'href="{ACTORS}provision/"'
 
     assert link not in html(staff_client, ACTORS)
@@ -644,7 +644,7 @@ def act(browser: Client, url: str, action: str, chosen: list[Any]) -> list[tuple
     return [(each.level_tag, each.message) for each in answer.context["messages"]]
 
 
-def test_outputs_take_a_permission(admin_client, staff_client):
+def test_outputs_require_a_permission(admin_client, staff_client):
     session = make_session(make_actor("ada"), outputs={"examId": "exam_canary"})
     url = f"{SESSIONS}{session.pk}/change/"
     Permission.objects.get(codename="view_outputs").user_set.clear()
@@ -667,7 +667,7 @@ def test_check_now(fake, admin_client, exam):
     assert exam.status == Status.COMPLETED
 
 
-def test_check_comes_to_each_in_the_end(fake, admin_client, exam, monkeypatch):
+def test_repeated_checks_reach_every_session(fake, admin_client, exam, monkeypatch):
     limit(monkeypatch, rows=1)
     other = services.open_session(
         exam.actor.user, GenerateExam(subject="Law"), origin="https://school.example"
@@ -725,7 +725,7 @@ def test_check_without_a_key(settings, fake, admin_client, exam):
     assert (level, text[:24]) == ("error", "EXAMPLARY_API_KEY is not")
 
 
-def test_check_has_an_end(fake, admin_client, exam, monkeypatch):
+def test_check_has_a_time_limit(fake, admin_client, exam, monkeypatch):
     limit(monkeypatch, duration=-1)
 
     messages = act(admin_client, SESSIONS, "check_now", [exam])
@@ -769,7 +769,7 @@ def test_revoking_a_session_that_ended_at_examplary(fake, admin_client, exam):
         (ACTORS, "revoke_open_sessions", "revoke_examplarysession"),
     ],
 )
-def test_action_takes_a_permission(fake, staff_client, exam, url, action, permission):
+def test_action_requires_a_permission(fake, staff_client, exam, url, action, permission):
     if action == "retry_actors":
         ExamplaryActor.objects.update(state=State.FAILED)
     Permission.objects.get(codename=permission).user_set.clear()
@@ -799,7 +799,7 @@ def test_column_with_the_state_of_the_actor(admin_client):
     assert link in html(admin_client, "/complete/auth/user/")
 
 
-def test_user_list_takes_as_many_queries_for_many_rows(admin_client):
+def test_user_list_query_count_is_constant(admin_client):
     make_actor("first")
     with CaptureQueriesContext(connection) as few:
         html(admin_client, USERS)
@@ -821,7 +821,7 @@ def test_user_list_keeps_the_projects_related_rows(admin_client, monkeypatch):
     assert changelist.result_list.query.select_related == {"examplary_actor": {"user": {}}}
 
 
-def test_inline_shows_the_actor_and_changes_nothing(admin_client):
+def test_inline_shows_the_actor_read_only(admin_client):
     actor = make_actor("ada", state=State.FAILED, last_error="The address exists.")
 
     page = html(admin_client, f"{USERS}{actor.user.pk}/change/")

@@ -125,7 +125,7 @@ def test_days_are_in_utc_where_the_database_lacks_time_zones(monkeypatch, settin
         ("Pacific/Auckland", datetime(2026, 4, 7, 12, tzinfo=UTC)),
     ],
 )
-def test_days_are_those_of_python(monkeypatch, settings, name, now):
+def test_days_agree_with_python(monkeypatch, settings, name, now):
     settings.TIME_ZONE = name
     monkeypatch.setattr(timezone, "now", lambda: now)
     actor = make_actor("ada", created_at=now)
@@ -167,7 +167,7 @@ def test_period_is_chosen(admin_client, query, days):
     assert f'href="?days={days}" aria-current="true"' in response.content.decode()
 
 
-def test_page_shows_everything_in_words_and_numbers(admin_client):
+def test_page_shows_all_values_as_text(admin_client):
     ada = make_actor("ada")
     make_actor("bob", state=State.FAILED, last_error="The address exists.")
     ended(ada, 65)
@@ -213,13 +213,13 @@ def test_page_without_completed_sessions(admin_client):
     assert "No session was completed in this period." in admin_client.get(ACTIVITY).content.decode()
 
 
-def test_page_takes_the_permission_to_view_sessions(client):
+def test_page_requires_the_permission_to_view_sessions(client):
     client.force_login(make_user("staff", is_staff=True))
 
     assert client.get(ACTIVITY).status_code == 403
 
 
-def test_activity_takes_five_queries():
+def test_activity_uses_five_queries():
     ended(make_actor("ada"), 1)
 
     with CaptureQueriesContext(connection) as queries:
@@ -293,7 +293,7 @@ def test_csv_of_actors_has_reasons(admin_client):
     assert row[:3] == ["ada", "failed", "address already in use"]
 
 
-def test_csv_goes_beyond_the_page_of_the_list(admin_client):
+def test_csv_has_the_rows_of_all_pages(admin_client):
     ada = make_actor("ada")
     for _ in range(105):
         make_session(ada)
@@ -301,7 +301,7 @@ def test_csv_goes_beyond_the_page_of_the_list(admin_client):
     assert len(rows(admin_client.get(f"{SESSIONS}csv/?p=2"))) == 106
 
 
-def test_csv_reads_rows_while_it_sends_them(admin_client):
+def test_csv_is_streamed(admin_client):
     for name in ("ada", "bob", "eve"):
         make_session(make_actor(name))
     response = admin_client.get(f"{SESSIONS}csv/")
@@ -319,14 +319,14 @@ def test_csv_reads_rows_while_it_sends_them(admin_client):
     assert len(read) == 1
 
 
-def test_csv_with_a_wrong_filter_leads_to_the_list(admin_client):
+def test_csv_with_an_invalid_filter_redirects_to_the_list(admin_client):
     response = admin_client.get(f"{SESSIONS}csv/?created_at__gte=yesterday")
 
     assert response.url == SESSIONS
 
 
 @pytest.mark.parametrize("url", [ACTORS, SESSIONS])
-def test_csv_takes_its_permission(client, url):
+def test_csv_requires_its_permission(client, url):
     model = url.split("/")[-2]
     staff = make_user("staff", is_staff=True)
     client.force_login(staff)
@@ -361,12 +361,12 @@ def test_csv_has_no_secret(admin_client):
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "＝", "＋", "＠"])
-def test_cell_is_never_a_formula(start):
+def test_cells_are_not_formulas(start):
     assert cell(f"{start}cmd()") == f"'{start}cmd()"
 
 
 @pytest.mark.parametrize("separator", [";", "; ", ';"', "\t", "\n", "\r\n", "|"])
-def test_cell_holds_no_formula_behind_another_separator(separator):
+def test_cells_are_not_formulas_with_other_separators(separator):
     """Spreadsheets of many countries take the comma for a part of the text."""
     assert "'" in cell(f"Ada{separator}=cmd()").partition("=")[0]
     assert cell(f"Ada{separator}b=c") == f"Ada{separator}b=c"

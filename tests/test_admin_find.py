@@ -172,7 +172,7 @@ def test_search_finds_session_by_exam_id(admin_client, ada, fields):
     assert found(admin_client, SESSIONS, q="exam_1") == [session]
 
 
-def test_search_in_outputs_takes_a_permission(client, ada):
+def test_search_in_outputs_requires_a_permission(client, ada):
     staff = make_user("staff", is_staff=True)
     staff.user_permissions.set(Permission.objects.exclude(codename="view_outputs"))
     client.force_login(staff)
@@ -310,7 +310,7 @@ def templates(settings):
 
 
 @pytest.mark.parametrize("name", ["guarded.html", "own.html", "variable.html", "whole.html"])
-def test_buttons_stay_with_the_template_of_a_mixin(admin_client, ada, templates, monkeypatch, name):
+def test_template_of_a_mixin_keeps_the_buttons(admin_client, ada, templates, monkeypatch, name):
     monkeypatch.setattr(ExamplaryActorAdmin, "change_form_template", name)
 
     page = html(admin_client, f"{ACTORS}{ada.pk}/change/")
@@ -378,7 +378,7 @@ def test_users_are_filtered_by_account(admin_client, ada, admin_user, state, nam
 @pytest.mark.parametrize(
     ("url", "field", "key"), [(ACTORS, "state", "id"), (SESSIONS, "status", "actor__id")]
 )
-def test_list_answers_every_value_of_a_filter(admin_client, ada, url, page, query, field, key):
+def test_list_accepts_every_value_of_a_filter(admin_client, ada, url, page, query, field, key):
     query = query.replace("{}", key if "__in" in query else field)
 
     response = admin_client.get(f"{url}{page}?{query}")
@@ -389,7 +389,7 @@ def test_list_answers_every_value_of_a_filter(admin_client, ada, url, page, quer
 
 @pytest.mark.parametrize("key", ["", "abc", "\0", "9" * 20, "9" * 5000])
 @pytest.mark.parametrize(("url", "action"), [(ACTORS, "provision_actors"), (SESSIONS, "revoke")])
-def test_action_refuses_what_is_no_key(admin_client, fake, ada, url, action, key):
+def test_action_refuses_an_invalid_key(admin_client, fake, ada, url, action, key):
     chosen = {"action": action, "_selected_action": ["1", key]}
 
     assert admin_client.post(url, chosen).status_code == 400
@@ -442,7 +442,7 @@ def test_pages_link_user_actor_and_sessions(admin_client, ada):
     assert len(found(admin_client, SESSIONS, actor__id__exact=ada.pk)) == 2
 
 
-def test_empty_values_are_a_dash(admin_client):
+def test_empty_values_are_shown_as_a_dash(admin_client):
     session, actor = make_session(None), make_actor("ada", role="")
 
     assert ">None<" not in html(admin_client, f"{SESSIONS}{session.pk}/change/")
@@ -511,7 +511,7 @@ def test_lists_show_the_full_name(admin_client, ada):
         assert "ada (Ada Lovelace)" in html(admin_client, url)
 
 
-def test_full_name_that_is_the_user_name_is_shown_once():
+def test_full_name_equal_to_the_user_name_is_shown_once():
     assert user_name(make_user("Ada Lovelace", first_name="Ada", last_name="Lovelace")) == (
         "Ada Lovelace"
     )
@@ -591,7 +591,7 @@ def test_number_of_queries_is_constant(admin_client, settings, url):
     assert count() == few
 
 
-def test_pages_open_where_templates_show_unknown_names(admin_client, ada, settings):
+def test_pages_with_string_if_invalid(admin_client, ada, settings):
     [engine] = settings.TEMPLATES
     options = {**engine["OPTIONS"], "string_if_invalid": "INVALID"}
     settings.TEMPLATES = [{**engine, "OPTIONS": options}]

@@ -80,7 +80,7 @@ def test_preview_links_no_users(fake, admin_client):
     assert linked() == {"bob": "user_bob"}
 
 
-def test_file_with_the_line_ends_of_old_programs_is_read(fake, admin_client):
+def test_file_with_carriage_returns_is_read(fake, admin_client):
     response = admin_client.post(PAGE, upload(b"user,id\ruser0,user_0\r"))
 
     assert results(response) == [("user0", "will be linked")]
@@ -119,7 +119,7 @@ def test_text_of_the_page_can_be_sent_again(fake, admin_client):
     assert LogEntry.objects.count() == 1
 
 
-def test_rest_waits_for_the_next_request(admin_client, monkeypatch):
+def test_remaining_users_are_linked_by_the_next_request(admin_client, monkeypatch):
     limit(monkeypatch, duration=0)
 
     response = admin_client.post(PAGE, {"text": "user0,user_0\n", "apply": "1"})
@@ -128,7 +128,7 @@ def test_rest_waits_for_the_next_request(admin_client, monkeypatch):
     assert "Link 1 user<" in response.content.decode()
 
 
-def test_other_id_is_only_replaced_on_request(admin_client):
+def test_existing_id_is_replaced_only_on_request(admin_client):
     make_actor("bob")
     data = {"text": "bob,user_new\n"}
 
@@ -144,7 +144,7 @@ def test_other_id_is_only_replaced_on_request(admin_client):
 
 
 @pytest.mark.parametrize("fault", [{"status": 401}, {"transport": "reset"}])
-def test_outage_is_shown_and_the_rest_is_left(fake, admin_client, fault):
+def test_outage_is_shown_and_stops_the_import(fake, admin_client, fault):
     fake.fail("GET", "/me", **fault)
 
     response = admin_client.post(PAGE, {"text": "user0,user_0\n", "apply": "1"})
@@ -170,7 +170,7 @@ def test_missing_key_is_shown(settings, admin_client):
         ({"text": "a,user_0\nb,user_1\nc,user_2\n"}, "These are more than 2 lines."),
     ],
 )
-def test_text_that_is_no_list(admin_client, monkeypatch, data, problem):
+def test_invalid_text_is_refused(admin_client, monkeypatch, data, problem):
     limit(monkeypatch, rows=2)
 
     [error] = errors(admin_client.post(PAGE, data))
@@ -178,14 +178,14 @@ def test_text_that_is_no_list(admin_client, monkeypatch, data, problem):
     assert error.startswith(problem)
 
 
-def test_files_that_are_no_list(admin_client):
+def test_invalid_files_are_refused(admin_client):
     assert errors(admin_client.post(PAGE, upload(b"\xff"))) == ["The file must be UTF-8."]
     response = admin_client.post(PAGE, upload(b""))
     assert errors(response) == []
     assert response.context["form"].errors["file"] == ["The submitted file is empty."]
 
 
-def test_longer_file_is_refused_and_not_cut(admin_client):
+def test_large_file_is_refused(admin_client):
     # Cut after a megabyte, the last line would end in another id.
     content = b"\n" * (1024 * 1024 - len(b"user1,user_1")) + b"user1,user_12\n"
     [error] = errors(admin_client.post(PAGE, upload(content)))
@@ -217,7 +217,7 @@ def test_superuser_may_link_themselves(admin_client):
     assert linked() == {"admin": "user_head"}
 
 
-def test_page_takes_the_permission_of_the_link(client, staff):
+def test_link_file_page_requires_its_permission(client, staff):
     staff.user_permissions.set(Permission.objects.exclude(codename="link_examplaryactor"))
 
     assert client.get(PAGE).status_code == 403
@@ -239,7 +239,7 @@ def hidden_user(staff, monkeypatch):
     return User.objects.get(username="user1")
 
 
-def test_users_whom_the_user_admin_hides_do_not_exist(client, hidden_user):
+def test_users_hidden_by_the_user_admin_are_unknown(client, hidden_user):
     text = "user0,user_0\nuser1,user_1\nUSER1@school.example,user_2\n"
 
     response = client.post(PAGE, {"text": text, "apply": "1"})
@@ -251,7 +251,7 @@ def test_users_whom_the_user_admin_hides_do_not_exist(client, hidden_user):
     assert linked() == {"user0": "user_0"}
 
 
-def test_address_that_a_hidden_user_has_too_is_ambiguous(client, hidden_user):
+def test_address_shared_with_a_hidden_user_is_ambiguous(client, hidden_user):
     User.objects.filter(pk=hidden_user.pk).update(email="user0@school.example")
 
     response = client.post(PAGE, {"text": "user0@school.example,user_0\n", "apply": "1"})
@@ -274,7 +274,7 @@ def test_number_of_queries_is_constant(admin_client):
     assert counts[0] == counts[1]
 
 
-def test_name_with_an_address_is_unknown_where_addresses_cannot_be_searched(monkeypatch):
+def test_address_is_unknown_if_addresses_cannot_be_searched(monkeypatch):
     """It may be the address of another user, whom the search does not find."""
     monkeypatch.setattr(User, "get_email_field_name", lambda: "missing")
     make_user("ada@school.example")

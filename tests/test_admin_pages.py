@@ -86,7 +86,7 @@ def test_advice_matches_the_failure_of_the_api(fake, failure, advice):
     assert advice in str(advise(user.examplary_actor).name)
 
 
-def test_advice_about_an_address_that_is_no_address(fake):
+def test_advice_about_an_invalid_address(fake):
     user = make_user("ada", email="none")
 
     services.provision_actors(User.objects.filter(pk=user.pk))
@@ -167,7 +167,7 @@ def test_advice_after_an_action_and_on_a_session_is_about_the_other_user(fake, a
     assert advice in html(admin_client, page(session))
 
 
-def test_advice_about_refused_addresses_takes_one_query():
+def test_advice_about_refused_addresses_uses_one_query():
     for number in range(3):
         make_actor(f"user{number}", state=State.FAILED, last_error="The address exists")
     make_user("other", email="user1@school.example")
@@ -213,7 +213,7 @@ def test_advice_about_an_inactive_user(admin_client):
     assert "Provision" not in buttons(admin_client, actor)
 
 
-def test_technical_details_are_folded(admin_client, failed):
+def test_technical_details_are_collapsed(admin_client, failed):
     text = html(admin_client, page(failed))
 
     assert text.index("The e-mail address is used") < text.index("The address exists")
@@ -267,7 +267,7 @@ def test_actor_without_open_sessions_has_no_button_to_revoke(admin_client):
         ("erase_examplaryactor", State.ACTIVE, "Erase data…"),
     ],
 )
-def test_button_takes_its_permission(client, staff, codename, state, button):
+def test_button_requires_its_permission(client, staff, codename, state, button):
     actor = make_actor("ada", state=state)
     make_session(actor)
     assert buttons(client, actor) == []
@@ -286,7 +286,7 @@ def test_button_takes_its_permission(client, staff, codename, state, button):
         ("csv/", "export_examplaryactor"),
     ],
 )
-def test_page_takes_the_permission_to_view_the_list_too(client, staff, failed, path, codename):
+def test_page_requires_the_permission_to_view_the_list(client, staff, failed, path, codename):
     url = ACTORS + path.format(failed.pk)
     staff.user_permissions.clear()
     allow(staff, codename)
@@ -319,21 +319,21 @@ def test_retry_button_provisions_and_logs(fake, client, staff, failed):
 
 
 @pytest.mark.parametrize("name", ["retry_actors", "revoke_open_sessions", "nothing"])
-def test_action_of_a_row_takes_its_permission(fake, client, staff, failed, name):
+def test_action_of_a_row_requires_its_permission(fake, client, staff, failed, name):
     response = client.post(f"{ACTORS}{failed.pk}/do/{name}/")
 
     assert response.status_code == 403
     assert fake.requests == []
 
 
-def test_action_of_a_row_takes_the_permission_to_view_it(fake, client, staff, failed):
+def test_action_of_a_row_requires_view_permission(fake, client, staff, failed):
     staff.user_permissions.set(Permission.objects.filter(codename="retry_examplaryactor"))
 
     assert client.post(f"{ACTORS}{failed.pk}/do/retry_actors/").status_code == 403
     assert fake.requests == []
 
 
-def test_action_of_a_row_takes_the_permission_to_view_that_row(
+def test_action_of_a_row_requires_view_permission_for_that_row(
     fake, admin_client, failed, monkeypatch
 ):
     monkeypatch.setattr(
@@ -344,12 +344,12 @@ def test_action_of_a_row_takes_the_permission_to_view_that_row(
     assert fake.requests == []
 
 
-def test_action_of_a_row_is_no_get(fake, admin_client, failed):
+def test_action_of_a_row_refuses_get(fake, admin_client, failed):
     assert admin_client.get(f"{ACTORS}{failed.pk}/do/retry_actors/").status_code == 405
     assert fake.requests == []
 
 
-def test_action_of_a_row_that_is_gone(admin_client, failed):
+def test_action_of_a_deleted_row(admin_client, failed):
     url = f"{ACTORS}{failed.pk}/do/retry_actors/"
     failed.delete()
 
@@ -372,7 +372,7 @@ def test_buttons_of_a_session(fake, admin_client, exam):
     assert admin_client.get(page(exam)).context["buttons"] == []
 
 
-def test_buttons_of_a_session_take_permissions(client, staff, exam):
+def test_buttons_of_a_session_require_permissions(client, staff, exam):
     assert client.get(page(exam)).context["buttons"] == []
 
 
@@ -411,7 +411,7 @@ def test_failed_provisioning_is_logged(fake, admin_client):
     assert LogEntry.objects.get().object_id == str(user.examplary_actor.pk)
 
 
-def test_session_page_explains_an_actor_that_does_not_work(admin_client):
+def test_session_page_explains_a_failed_actor(admin_client):
     session = make_session(make_actor("ada", state=State.UNCERTAIN))
 
     assert "its response did not arrive" in html(admin_client, page(session))
@@ -428,7 +428,7 @@ def test_session_page_explains_an_actor_that_does_not_work(admin_client):
         (State.UNCERTAIN, "<b>Uncertain:</b> Examplary may have created the account"),
     ],
 )
-def test_list_explains_states_that_need_it(admin_client, state, explanation):
+def test_list_explains_failed_states(admin_client, state, explanation):
     assert explanation not in html(admin_client, ACTORS)
 
     make_actor("ada", state=state)
@@ -574,7 +574,7 @@ def test_erasure_works_without_a_key(settings, admin_client):
     assert not ExamplaryActor.objects.exists()
 
 
-def test_erasure_reports_users_that_are_left(fake, admin_client, monkeypatch):
+def test_erasure_reports_remaining_users(fake, admin_client, monkeypatch):
     actors = [make_actor("ada"), make_actor("bob")]
     limit(monkeypatch, duration=-1)
 
@@ -594,7 +594,7 @@ def test_erasure_names_the_first_users_and_counts_the_others(admin_client, monke
     assert "and 3 others" in text
 
 
-def test_erasure_takes_as_many_queries_for_many_users(admin_client):
+def test_erasure_query_count_is_constant(admin_client):
     def count() -> int:
         with CaptureQueriesContext(connection) as queries:
             erase(admin_client, *ExamplaryActor.objects.all())
@@ -607,7 +607,7 @@ def test_erasure_takes_as_many_queries_for_many_users(admin_client):
     assert count() == few
 
 
-def test_erasure_takes_its_permission(client, staff):
+def test_erasure_requires_its_permission(client, staff):
     actor = make_actor("ada")
 
     erase(client, actor, confirmed="yes")
@@ -622,7 +622,7 @@ def test_open_sessions_of_an_actor_are_revoked_from_its_page(fake, admin_client,
     assert exam.status == Status.REVOKED
 
 
-def test_no_log_entry_holds_a_secret(fake, admin_client, exam):
+def test_log_entries_hold_no_secret(fake, admin_client, exam):
     make_session(exam.actor)
     for name in ("check_now", "revoke"):
         admin_client.post(f"{SESSIONS}{exam.pk}/do/{name}/")

@@ -100,7 +100,7 @@ def test_selection_is_confirmed_as_it_is_shown(admin_client):
     assert find_all(page, "a")[-1]["href"] == PAGE
 
 
-def test_first_names_are_shown_with_role_or_problem(admin_client, monkeypatch):
+def test_preview_shows_users_with_role_or_problem(admin_client, monkeypatch):
     limit(monkeypatch, names=3)
     make_users(5)
     User.objects.filter(username="user001").update(email="no address")
@@ -122,7 +122,7 @@ def test_names_have_the_role_of_their_profile(admin_client, settings):
     assert "<li>user000 (teacher)</li>" in html(admin_client, f"{PAGE}?role=student")
 
 
-def test_profile_that_raises_is_shown_before(admin_client, settings):
+def test_profile_that_raises_is_shown_in_the_preview(admin_client, settings):
     settings.EXAMPLARY_ACTOR_PROFILE = lambda user: 1 / 0
     make_users(1)
 
@@ -217,7 +217,7 @@ def test_selection(admin_client, query, count):
         ("role=teacher&started=9999-12-31T23:59:59-14:00", "Enter a valid date/time."),
     ],
 )
-def test_selection_that_is_none_can_be_corrected(fake, admin_client, query, problem):
+def test_invalid_selection_can_be_corrected(fake, admin_client, query, problem):
     make_users(1)
 
     answer = admin_client.get(f"{PAGE}?{query}")
@@ -230,7 +230,7 @@ def test_selection_that_is_none_can_be_corrected(fake, admin_client, query, prob
     assert fake.requests == []
 
 
-def test_groups_are_offered_where_there_are_some(admin_client):
+def test_groups_are_offered_if_there_are_any(admin_client):
     assert "<legend>Groups<" not in html(admin_client, PAGE)
 
     Group.objects.create(name="Heads")
@@ -239,7 +239,7 @@ def test_groups_are_offered_where_there_are_some(admin_client):
 
 
 @pytest.mark.parametrize("name", ["provision", "link"])
-def test_page_leads_back_to_the_actors(admin_client, actor, name):
+def test_page_links_to_the_actors(admin_client, actor, name):
     url = PAGE if name == "provision" else link_url(actor)
     [crumbs] = re.findall('class="breadcrumbs .*?>(.*?)</ol>', html(admin_client, url), re.S)
 
@@ -286,7 +286,7 @@ def test_groups_without_a_name_are_not_offered(monkeypatch, db, related):
 
 @pytest.mark.parametrize("started", ["2026-11-01T00:00:00Z", "2026-11-01T00:00:00"])
 @pytest.mark.parametrize("use_tz", [True, False])
-def test_start_is_read_with_and_without_time_zones(admin_client, settings, started, use_tz):
+def test_start_time_is_parsed_with_and_without_time_zones(admin_client, settings, started, use_tz):
     settings.USE_TZ = use_tz
 
     page = admin_client.get(f"{URL}&started={started}")
@@ -294,7 +294,7 @@ def test_start_is_read_with_and_without_time_zones(admin_client, settings, start
     assert timezone.is_aware(page.context["started"]) == use_tz
 
 
-def test_looking_asks_nothing(fake, admin_client):
+def test_preview_makes_no_calls(fake, admin_client):
     make_users(2)
     html(admin_client)
     html(admin_client, f"{URL}&started=2026-11-01T00:00:00Z")
@@ -363,7 +363,7 @@ def test_batches_until_the_report(fake, admin_client, monkeypatch, with_script):
     assert "No valid e-mail address (1)" in page
 
 
-def test_run_that_was_left_goes_on(fake, admin_client, monkeypatch):
+def test_interrupted_run_continues(fake, admin_client, monkeypatch):
     short_batches(fake, monkeypatch)
     make_users(8)
     url = batch(admin_client)["url"]
@@ -377,7 +377,7 @@ def test_run_that_was_left_goes_on(fake, admin_client, monkeypatch):
     assert (answer["done"], answer["total"], answer["finished"]) == (8, 8, True)
 
 
-def test_failed_actors_are_retried_by_a_new_run_only(fake, admin_client):
+def test_failed_actors_are_retried_only_by_a_new_run(fake, admin_client):
     [user] = make_users(1)
     fake.fail("POST", "/users", status=422)
 
@@ -413,7 +413,7 @@ def test_missing_key_is_reported(settings, admin_client):
     assert told(admin_client, url)[0].startswith("EXAMPLARY_API_KEY is not set")
 
 
-def test_users_claimed_elsewhere_are_reported(fake, admin_client):
+def test_users_claimed_by_other_processes_are_reported(fake, admin_client):
     [user] = make_users(1)
     ExamplaryActor.objects.create(
         user=user, state=State.CLAIMED, lapses_at=timezone.now() + timedelta(minutes=5)
@@ -435,7 +435,7 @@ def test_pause_of_the_api_is_passed_on(fake, admin_client):
     assert 25 < answer["pause"] <= 30
 
 
-def test_request_is_short_whatever_the_api_does(fake, admin_client, monkeypatch, settings):
+def test_request_is_short_with_a_slow_api(fake, admin_client, monkeypatch, settings):
     settings.EXAMPLARY_TIMEOUT = settings.EXAMPLARY_DEADLINE = 100
     limit(monkeypatch, deadline=0.5, batch=0.5)
     make_users(20)
@@ -449,7 +449,7 @@ def test_request_is_short_whatever_the_api_does(fake, admin_client, monkeypatch,
     assert len(fake.calls("POST", "/users")) < 20
 
 
-def test_page_takes_as_many_queries_for_many_users(fake, admin_client):
+def test_page_query_count_is_constant(fake, admin_client):
     def count(url):
         with CaptureQueriesContext(connection) as queries:
             html(admin_client, url)
@@ -515,7 +515,7 @@ def test_id_that_cannot_be_linked(fake, admin_client, actor, examplary_id, probl
     assert (actor.state, actor.examplary_id) == (State.FAILED, None)
 
 
-def test_link_while_examplary_cannot_be_asked(fake, admin_client, actor):
+def test_link_during_an_outage(fake, admin_client, actor):
     fake.fail("GET", "/me", status=401)
 
     answer = admin_client.post(link_url(actor), {"examplary_id": "user_ann"})
@@ -531,14 +531,14 @@ def test_link_without_a_key(settings, admin_client, actor):
     assert "EXAMPLARY_API_KEY is not set" in answer.content.decode()
 
 
-def test_link_of_an_actor_that_is_not(admin_client, actor):
+def test_link_of_a_missing_actor(admin_client, actor):
     url = link_url(actor)
     actor.delete()
 
     assert admin_client.get(url).status_code == 404
 
 
-def test_link_takes_a_permission(client, actor):
+def test_link_requires_a_permission(client, actor):
     user = User.objects.create_user("staff", is_staff=True)
     client.force_login(user)
     user.user_permissions.set(Permission.objects.exclude(codename="link_examplaryactor"))

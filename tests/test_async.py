@@ -199,7 +199,7 @@ def test_every_service_that_waits_has_an_async_twin():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_work_of_a_cancelled_task_is_finished(fake, teacher):
+def test_cancelled_task_finishes_its_work(fake, teacher):
     answer = threading.Event()
     fake.fail("POST", "/users", edit=lambda body: answer.wait(PATIENCE) and body)
 
@@ -243,7 +243,7 @@ def sign_in(number: int) -> tuple[User, str]:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("kind", ["launch", "async view"])
-def test_slow_api_holds_up_no_other_request(kind, fake, settings):
+def test_slow_api_does_not_delay_other_requests(kind, fake, settings):
     settings.ROOT_URLCONF = __name__
     settings.EXAMPLARY_TIMEOUT = settings.EXAMPLARY_DEADLINE = PATIENCE
     settings.EXAMPLARY_CONCURRENT_LAUNCHES = 12
@@ -274,7 +274,7 @@ def test_slow_api_holds_up_no_other_request(kind, fake, settings):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_few_launches_of_a_process_use_a_database_connection(fake, settings):
+def test_launches_of_a_process_use_few_database_connections(fake, settings):
     checks, may_continue = [], threading.Event()
 
     def authorize(request, launch):

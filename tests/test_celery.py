@@ -121,7 +121,7 @@ def test_workers_provision_slices(celery, fake, make_users):
 
 
 @pytest.mark.parametrize("celery", [""], indirect=True, ids=["nothing blocked"])
-def test_workers_share_a_sweep_of_which_one_is_killed(celery, fake, settings, tmp_path, teacher):
+def test_workers_share_a_sweep_while_one_is_killed(celery, fake, settings, tmp_path, teacher):
     """CELERY_SESSIONS sets the number of sessions, to try many."""
     settings.EXAMPLARY_REVOKE_ON_COMPLETION = False
     count = int(os.environ.get("CELERY_SESSIONS", "500"))

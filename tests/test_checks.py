@@ -168,7 +168,7 @@ def test_settings(overrides, expected):
         (5, []),
     ],
 )
-def test_localhost_is_an_error_with_deploy_only(url, expected):
+def test_localhost_is_an_error_only_with_deploy(url, expected):
     assert ids(check_deployment, EXAMPLARY_API_URL=url) == expected
     with override_settings(EXAMPLARY_API_URL=url):
         without = run_checks(tags=["django_examplary"])
@@ -209,7 +209,7 @@ def test_every_workspace_is_checked(north, expected):
 
 
 @pytest.mark.parametrize("alias", [5, None, ("north",), "", "n" * 65, "north\n"])
-def test_key_that_is_no_alias_is_an_error(alias):
+def test_invalid_workspace_alias_is_an_error(alias):
     workspaces = {alias: {"API_KEY": API_KEY}, "south": {"API_KEY": API_KEY}}
     with override_settings(EXAMPLARY_WORKSPACES=workspaces):
         [error] = [each for each in check_settings() if each.id.endswith("E001")]
@@ -246,7 +246,7 @@ def test_workspaces_without_a_choice_are_reported():
     assert ids(check_settings, EXAMPLARY_WORKSPACES=workspaces) == ["W026", "W027"]
 
 
-def test_site_of_workspaces_alone_needs_no_other_key():
+def test_site_with_workspaces_needs_no_other_key():
     overrides = {"EXAMPLARY_API_KEY": "", "EXAMPLARY_WORKSPACE": lambda user: "north"}
     for workspaces in ({"north": {"API_KEY": API_KEY}}, lambda alias: None):
         assert ids(check_settings, EXAMPLARY_WORKSPACES=workspaces, **overrides) == []
@@ -285,7 +285,7 @@ def test_unknown_name_in_the_environment_is_reported(monkeypatch):
     ["", "x", ".", b"x", 5, -1, True, float("nan"), [], [5], (None,), {}, {5: 5}, {"x"}, ...],
     ids=repr,
 )
-def test_no_value_makes_a_check_raise(name, value):
+def test_checks_do_not_raise_for_any_value(name, value):
     policy = {"SECURE_CSP": {"default-src": ["'none'"]}, "SESSION_COOKIE_DOMAIN": "school.example"}
     with override_settings(**policy, **{name: value}):
         messages = [message for check in CHECKS for message in check()]
@@ -558,7 +558,7 @@ def test_directives_of_csp_module_suffice(overrides):
         assert ids(check_policies, SECURE_CSP=policy) == []
 
 
-def test_failing_static_files_storage_hides_no_other_check():
+def test_failing_static_files_storage_does_not_hide_other_checks():
     assert ids(check_policies, SECURE_CSP={"default-src": ["'none'"]}, STATIC_URL=None) == []
 
 
@@ -577,7 +577,7 @@ def test_policy_is_checked_before_static_files_are_collected(tmp_path):
         ({"script-src-elem": ["'none'"]}, "Add to script-src-elem: 'self'."),
     ],
 )
-def test_hint_names_the_directive_that_decides(directives, hint):
+def test_hint_names_the_effective_directive(directives, hint):
     with override_settings(SECURE_CSP=policy(**directives)):
         (message,) = check_policies()
 
@@ -775,7 +775,7 @@ def test_is_registered_as_a_security_check():
     TEMPLATES=[],
     SECURE_CSP=policy(frame_src=[]),
 )
-def test_all_have_a_tag_of_their_own():
+def test_all_checks_have_the_tag_of_the_app():
     messages = run_checks(tags=["django_examplary"])
 
     assert {message.id.partition(".")[2] for message in messages} == {

@@ -117,7 +117,7 @@ def test_create_user_sends_its_arguments(client, fake):
     }
 
 
-def test_create_user_leaves_an_empty_name_out(client, fake):
+def test_create_user_omits_an_empty_name(client, fake):
     client.create_user(email="ann@school.example")
     (call,) = fake.calls("POST", "/users")
     assert json.loads(call.body) == {"email": "ann@school.example", "role": "teacher"}
@@ -203,7 +203,7 @@ def test_export_is_only_downloaded_over_https(client, fake, url):
         client.download_exam_qti3(exam["id"])
 
 
-def test_export_that_is_too_large_or_refused_is_an_error(client, fake):
+def test_export_that_is_too_large_or_refused_raises(client, fake):
     exam = fake.add_exam()
     with pytest.raises(ExamplaryResponseError, match="longer than 10 bytes"):
         client.download_exam_qti3(exam["id"], max_bytes=10)
@@ -212,7 +212,7 @@ def test_export_that_is_too_large_or_refused_is_an_error(client, fake):
         client.download_exam_qti3(exam["id"])
 
 
-def test_download_keeps_the_bound_of_the_client(client, fake, monkeypatch):
+def test_download_respects_the_deadline_of_the_client(client, fake, monkeypatch):
     url = client.export_exam_qti3(fake.add_exam()["id"])
     client = client.within(0)
     monkeypatch.setattr(client, "export_exam_qti3", lambda exam_id: url)
@@ -414,7 +414,7 @@ def test_unknown_actor_raises_actor_not_found(client, fake):
         (599, ExamplaryServerError),
     ],
 )
-def test_each_status_has_its_error(make_client, fake, status, error):
+def test_each_status_code_raises_its_error(make_client, fake, status, error):
     fake.fail(status=status, headers={"X-Request-Id": "req_1"})
     with pytest.raises(error) as caught:
         make_client(max_retries=0).list_taxonomies()
@@ -602,7 +602,7 @@ def test_refused_connection_is_retried_and_was_not_sent(make_client, finished, d
         {"status": 503, "headers": {"Retry-After": "86400"}},
     ],
 )
-def test_refused_repetition_does_not_make_a_call_certain(make_client, fake, finished, actor, last):
+def test_refused_retry_leaves_the_first_attempt_uncertain(make_client, fake, finished, actor, last):
     fake.fail("POST", "/embed-sessions", transport="close", before=False)
     fake.fail("POST", "/embed-sessions", times=None, **last)
     client = make_client()
@@ -636,7 +636,7 @@ def test_pauses_grow_exponentially_with_jitter(monkeypatch):
     assert call.pause_after(ExamplaryConnectionError("", sent=False)) == 2.5
 
 
-def test_retry_after_counts_for_one_attempt_only(make_client, fake, monkeypatch):
+def test_retry_after_applies_to_one_attempt_only(make_client, fake, monkeypatch):
     fake.fail(status=503, headers={"Retry-After": "2"})
     fake.fail(transport="close")
     pauses = []
@@ -654,7 +654,7 @@ def test_retry_after_beyond_a_minute_is_left_to_the_caller(make_client, fake):
     assert len(fake.requests) == 1
 
 
-def test_calls_of_a_bound_client_share_its_time(make_client, fake):
+def test_calls_of_a_bound_client_share_its_deadline(make_client, fake):
     client = make_client(max_retries=0)
     client.get_me()
     fake.latency = 0.3
@@ -666,7 +666,7 @@ def test_calls_of_a_bound_client_share_its_time(make_client, fake):
     client.get_me()
 
 
-def test_bound_client_keeps_the_earlier_end(make_client, monkeypatch):
+def test_bound_client_keeps_the_earlier_deadline(make_client, monkeypatch):
     monkeypatch.setattr("django_examplary.clock.monotonic", lambda: 1000.0)
     client = make_client()
     assert client.time_left == math.inf
@@ -705,13 +705,13 @@ def test_cookies_are_never_sent(client, fake):
     assert "Cookie" not in fake.requests[1].headers
 
 
-def test_extra_bytes_are_not_the_next_answer(client, fake, embed_session):
+def test_extra_bytes_are_not_the_next_response(client, fake, embed_session):
     fake.fail(transport=wire.EXTRA_BYTES)
     client.get_me()
     assert client.get_embed_session(embed_session.id).id == embed_session.id
 
 
-def test_interim_answer_does_not_shift_the_next_answers(make_client, fake, embed_session):
+def test_interim_response_does_not_shift_the_next_responses(make_client, fake, embed_session):
     client = make_client(max_retries=0)
     fake.fail(transport=wire.INTERIM_103)
     with pytest.raises(ExamplaryConnectionError, match="interim"):
@@ -915,7 +915,7 @@ def test_http_is_accepted_for_localhost(url):
     assert ExamplaryClient("key", base_url=url).base_url == url.rstrip("/")
 
 
-def test_host_of_the_base_url_may_have_capitals(make_client, server, fake):
+def test_host_of_the_base_url_ignores_case(make_client, server, fake):
     url = server.url.replace("127.0.0.1", "LOCALHOST")
     assert make_client(base_url=url).get_me().id == fake.owner_id
 
@@ -961,7 +961,7 @@ def test_retry_after_counts_from_the_date_of_its_response(date, seconds):
     assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT", date) == seconds
 
 
-def test_clock_of_the_api_does_not_lengthen_a_pause(client, fake):
+def test_clock_of_the_api_does_not_prolong_a_pause(client, fake):
     headers = {
         "Retry-After": "Wed, 21 Oct 2065 07:28:01 GMT",
         "Date": "Wed, 21 Oct 2065 07:28:00 GMT",
@@ -983,7 +983,7 @@ def test_retry_after_accepts_a_future_date():
 
 
 @pytest.mark.parametrize("zone", ["", " -0000"])
-def test_date_without_a_zone_is_gmt(zone, monkeypatch):
+def test_date_without_a_time_zone_is_gmt(zone, monkeypatch):
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     try:
@@ -1053,7 +1053,7 @@ def test_close_clears_the_cooldown(make_client, fake):
     client.get_me()
 
 
-def test_probe_may_take_until_its_deadline(monkeypatch):
+def test_probe_lasts_until_its_deadline(monkeypatch):
     """Longer than the pause between two such calls."""
     clock = [1000.0]
     monkeypatch.setattr("django_examplary.clock.monotonic", lambda: clock[0])
@@ -1288,7 +1288,7 @@ def clock(monkeypatch):
 BUSY = ExamplaryRateLimitError("GET /me", status_code=429, message="Too many requests")
 
 
-def test_one_request_goes_first_after_a_pause(clock):
+def test_one_request_is_sent_first_after_a_pause(clock):
     cooldown, calls = Cooldown(), [make_call() for _ in range(3)]
     assert [cooldown.take_turn(call) for call in calls] == [0, 0, 0]
     for call in calls:
@@ -1369,7 +1369,7 @@ def test_largest_response_is_an_argument(make_client, fake):
         make_client(max_answer_bytes=1000).get_me()
 
 
-def test_openapi_document_may_be_large_and_deep_and_needs_no_key(client, fake):
+def test_large_openapi_document_is_loaded_without_a_key(client, fake):
     deep = "leaf"
     for _ in range(60):
         deep = {"in": deep}
@@ -1382,7 +1382,7 @@ def test_openapi_document_may_be_large_and_deep_and_needs_no_key(client, fake):
 # Threads, processes and leftovers
 
 
-def test_threads_get_their_own_answers(make_client, fake, actor):
+def test_threads_get_their_own_responses(make_client, fake, actor):
     client = make_client()
     sessions = [fake.add_session("generate-exam", actor).id for _ in range(32)]
 
@@ -1442,7 +1442,7 @@ sys.exit("the child hangs")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_forked_processes_do_not_read_each_others_answers(server, fake, actor):
+def test_forked_processes_do_not_read_responses_of_each_other(server, fake, actor):
     script = """
 import os, sys
 from django_examplary.client import ExamplaryClient
@@ -1469,7 +1469,7 @@ def test_importing_the_client_does_not_import_requests():
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-def test_interpreter_may_end_during_a_call(server, fake):
+def test_interpreter_exits_during_a_call(server, fake):
     script = """
 import sys, threading
 from django_examplary.client import ExamplaryClient

@@ -36,7 +36,7 @@ def users(db):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("rate", [0, 20])
-def test_users_are_provisioned_while_the_clock_stands_still(fake, users, stopped_clock, rate):
+def test_users_are_provisioned_while_the_clock_is_stopped(fake, users, stopped_clock, rate):
     fake.fail("POST", "/users", status=429, headers={"Retry-After": "1"})
 
     result = services.provision_actors(User.objects.all(), rate=rate)
@@ -45,7 +45,7 @@ def test_users_are_provisioned_while_the_clock_stands_still(fake, users, stopped
 
 
 @pytest.mark.django_db
-def test_session_ends_while_the_clock_stands_still(fake, teacher, stopped_clock):
+def test_session_ends_while_the_clock_is_stopped(fake, teacher, stopped_clock):
     session = services.open_session(teacher, GenerateExam(), origin="https://school.example")
     fake.complete(session.examplary_id)
 
@@ -53,9 +53,7 @@ def test_session_ends_while_the_clock_stands_still(fake, teacher, stopped_clock)
 
 
 @pytest.mark.parametrize("times", [1, None])
-def test_busy_api_is_called_again_while_the_clock_stands_still(
-    fake, client_of, stopped_clock, times
-):
+def test_busy_api_is_called_again_while_the_clock_is_stopped(fake, client_of, stopped_clock, times):
     fake.fail("GET", status=429, headers={"Retry-After": "1"}, times=times)
     outcome = pytest.raises(ExamplaryRateLimitError) if times is None else nullcontext()
 
@@ -63,7 +61,7 @@ def test_busy_api_is_called_again_while_the_clock_stands_still(
         client_of(fake).list_source_materials()
 
 
-def test_wait_for_a_material_ends_while_the_clock_stands_still(fake, client_of, stopped_clock):
+def test_wait_for_source_material_ends_while_the_clock_is_stopped(fake, client_of, stopped_clock):
     client = client_of(fake)
     material = client.create_source_material("https://school.example/lines.pdf")
     fake.processing_polls = 1_000_000
@@ -72,7 +70,7 @@ def test_wait_for_a_material_ends_while_the_clock_stands_still(fake, client_of, 
         client.wait_for_source_material(material.id, timeout=0.3, interval=0.1)
 
 
-def test_each_link_differs_while_the_clock_stands_still(stopped_clock):
+def test_links_are_unique_while_the_clock_is_stopped(stopped_clock):
     assert len({new_ticket() for _ in range(9)}) == 9
 
 

@@ -91,7 +91,7 @@ def examplary(fake, monkeypatch):
         "examplary_sweep",
     ],
 )
-def test_help_teaches(name, capsys):
+def test_help_has_examples(name, capsys):
     with pytest.raises(SystemExit):
         call_command(name, "--help")
 
@@ -169,7 +169,7 @@ def test_ping_as_json(fake, settings):
         ("today", "unknown: the answer has no date"),
     ],
 )
-def test_clock(fake, date, text):
+def test_ping_warns_about_the_clock(fake, date, text):
     fake.fail("GET", "/me", status=200, body={"id": "user_owner"}, headers={"Date": date})
 
     assert text in run("examplary_ping")[1]
@@ -302,7 +302,7 @@ def test_commands_for_one_workspace(fake, schools, db):
 
 
 @pytest.mark.parametrize("alias", ["Łódź 3", "'; --", "a/b?c#d", "%s{0}%"])
-def test_commands_for_an_alias_of_any_characters(fake, settings, db, alias):
+def test_commands_for_an_alias_with_special_characters(fake, settings, db, alias):
     school = fake.add_workspace()
     settings.EXAMPLARY_WORKSPACES = {alias: {"API_KEY": school.api_key}}
     settings.EXAMPLARY_WORKSPACE = lambda user: alias
@@ -370,7 +370,7 @@ def test_ping_opens_and_revokes_a_session(fake, provisioned):
     assert session.token not in text
 
 
-def test_ping_session_leaves_open_sessions_alone(fake, provisioned, settings):
+def test_ping_session_does_not_change_open_sessions(fake, provisioned, settings):
     settings.EXAMPLARY_SITE_ORIGIN = "https://school.example"
     lesson = services.open_session(provisioned, GenerateExam(), origin="https://school.example")
 
@@ -410,7 +410,7 @@ def test_ping_session_is_refused(fake, provisioned, change, code, message):
 
 
 @pytest.mark.parametrize(("status", "code"), [(422, 2), (404, 2)])
-def test_ping_session_is_answered_otherwise(fake, provisioned, status, code):
+def test_ping_session_with_invalid_response(fake, provisioned, status, code):
     fake.fail("POST", "/embed-sessions", times=None, status=status)
 
     assert run("examplary_ping", session="teacher")[0] == code
@@ -523,7 +523,7 @@ def test_missing_rows_are_refused(fake, teacher, arguments, message, dry_run):
 
 
 @pytest.mark.django_db
-def test_skipped_users_are_left(fake, teacher):
+def test_skipped_users_are_reported_as_remaining(fake, teacher):
     ExamplaryActor.objects.create(user=teacher, state=State.CLAIMED, lapses_at=later())
 
     code, text, message = run("examplary_provision")
@@ -533,7 +533,7 @@ def test_skipped_users_are_left(fake, teacher):
 
 
 @pytest.mark.django_db
-def test_users_whom_another_run_has_provisioned_are_not_left(fake, make_users, monkeypatch):
+def test_users_provisioned_by_another_run_do_not_remain(fake, make_users, monkeypatch):
     make_users(2)
     claim_actor = bulk.claim_actor
 
@@ -629,7 +629,7 @@ def interrupt(examplary, monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_clean_stop_and_resumption(examplary, interrupt, number, code, make_users):
+def test_stopped_command_can_be_continued(examplary, interrupt, number, code, make_users):
     make_users(40)
 
     returned, said = interrupt(number, "examplary_provision", "--rate", "0")
@@ -646,7 +646,7 @@ def test_clean_stop_and_resumption(examplary, interrupt, number, code, make_user
 
 
 @pytest.mark.django_db(transaction=True)
-def test_clean_stop_of_a_sweep(examplary, interrupt, teacher):
+def test_stopped_sweep_stores_every_outcome(examplary, interrupt, teacher):
     """Every session that was asked about has its outcome, and the next sweep asks the others."""
     actor = services.provision_actor(teacher)
     remote = [examplary.add_session("edit-rubric", actor.examplary_id) for _ in range(40)]
@@ -671,7 +671,7 @@ def test_clean_stop_of_a_sweep(examplary, interrupt, teacher):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_second_signal_kills(examplary, make_users):
+def test_second_signal_kills_the_command(examplary, make_users):
     make_users(4)
     examplary.fail("POST", "/users", transport=wire.HANG, times=None)
     command = process("examplary_provision")
@@ -730,7 +730,7 @@ def test_commands_admin_and_launches_at_the_same_time_create_each_user_once(
     assert len(examplary.sessions) == 60
 
 
-def test_code_that_calls_a_command_keeps_its_signals(db, fake):
+def test_call_command_keeps_the_signal_handlers(db, fake):
     """Signals are the main thread's."""
     codes = []
     command = base.ExamplaryCommand()
@@ -775,7 +775,7 @@ def test_sweep(fake, completed):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", ["examplary_sweep", "examplary_provision"])
-def test_database_that_fails_is_a_message_without_values(fake, before_query, name):
+def test_database_error_is_reported_without_values(fake, before_query, name):
     def fail():
         raise ProgrammingError("no such table (SECRET)")
 
@@ -787,7 +787,7 @@ def test_database_that_fails_is_a_message_without_values(fake, before_query, nam
 
 
 @pytest.mark.django_db
-def test_sweep_without_doing_it(fake, completed):
+def test_sweep_dry_run(fake, completed):
     before = len(fake.requests)
 
     code, text, _ = run("examplary_sweep", dry_run=True)

@@ -208,7 +208,7 @@ def test_every_refusal_of_the_fake_raises(shape):
                 call()
 
 
-def test_rules_of_the_flows_match_the_contract():
+def test_presets_of_the_flows_match_the_contract():
     """A preset that is documented is known to its flow, and the other way round."""
     names = {
         "PresetsGenerateExam": GenerateExam,

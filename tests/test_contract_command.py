@@ -13,7 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from django_examplary.client import ExamplaryClient
-from django_examplary.contract import wait_until_stable
+from django_examplary.contract import settled
 from django_examplary.contract.baseline import CALLS, Call
 from django_examplary.contract.comparison import compare
 from django_examplary.contract.document import Document, DocumentError
@@ -129,7 +129,7 @@ def test_baseline_sends_every_preset(flow):
     assert all(least.items() <= presets.items() for presets in every)
 
 
-def test_baseline_addresses_are_accepted_here():
+def test_baseline_addresses_match_the_email_pattern():
     assert all(EMAIL_PATTERN.match(email) for email in EMAILS)
 
 
@@ -150,7 +150,7 @@ READABLE = {
 
 
 @pytest.mark.parametrize("call", [call for call in CALLS if call.resource.reader], ids=str)
-def test_readers_need_the_fields_of_the_baseline(call: Call):
+def test_readers_require_the_needed_fields_of_the_baseline(call: Call):
     ids: Any = READABLE["id"]
     least = {**READABLE, "id": ids.get(call.path, "exam_1")}
     reader: Any = call.resource.reader
@@ -165,7 +165,7 @@ def test_readers_need_the_fields_of_the_baseline(call: Call):
 # The document that the fake serves
 
 
-def test_written_contract_has_no_difference_but_one():
+def test_written_contract_has_only_one_difference():
     found = compare(Document.from_content(WRITTEN))
 
     # That an answer always has the URL is not documented; without it a launch fails.
@@ -695,8 +695,8 @@ def test_settled(number):
     assert any(each.startswith(expected) for each in found), found
 
 
-def test_every_number_has_a_test():
-    assert tuple(SETTLED) == wait_until_stable.NUMBERS
+def test_every_settled_number_has_a_test():
+    assert tuple(SETTLED) == settled.NUMBERS
 
 
 # Dialects
@@ -739,7 +739,7 @@ def test_any_of_with_null():
     assert findings(any_of_null(copy.deepcopy(WRITTEN))) == []
 
 
-def test_null_is_not_a_value():
+def test_null_is_not_an_enumeration_value():
     """An optional enumeration, and an optional answer field."""
     roles = ["owner", "admin", "teacher", "student", "member"]
     role = {"anyOf": [{"enum": roles}, {"type": "null"}]}
@@ -799,7 +799,7 @@ def test_deep_and_wide_schemas_are_compared():
     assert findings(document) == []
 
 
-def test_references_without_a_target_are_reported_and_refuse_nothing():
+def test_references_without_a_target_are_reported():
     document = changed(
         put(body("post", "/users"), schema={"$ref": "https://schemas.example/user.json"}),
         put(answer("post", "/users"), schema={"$ref": "#/components/schemas/Missing/a~1b"}),
@@ -817,7 +817,7 @@ def test_references_without_a_target_are_reported_and_refuse_nothing():
     }
 
 
-def test_patterns_that_python_cannot_read_refuse_nothing():
+def test_patterns_that_python_cannot_compile_are_ignored():
     document = changed(put(schema("Email"), pattern=r"^[\p{L}]+@(?<domain>.+)$"))
 
     assert findings(document) == []
@@ -893,7 +893,7 @@ def test_alternatives_of_a_request():
     }
 
 
-def test_odd_nodes_refuse_nothing():
+def test_unexpected_nodes_are_ignored():
     """Booleans, numbers and texts where a schema or a list of them belongs."""
     document = changed(
         put(properties("UserCreate"), name=True, sendInvite=7),
@@ -923,7 +923,7 @@ def test_odd_nodes_refuse_nothing():
 
 
 def test_document_of_another_api():
-    """None of the operations is there, and nothing is wait_until_stable."""
+    """None of the operations is there, and nothing is settled."""
     found = compare(Document.from_content({"openapi": "3.0.0", "paths": {"/cats": {"get": {}}}}))
 
     assert {each.group for each in found} == {"ERROR", "WARN", "NEWS"}
@@ -997,7 +997,7 @@ def test_document_is_fetched_without_the_key(fake, settings):
     assert "Authorization" not in request.headers
 
 
-def test_key_is_not_sent_though_there_is_one(fake):
+def test_configured_key_is_not_sent_with_the_download(fake):
     assert run()[0] == 0
     assert "Authorization" not in fake.requests[0].headers
 
@@ -1023,7 +1023,7 @@ def test_differing_document_of_a_server(fake):
     ],
 )
 @pytest.mark.parametrize("fail_on", ["error", "news"])
-def test_failed_load_is_never_a_success(fake, settings, fault, message, fail_on):
+def test_failed_load_exits_with_an_error(fake, settings, fault, message, fail_on):
     settings.EXAMPLARY_MAX_RETRIES = 0
     fake.fail("GET", "/openapi", times=None, **fault)
 
@@ -1079,7 +1079,7 @@ def test_fail_on(document, kind, codes):
         assert run(fail_on=choice, **files)[0] == code
 
 
-def test_saved_document_is_the_next_comparison(fake, tmp_path):
+def test_saved_document_is_used_for_the_next_comparison(fake, tmp_path):
     saved = str(tmp_path / "saved.json")
 
     assert run(save=saved)[0] == 0
@@ -1124,7 +1124,7 @@ def test_json(document):
     assert 5 in result["open"]
 
 
-def test_texts_of_the_document_are_escaped(document):
+def test_strings_of_the_document_are_escaped(document):
     """A document cannot clear the screen, or print a line that looks like the command's own."""
     hostile = "\x1b[2J\rERROR (0)\nNEWS (0)\x9b\u202e\u2028\ud800"
     content = changed(
@@ -1217,7 +1217,7 @@ def test_probe_shows_no_values(fake, probe, shape):
     assert json.loads(text) == report
 
 
-def test_probe_hides_keys_that_are_values(fake, probe):
+def test_probe_hides_values_that_are_keys(fake, probe):
     fake.fail(
         "POST",
         "/users",
@@ -1259,7 +1259,7 @@ def test_probe_reads_envelopes(fake, probe):
         ({"status": 200, "body": "text"}, {"body": "not JSON"}),
     ],
 )
-def test_probe_of_odd_answers(fake, probe, settings, fault, step):
+def test_probe_with_unexpected_responses(fake, probe, settings, fault, step):
     settings.EXAMPLARY_MAX_RETRIES = 0
     fake.fail("POST", "/users", times=2, **fault)
 
@@ -1317,7 +1317,7 @@ def test_probe_deletes_its_session_after_ctrl_c(fake):
 @pytest.mark.parametrize(
     ("reply", "sent"), [("y\n", True), ("YES\n", True), ("\n", False), ("n\n", False), ("", False)]
 )
-def test_probe_asks_first(fake, probe, monkeypatch, reply, sent):
+def test_probe_asks_for_confirmation(fake, probe, monkeypatch, reply, sent):
     monkeypatch.setattr("sys.stdin", io.StringIO(reply))
 
     code, text, message, _ = probe(yes=False)

@@ -135,7 +135,7 @@ def test_activity_page_reads_no_cache_unless_calls_are_counted(admin_client, mon
 
 
 @pytest.mark.django_db
-def test_activity_page_with_counters_takes_six_queries_at_most(admin_client, settings, counting):
+def test_activity_page_with_counters_uses_at_most_six_queries(admin_client, settings, counting):
     settings.CACHES = {
         "default": {
             "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
@@ -149,7 +149,7 @@ def test_activity_page_with_counters_takes_six_queries_at_most(admin_client, set
     assert len(queries) <= 2 + 6
 
 
-def test_every_counter_is_read_with_one_call(monkeypatch):
+def test_all_counters_are_read_with_one_call(monkeypatch):
     asked = []
     monkeypatch.setattr(cache, "get_many", lambda keys: asked.append(list(keys)) or {})
 

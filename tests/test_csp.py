@@ -71,7 +71,7 @@ def test_policy_names_the_host_of_static_files():
 
 
 @pytest.mark.parametrize("is_collected", [True, False])
-def test_files_may_be_named_by_their_content(tmp_path, is_collected):
+def test_policy_with_hashed_file_names(tmp_path, is_collected):
     storages = {
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}
     }

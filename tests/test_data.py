@@ -44,17 +44,17 @@ SESSION: dict[str, Any] = {
         ("qti3_format", "qti3Format"),
     ],
 )
-def test_names_are_translated_both_ways(snake, camel):
+def test_names_are_converted_both_ways(snake, camel):
     assert to_camel(snake) == to_camel(camel) == camel
     assert to_snake(camel) == to_snake(snake) == snake
 
 
-def test_capitals_are_kept():
+def test_uppercase_letters_are_kept():
     assert to_camel("export_as_QTI") == "exportAsQTI"
     assert to_camel("source_materialIds") == "sourceMaterialIds"
 
 
-def test_content_roles_are_sorted_by_power():
+def test_content_roles_are_sorted_by_rank():
     assert CONTENT_ROLES == ("owner", "manager", "editor", "viewer", "participant")
 
 
@@ -96,7 +96,7 @@ def test_theme_from_mapping(values, theme):
     assert Theme.from_mapping(values) == theme
 
 
-def test_theme_leaves_its_mapping_alone():
+def test_theme_does_not_change_its_mapping():
     values = {"primary_color": "#4338ca"}
 
     Theme.from_mapping(values)
@@ -117,7 +117,7 @@ def test_theme_to_json(theme, json):
 
 
 @pytest.mark.parametrize("name", ["font_family", "fontFamily"])
-def test_unknown_theme_key_passes_with_one_warning(name):
+def test_unknown_theme_key_warns_once(name):
     with pytest.warns(ExamplaryWarning) as caught:
         theme = Theme.from_mapping({"locale": "nl", name: "Inter"})
 
@@ -136,12 +136,12 @@ def test_extra_does_not_override_the_theme():
 
 
 @pytest.mark.parametrize("colour", ["#4338ca", "#4338CA", "#fff"])
-def test_colour_passes(colour):
+def test_colour_is_accepted(colour):
     assert Theme(primary_color=colour).to_json() == {"primaryColor": colour}
 
 
 @pytest.mark.parametrize("colour", ["pink", "4338ca", "#4338c", "#4338cag", "#fff\n", "rgb(0 0 0)"])
-def test_colour_that_is_not_hex_passes_with_a_warning(colour):
+def test_colour_that_is_not_hex_warns(colour):
     with pytest.warns(ExamplaryWarning, match="is not a hex colour; sent unchanged"):
         theme = Theme(primary_color=colour)
 
@@ -235,7 +235,7 @@ def test_exam():
     assert Exam.from_json(data) == Exam(id="exam_abc", name="Fractions", raw=data)
 
 
-def test_exam_id_has_no_promised_prefix():
+def test_exam_id_may_have_any_prefix():
     assert Exam.from_json({"id": "abc"}).id == "abc"
 
 
@@ -256,12 +256,12 @@ def test_permission_of_an_unknown_actor(actor):
 
 
 @pytest.mark.parametrize("role", ["Editor", ["viewer", "editor"], {"name": "EDITOR"}])
-def test_plausible_shapes_of_a_role_are_read(role):
+def test_role_is_read_from_several_formats(role):
     assert Permission.from_json({"actor": "user_abc", "role": role}).role == "editor"
 
 
 @pytest.mark.parametrize("role", [None, "", 7, {}])
-def test_permission_without_a_role_is_not_usable(role):
+def test_permission_without_a_role_is_refused(role):
     with pytest.raises(ValueError, match="role is missing"):
         Permission.from_json({"actor": "user_abc", "role": role})
 
@@ -379,7 +379,7 @@ def test_field_that_every_caller_needs_is_required(change, problem):
         ({"outputs": {}, "examId": 7}, "outputs", {}),
     ],
 )
-def test_plausible_shapes_of_a_session_are_read(change, field, value):
+def test_session_is_read_from_several_formats(change, field, value):
     assert getattr(EmbedSession.from_json({**SESSION, **change}), field) == value
 
 
@@ -395,11 +395,11 @@ def test_plausible_shapes_of_a_session_are_read(change, field, value):
         ({"email": "a***@x.org"}, "email", "a***@x.org"),
     ],
 )
-def test_plausible_shapes_of_a_user_are_read(change, field, value):
+def test_user_is_read_from_several_formats(change, field, value):
     assert getattr(User.from_json({"id": "user_1", **change}), field) == value
 
 
-def test_unexpected_shape_is_logged_once_without_its_value(caplog):
+def test_unexpected_type_is_logged_once_without_its_value(caplog):
     class Unheard(list):
         """No other test has had this type logged."""
 
@@ -427,7 +427,7 @@ def test_unexpected_shape_is_logged_once_without_its_value(caplog):
         ("grading", set()),
     ],
 )
-def test_status_has_one_meaning_at_most(status, properties):
+def test_status_has_at_most_one_meaning(status, properties):
     session = EmbedSession.from_json({**SESSION, "status": status})
     names = ("is_pending", "is_completed", "is_cancelled", "is_over")
 

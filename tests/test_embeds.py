@@ -76,7 +76,7 @@ HOSTILE = [
 urlpatterns = [path("elsewhere/", include("django_examplary.urls"))]
 
 
-def take_theme(request: HttpRequest) -> dict[str, Any]:
+def return_theme(request: HttpRequest) -> dict[str, Any]:
     return {"primary_color": f"#{request.user.pk:06d}", "locale": "fy"}
 
 
@@ -158,7 +158,7 @@ def test_embed(page):
     )
 
 
-def test_embed_says_whether_it_may_explain_itself_to_developers(page, settings):
+def test_embed_has_the_debug_attribute_only_with_debug(page, settings):
     settings.DEBUG = True
     assert "data-debug" in find(render_embed(page, "generate-exam"), "examplary-embed")
 
@@ -182,7 +182,7 @@ def test_options_reach_the_frame(page):
 
 
 @pytest.mark.parametrize("grant_access", [True, False])
-def test_access_is_granted_only_if_asked_for(page, grant_access):
+def test_access_is_granted_only_on_request(page, grant_access):
     flow = TakeExam(exam_id="exam_abc")
 
     html = render_embed(page, flow, grant_access=grant_access)
@@ -193,7 +193,7 @@ def test_access_is_granted_only_if_asked_for(page, grant_access):
 
 
 @pytest.mark.parametrize("load", ["lazy", "eager"])
-def test_loading_is_left_to_the_browser(page, load):
+def test_loading_uses_the_attribute_of_the_frame(page, load):
     html = render_embed(page, "generate-exam", load=load)
 
     assert find(html, "iframe")["loading"] == load
@@ -202,7 +202,7 @@ def test_loading_is_left_to_the_browser(page, load):
 
 
 @pytest.mark.parametrize("options", [{"load": "click"}, {"display": "modal"}])
-def test_frame_waits_for_its_opener(page, options):
+def test_frame_without_src_until_it_is_opened(page, options):
     html = render_embed(page, "generate-exam", **options)
 
     assert "src" not in find(html, "iframe")
@@ -213,7 +213,7 @@ def test_frame_waits_for_its_opener(page, options):
     assert (opener["hx-boost"], opener["data-turbo"]) == ("false", "false")
 
 
-def test_dialog_may_load_before_it_opens(page):
+def test_dialog_can_load_before_it_opens(page):
     def is_eager(**options):
         html = render_embed(page, "generate-exam", **options)
         return "data-eager" in find(html, "examplary-embed")
@@ -234,7 +234,7 @@ def test_modal(page):
 @pytest.mark.parametrize("display", DISPLAYS)
 @pytest.mark.parametrize("load", LOADING)
 @pytest.mark.parametrize("flow", [GenerateExam(subject="Mathematics"), EditExam(exam_id="exam_a")])
-def test_embed_costs_two_kilobytes_at_most(page, display, load, flow):
+def test_embed_has_at_most_two_kilobytes(page, display, load, flow):
     html = render_embed(page, flow, display=display, load=load, next="/exams/")
 
     assert len(html.encode()) <= 2048
@@ -249,7 +249,7 @@ def test_embed_costs_two_kilobytes_at_most(page, display, load, flow):
     assert len(tokens) == 1
 
 
-def test_addresses_without_javascript_belong_to_one_session(page):
+def test_links_without_javascript_belong_to_one_session(page):
     """The frame's session is finished; where the opener gives the whole window, that one is."""
     inline, modal = (
         render_embed(page, EditExam(exam_id="exam_a"), display=display) for display in DISPLAYS
@@ -266,7 +266,7 @@ def test_addresses_without_javascript_belong_to_one_session(page):
     assert find(modal, "examplary-embed")["data-key"] == window.key
 
 
-def test_data_of_an_embed_is_plain(page):
+def test_data_of_an_embed_is_json(page):
     data = embed_context(
         page, "generate-exam", title=gettext_lazy("Yes"), css_class=SafeString("wide"), grace=2
     )
@@ -276,7 +276,7 @@ def test_data_of_an_embed_is_plain(page):
     assert launched(data["url"]) == asked(render_embed(page, "generate-exam"))
 
 
-def test_types_are_those_of_the_data_the_states_and_the_reasons(page, visit):
+def test_typescript_types_match_the_code(page, visit):
     static = Path(django_examplary.__file__).parent / "static/django_examplary"
     types, script = ((static / name).read_text() for name in ("embed.d.ts", "embed.js"))
 
@@ -301,7 +301,7 @@ def test_types_are_those_of_the_data_the_states_and_the_reasons(page, visit):
     }
 
 
-def test_data_of_a_visitor_is_where_to_sign_in(visit):
+def test_data_of_a_visitor_is_the_login_url(visit):
     data = embed_context(visit, "generate-exam")
 
     assert data == {"login_url": "/accounts/login/?next=/exams/%3Fpage%3D2%26by%3Dname"}
@@ -315,14 +315,14 @@ def test_dialog_confirms_by_default(page):
 
 @override_settings(USE_THOUSAND_SEPARATOR=True)
 @pytest.mark.parametrize(("grace", "text"), [(1, "1"), (2.5, "2.5"), (1500, "1500")])
-def test_grace_is_a_number_that_scripts_can_read(page, grace, text):
+def test_grace_is_not_localised(page, grace, text):
     with translation.override("de"):
         html = render_embed(page, "generate-exam", grace=grace)
 
     assert find(html, "examplary-embed")["data-grace"] == text
 
 
-def test_sandbox_is_vetted(page):
+def test_sandbox_permissions(page):
     assert "sandbox" not in find(render_embed(page, "generate-exam"), "iframe")
 
     allowed = find(render_embed(page, "generate-exam", sandbox=True), "iframe")["sandbox"].split()
@@ -333,7 +333,7 @@ def test_sandbox_is_vetted(page):
     assert not [permission for permission in allowed if "top-navigation" in permission]
 
 
-def test_windows_of_their_own_know_nothing_of_the_page():
+def test_links_to_new_windows_have_noopener():
     links = [link for link in find_all(render_panels(), "a") if "target" in link]
     assert links
     assert {(link["target"], link["rel"]) for link in links} == {("_blank", "noopener")}
@@ -347,7 +347,7 @@ def test_frame_has_the_title_of_its_flow(page, slug):
     assert find(html, "examplary-embed")["data-flow"] == slug
 
 
-def test_frame_of_an_unknown_flow_is_titled_by_its_name(page):
+def test_frame_of_an_unknown_flow_has_its_name_as_title(page):
     with pytest.warns(ExamplaryWarning):
         html = render_embed(page, "draw-graph")
 
@@ -400,13 +400,13 @@ def test_frame_allows_the_features_of_its_flow(page, slug, allow):
     assert find(html, "examplary-embed")["data-origins"] == "https://a.example https://b.example"
 
 
-def test_nothing_can_be_allowed(page):
+def test_empty_allow_omits_the_attribute(page):
     html = render_embed(page, TakeExam(exam_id="exam_abc"), allow="")
 
     assert "allow" not in find(html, "iframe")
 
 
-def test_addresses_are_those_of_this_request(page):
+def test_urls_have_the_script_prefix_of_the_request(page):
     def addresses():
         html = render_embed(page, "generate-exam")
         return [
@@ -428,7 +428,7 @@ def test_addresses_are_those_of_this_request(page):
     assert addresses()[0] == "/examplary/launch"
 
 
-def test_csrf_token_is_that_of_the_page(page):
+def test_csrf_token_is_the_token_of_the_page(page):
     html = render_embed(page, "generate-exam")
 
     assert len(find(html, "examplary-embed")["data-csrf-token"]) == 64
@@ -479,7 +479,7 @@ def test_script(nonce):
     assert render_panels(nonce) in html
 
 
-def test_panels_are_those_that_the_script_shows():
+def test_every_state_of_the_script_has_its_panel():
     """The states without a panel are those in which the frame is seen."""
     script = (
         Path(django_examplary.__file__).parent / "static/django_examplary/embed.js"
@@ -501,7 +501,7 @@ def test_panels_are_translated():
         assert "Het resultaat wordt bewaard" in render_panels()
 
 
-def test_files_can_be_named_by_their_content(tmp_path):
+def test_embed_with_hashed_file_names(tmp_path):
     storages = {
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}
     }
@@ -518,7 +518,7 @@ def test_files_can_be_named_by_their_content(tmp_path):
 
 
 @pytest.mark.django_db
-def test_rendering_asks_neither_the_api_nor_the_database(
+def test_rendering_uses_neither_the_api_nor_the_database(
     page, fake, teacher, django_assert_num_queries
 ):
     page.user = teacher
@@ -606,7 +606,7 @@ def test_pages_share_a_session(page):
     ],
     ids=["embed", "link"],
 )
-def test_pages_need_not_share_a_session(page, render):
+def test_pages_with_reuse_false_have_separate_sessions(page, render):
     first, second = render(page), render(page)
 
     assert first.nonce != second.nonce
@@ -629,13 +629,13 @@ def test_pages_need_not_share_a_session(page, render):
             Theme(locale="fr"),
             {"locale": "fr", "primaryColor": "#111111"},
         ),
-        (take_theme, {"primary_color": "#222222"}, {"locale": "fy", "primaryColor": "#222222"}),
-        (take_theme, None, {"locale": "fy", "primaryColor": "#000007"}),
+        (return_theme, {"primary_color": "#222222"}, {"locale": "fy", "primaryColor": "#222222"}),
+        (return_theme, None, {"locale": "fy", "primaryColor": "#000007"}),
         (f"{__name__}.take_theme", None, {"locale": "fy", "primaryColor": "#000007"}),
         (Theme(primary_color="#111111"), None, {"locale": "nl", "primaryColor": "#111111"}),
     ],
 )
-def test_theme_is_that_of_the_page_over_the_site_over_the_embed(page, site, own, expected):
+def test_theme_precedence(page, site, own, expected):
     with override_settings(EXAMPLARY_THEME=site), translation.override("nl"):
         assert asked(render_embed(page, "generate-exam", theme=own)).theme == expected
         assert opened(launch_url(page, "generate-exam", theme=own)).theme == expected
@@ -679,7 +679,7 @@ def test_launch_url(page):
 # Anonymous visitors
 
 
-def test_request_without_a_user_is_that_of_a_visitor(rf):
+def test_request_without_a_user_is_anonymous(rf):
     """As on error pages, where the middleware has not run."""
     request = rf.get("/exams/")
 
@@ -725,7 +725,7 @@ def test_preview_shows_the_title_and_opens_no_session(page, display):
         ("//id.school.example/", "/", {}, "http://testserver"),
     ],
 )
-def test_visitor_comes_back_to_the_page(visit, login_url, path, query, site):
+def test_visitor_returns_to_the_page_after_sign_in(visit, login_url, path, query, site):
     with override_settings(LOGIN_URL=login_url):
         urls = [
             find(render_embed(visit, "generate-exam"), "a")["href"],
@@ -799,7 +799,7 @@ def test_misspelt_keyword_is_refused(page, render, flow, keyword, meant):
     assert caught.value.field == keyword
 
 
-def test_new_presets_pass_with_a_warning(page):
+def test_unknown_presets_warn(page):
     with pytest.warns(ExamplaryWarning, match="colour"):
         html = render_embed(page, "generate-exam", colour="red")
     with pytest.warns(ExamplaryWarning, match="topic"):
@@ -819,7 +819,7 @@ def test_option_of_embeds_is_refused_for_links(page):
 @pytest.mark.parametrize("render", [render_embed, launch_url])
 @pytest.mark.parametrize("name", ["metadata", "theme", "presets"])
 @pytest.mark.parametrize("value", ["", "blue", ["a"], 0])
-def test_argument_that_is_no_mapping_is_named(page, render, name, value):
+def test_error_names_argument_that_is_not_a_mapping(page, render, name, value):
     with pytest.raises(ExamplaryValidationError, match=f"{name}: must be a mapping, not"):
         render(page, "generate-exam", **{name: value})
 
@@ -832,7 +832,7 @@ def test_unknown_choice_is_refused(page, option, value):
 
 
 @pytest.mark.parametrize("grace", [0, -1, "10", None, True, float("nan"), float("inf")])
-def test_grace_that_is_no_time_is_refused(page, grace):
+def test_invalid_grace_is_refused(page, grace):
     with pytest.raises(ExamplaryValidationError, match="grace: must be a number of seconds"):
         render_embed(page, "generate-exam", grace=grace)
 
@@ -894,7 +894,7 @@ def test_next_stays_in_the_token(page, text):
     assert skeleton(html) == skeleton(render_embed(page, "generate-exam"))
 
 
-def test_next_may_be_lazy_or_nothing(page):
+def test_next_accepts_lazy_strings_and_none(page):
     address = reverse_lazy("django_examplary:launch", args=["token"])
     assert asked(render_embed(page, "generate-exam", next=address)).next_url == str(address)
     assert asked(render_embed(page, "generate-exam", next=None)).next_url == ""
@@ -902,7 +902,7 @@ def test_next_may_be_lazy_or_nothing(page):
 
 
 @pytest.mark.parametrize("flow", ["", None, 7])
-def test_flow_that_is_none_is_refused(page, flow):
+def test_invalid_flow_is_refused(page, flow):
     with pytest.raises(ExamplaryValidationError, match="flow: must be a flow or a session"):
         render_embed(page, flow)
 

@@ -41,7 +41,7 @@ def pickled(error: Exception) -> Exception:
     return twin
 
 
-def drawn_tree() -> dict[str, str | None]:
+def documented_tree() -> dict[str, str | None]:
     """The parent of each class in the docstring's drawing; three characters are one level."""
     assert exceptions.__doc__
     parents: dict[str, str | None] = {}
@@ -65,8 +65,8 @@ def real_tree() -> dict[str, str | None]:
     }
 
 
-def test_docstring_draws_the_tree():
-    assert drawn_tree() == real_tree()
+def test_docstring_matches_the_class_tree():
+    assert documented_tree() == real_tree()
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_secret_that_is_assigned_as_a_string_is_hidden():
     assert session.examplary_id.value == "embed_session_canary"
 
 
-def test_secret_is_no_json(session):
+def test_secret_is_not_json_serializable(session):
     with pytest.raises(TypeError, match="Secret"):
         json.dumps({"url": session.embed_url}, cls=DjangoJSONEncoder)
 

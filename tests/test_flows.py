@@ -99,26 +99,26 @@ REFUSED = [
 ]
 
 
-def test_every_documented_flow_is_there():
+def test_every_documented_flow_exists():
     assert {slug: cls.slug for slug, cls in FLOWS.items()} == {slug: slug for slug in PRESETS}
 
 
 @pytest.mark.parametrize("slug", PRESETS)
-def test_every_documented_preset_is_there(slug):
+def test_every_documented_preset_exists(slug):
     presets = {to_camel(field.name) for field in fields(FLOWS[slug])} - {"extra"}
 
     assert presets == set(PRESETS[slug])
 
 
 @pytest.mark.parametrize(("slug", "name", "value"), ACCEPTED)
-def test_preset_passes(slug, name, value):
+def test_valid_preset_is_accepted(slug, name, value):
     flow = get_flow(slug, {**REQUIRED.get(slug, {}), name: value})
 
     assert flow.presets[name] == value
 
 
 @pytest.mark.parametrize(("slug", "name", "value"), REFUSED)
-def test_preset_fails_by_its_name(slug, name, value):
+def test_invalid_preset_is_refused_by_name(slug, name, value):
     with pytest.raises(ExamplaryValidationError) as caught:
         get_flow(slug, {**REQUIRED.get(slug, {}), name: value})
 
@@ -129,7 +129,7 @@ def test_preset_fails_by_its_name(slug, name, value):
 @pytest.mark.parametrize(
     ("slug", "name"), [(slug, name) for slug, presets in PRESETS.items() for name in presets]
 )
-def test_preset_may_be_given_in_snake_case(slug, name):
+def test_preset_accepts_snake_case(slug, name):
     value = PRESETS[slug][name][0][0]
     camel = FLOWS[slug].from_presets({**REQUIRED.get(slug, {}), name: value})
 
@@ -179,7 +179,7 @@ def test_error_shortens_a_long_value():
 @pytest.mark.parametrize(
     ("name", "sent"), [("due_date", "dueDate"), ("dueDate", "dueDate"), ("slug", "slug")]
 )
-def test_unknown_preset_passes_with_one_warning(name, sent):
+def test_unknown_preset_warns_once(name, sent):
     with pytest.warns(ExamplaryWarning) as caught:
         flow = get_flow("generate-exam", {"subject": "Mathematics", name: "tomorrow"})
 
@@ -205,7 +205,7 @@ def test_same_warning_is_shown_once_by_default():
     assert len(caught) == 1
 
 
-def test_extra_passes_without_a_warning():
+def test_extra_does_not_warn():
     assert GenerateExam(extra={"dueDate": "tomorrow"}).presets == {"dueDate": "tomorrow"}
 
 
@@ -213,7 +213,7 @@ def test_extra_does_not_override_a_preset():
     assert GenerateExam(subject="Art", extra={"subject": "Music"}).presets == {"subject": "Art"}
 
 
-def test_flow_without_documentation_takes_any_preset():
+def test_undocumented_flow_accepts_any_preset():
     flow = get_flow("mark-answer", {"exam_id": "exam_abc", "studentSessionId": "abc"})
 
     assert flow == MarkAnswer(extra={"examId": "exam_abc", "studentSessionId": "abc"})
@@ -290,7 +290,7 @@ def test_outputs_are_complete_with_the_documented_one(outputs, is_complete):
     assert outputs.is_complete is is_complete
 
 
-def test_unknown_flow_passes_with_one_warning():
+def test_unknown_flow_warns_once():
     with pytest.warns(ExamplaryWarning) as caught:
         flow = get_flow("draw-graph", {"axis_names": ["x", "y"], "gridSize": 2})
 

@@ -106,7 +106,7 @@ def test_second_run_makes_no_calls(fake, users, link):
     assert fake.requests == []
 
 
-def test_other_id_is_only_replaced_on_request(users, link):
+def test_existing_id_is_replaced_only_on_request(users, link):
     link("user0,user_0\n")
 
     code, text, _ = link("user0,user_1\n")
@@ -208,7 +208,7 @@ def test_id_of_another_user_is_found_before_any_call(fake, users, link):
     assert fake.requests == []
 
 
-def test_user_of_two_lines_is_not_linked(users, link):
+def test_user_on_two_lines_is_not_linked(users, link):
     code, text, _ = link("user0,user_0\nUSER0@school.example,user_1\nuser2,user_2\n")
 
     assert (code, text.count("Another line has the same user")) == (1, 2)
@@ -231,7 +231,7 @@ def test_name_that_is_the_own_address_is_found(users, link):
     assert link("head@school.example,user_9\n")[0] == 0
 
 
-def test_user_who_gets_an_id_while_the_api_is_called_keeps_it(fake, users, link, during_call):
+def test_id_stored_during_the_call_is_kept(fake, users, link, during_call):
     during_call("get_me", lambda: store_link(users[0], "user_new", "default"))
 
     code, text, _ = link("user0,user_0\n")
@@ -241,7 +241,7 @@ def test_user_who_gets_an_id_while_the_api_is_called_keeps_it(fake, users, link,
     assert linked() == {"user0": "user_new"}
 
 
-def test_user_is_claimed_by_another_while_the_run_lasts(users, link, monkeypatch):
+def test_user_claimed_by_another_process_is_not_linked(users, link, monkeypatch):
     link("user1,user_0\n")
     monkeypatch.setattr("django_examplary.services.link_file._compare_actors", lambda *a, **k: None)
 
@@ -255,7 +255,7 @@ def test_number_of_queries_is_constant(users, link, django_assert_num_queries):
             link("\n".join(lines[:count]), dry_run=True)
 
 
-def test_number_that_no_column_holds_is_no_user(users, link, monkeypatch):
+def test_number_beyond_the_column_range_is_an_unknown_user(users, link, monkeypatch):
     monkeypatch.setattr(User, "USERNAME_FIELD", "id")
 
     code, text, _ = link(f"{'9' * 20},user_0\n")

@@ -64,20 +64,20 @@ def test_refused_locale_is_left_out(fake, client, launch, caplog):
     assert lines == ["operation=open-session outcome=locale-refused locale='nl'"]
 
 
-def test_without_a_key_there_is_none(fake, launch):
+def test_no_idempotency_key_is_sent_without_one(fake, launch):
     launch(theme={"locale": "nl"}, key="")
 
     assert sent(fake) == [({"locale": "nl"}, ""), (None, "")]
 
 
-def test_other_locale_is_sent(fake, launch):
+def test_other_locales_are_still_sent(fake, launch):
     launch()
     launch(theme={"locale": "de"})
 
     assert [theme["locale"] for theme, _ in sent(fake) if "locale" in (theme or {})] == ["nl", "de"]
 
 
-def test_accepted_locale_is_sent_once_each(fake, launch, client):
+def test_accepted_locale_is_sent_in_one_request(fake, launch, client):
     fake.answers = "documented"
     launch()
 
@@ -115,7 +115,7 @@ def test_unanswered_second_request_is_not_hidden_by_the_first_error(fake, launch
     assert is_uncertain(caught.value)
 
 
-def test_unknown_actor_is_not_about_the_locale(fake, launch):
+def test_unknown_actor_does_not_refuse_the_locale(fake, launch):
     with pytest.raises(ExamplaryActorNotFoundError):
         launch(actor="user_unknown")
 
@@ -155,7 +155,7 @@ def test_both_requests_share_the_deadline(launch, monkeypatch):
     assert len(set(deadlines)) == 1
 
 
-def test_locale_that_another_launch_found_refused_meanwhile_is_not_logged_again(caplog):
+def test_refused_locale_is_logged_once_for_concurrent_launches(caplog):
     refused: set[str] = set()
 
     def send(body, key):

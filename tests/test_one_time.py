@@ -54,7 +54,7 @@ def go(client, url, **headers):
     return client.get(urlsplit(url).path, headers=headers)
 
 
-def test_visitor_with_a_link_finishes_as_its_user(fake, embed, teacher, announced):
+def test_user_of_a_link_finishes_without_a_cookie(fake, embed, teacher, announced):
     client = Client(enforce_csrf_checks=True)
     data = embed(next="/exams/")
     response = go(client, data["url"], **{"sec-fetch-dest": "iframe"})
@@ -76,7 +76,7 @@ def test_visitor_with_a_link_finishes_as_its_user(fake, embed, teacher, announce
     assert client.cookies == {}
 
 
-def test_user_whom_the_objects_of_the_model_hide_can_use_a_link(
+def test_user_hidden_by_the_default_manager_can_use_a_link(
     fake, client, embed, teacher, monkeypatch
 ):
     """As a manager without the archived users does."""
@@ -156,7 +156,7 @@ def test_link_opens_a_stored_session_once(fake, client, embed, teacher):
     assert problem(go(client, data["url"])) == "ended"
 
 
-def test_link_that_opened_nothing_can_be_used_again(fake, client, embed, settings):
+def test_link_that_opened_no_session_can_be_used_again(fake, client, embed, settings):
     settings.EXAMPLARY_MAX_RETRIES = 0
     fake.fail("POST", "/embed-sessions", status=503)
     data = embed()
@@ -184,7 +184,7 @@ def test_concurrent_uses_of_a_link_open_one(fake, embed):
     assert len(fake.sessions) == 1
 
 
-def test_use_that_is_late_finds_the_session_of_the_other(fake, teacher):
+def test_late_use_gets_the_session_of_the_first_use(fake, teacher):
     """The link was checked before the other caller's use, and used after that session ended."""
     launch = Launch(
         user_id=str(teacher.pk), flow=GenerateExam(), origin="http://testserver", ticket=7
@@ -200,7 +200,7 @@ def test_use_that_is_late_finds_the_session_of_the_other(fake, teacher):
         use_ticket(teacher, launch, late)
 
 
-def test_link_is_for_minutes(fake, client, embed, pass_time):
+def test_link_expires_after_minutes(fake, client, embed, pass_time):
     data = embed()
     pass_time(TICKET_MAX_AGE + 2)
 
@@ -210,7 +210,7 @@ def test_link_is_for_minutes(fake, client, embed, pass_time):
     assert fake.requests == []
 
 
-def test_launch_without_a_ticket_is_for_hours(teacher, pass_time):
+def test_launch_without_a_ticket_expires_after_hours(teacher, pass_time):
     token = Launch(user_id=str(teacher.pk), flow=GenerateExam()).sign()
     pass_time(TICKET_MAX_AGE + 2)
 
@@ -229,7 +229,7 @@ def pass_time(monkeypatch):
 
 
 @pytest.mark.parametrize("answer", [False, PermissionDenied])
-def test_project_decides_about_the_user_of_the_link(fake, client, embed, teacher, answer):
+def test_authorize_applies_to_links(fake, client, embed, teacher, answer):
     seen = []
 
     def authorize(request, launch):
@@ -301,7 +301,7 @@ def test_failed_launch_does_not_use_the_link(fake, client, embed):
     assert go(client, data["url"]).status_code == 302
 
 
-def test_request_without_any_user_is_that_of_the_link(fake, client, embed, settings):
+def test_request_without_user_attribute_uses_the_user_of_the_link(fake, client, embed, settings):
     settings.MIDDLEWARE = [
         each for each in settings.MIDDLEWARE if "auth" not in each and "messages" not in each
     ]
@@ -317,7 +317,7 @@ def test_report_needs_a_token_of_this_site(fake, client, embed, token):
     assert (response.status_code, response.json()["reason"]) == (400, "stale")
 
 
-def test_report_counts_the_token_and_not_the_cookie(fake, client, teacher, embed):
+def test_report_is_authenticated_by_its_token(fake, client, teacher, embed):
     """So it needs no CSRF token: another site cannot make a signed-in browser report."""
     client.force_login(teacher)
     data = embed("edit-rubric")
@@ -327,7 +327,7 @@ def test_report_counts_the_token_and_not_the_cookie(fake, client, teacher, embed
     assert ExamplarySession.objects.get().is_open
 
 
-def test_tokens_are_not_exchangeable(fake, client, embed, teacher):
+def test_tokens_of_links_and_reports_differ(fake, client, embed, teacher):
     data = embed()
     launch_token = urlsplit(data["url"]).path.split("/")[-2]
 
@@ -335,7 +335,7 @@ def test_tokens_are_not_exchangeable(fake, client, embed, teacher):
     assert problem(go(client, f"/examplary/launch/{data['token']}/")) == "stale"
 
 
-def test_report_is_of_its_own_session(fake, client, embed, request_of, student):
+def test_report_token_is_valid_for_its_session_only(fake, client, embed, request_of, student):
     data = embed(user=student)
     go(client, embed()["url"])
 
@@ -345,7 +345,7 @@ def test_report_is_of_its_own_session(fake, client, embed, request_of, student):
 
 
 @pytest.mark.parametrize("url", [SYNC, CLOSE])
-def test_no_cache_stores_a_report(fake, client, embed, url):
+def test_reports_are_not_cached(fake, client, embed, url):
     data = embed("edit-rubric")
     go(client, data["url"])
 
@@ -353,7 +353,7 @@ def test_no_cache_stores_a_report(fake, client, embed, url):
         assert post(client, url, data={"token": token})["Cache-Control"] == "no-store, private"
 
 
-def test_report_token_expires_as_the_page_does(settings, teacher, client, pass_time):
+def test_report_token_expires_with_the_page(settings, teacher, client, pass_time):
     settings.EXAMPLARY_LAUNCH_MAX_AGE = 60
     token = sign_report(Launch(user_id=str(teacher.pk), flow=GenerateExam(), ticket=new_ticket()))
     pass_time(62)
@@ -361,7 +361,7 @@ def test_report_token_expires_as_the_page_does(settings, teacher, client, pass_t
     assert post(client, SYNC, data={"token": token}).json()["reason"] == "stale"
 
 
-def test_whole_window_comes_back(fake, client, request_of, teacher):
+def test_whole_window_returns(fake, client, request_of, teacher):
     url = launch_url(request_of(teacher), "generate-exam", next="/exams/", one_time=True)
     assert url.startswith("http://testserver/examplary/window/")
     go(client, url)
@@ -377,7 +377,7 @@ def test_whole_window_comes_back(fake, client, request_of, teacher):
     assert response["Location"].startswith("/accounts/login/")
 
 
-def test_window_of_a_session_cookie_takes_one_to_come_back(fake, client, request_of, teacher):
+def test_window_with_a_session_cookie_needs_it_to_return(fake, client, request_of, teacher):
     url = launch_url(request_of(teacher), "generate-exam", next="/exams/")
     client.force_login(teacher)
     client.get(url)
@@ -388,7 +388,7 @@ def test_window_of_a_session_cookie_takes_one_to_come_back(fake, client, request
     assert response["Location"].startswith("/accounts/login/")
 
 
-def test_window_of_an_erased_user_does_not_come_back(fake, client, request_of, teacher):
+def test_window_of_an_erased_user_does_not_return(fake, client, request_of, teacher):
     go(client, launch_url(request_of(teacher), "generate-exam", one_time=True))
     (remote,) = fake.sessions.values()
     ExamplarySession.objects.update(actor=None)

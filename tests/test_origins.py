@@ -47,7 +47,7 @@ def test_path_on_this_site_is_local(path):
         "javascript:alert(1)",
     ],
 )
-def test_path_that_a_browser_may_read_as_another_site_is_not_local(path):
+def test_path_that_browsers_resolve_to_another_site_is_not_local(path):
     assert not is_local_path(path)
 
 
@@ -78,14 +78,14 @@ def test_refused_embed_url_names_its_origin_and_the_setting():
 
 
 @pytest.mark.parametrize("url", ["http://evil.example/embeds/1", f"{LOCAL}/embeds/1"])
-def test_http_embed_is_refused_by_its_origin(url):
+def test_http_embed_is_refused(url):
     with pytest.raises(ExamplaryEmbedURLError, match="which is not https") as caught:
         embed_origin(url, [LOCAL, "http://evil.example"], http_loopback=False)
     assert caught.value.origin == url.removesuffix("/embeds/1")
 
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "", f"{APP}\\@evil.example/", "//x"])
-def test_embed_url_of_no_origin_is_refused(url):
+def test_embed_url_without_an_origin_is_refused(url):
     with pytest.raises(ExamplaryEmbedURLError, match="not a plain absolute https URL") as caught:
         embed_origin(url, [APP], http_loopback=True)
     assert caught.value.origin == ""
@@ -121,7 +121,7 @@ def test_last_slash_of_the_api_url_is_dropped(url):
     assert checked_url(url) == "https://api.examplary.ai"
 
 
-def test_origin_is_written_as_browsers_do():
+def test_origin_is_normalised_as_in_browsers():
     assert origin_of("https://API.Examplary.ai:443/v1?x") == "https://api.examplary.ai"
     assert origin_of("http://127.0.0.1:8001/x") == LOCAL
 

@@ -72,7 +72,7 @@ def test_every_django_is_pinned(django):
 
 
 @pytest.mark.parametrize("django", ["5.2", "6.1"])
-def test_default_environments_try_every_python(django):
+def test_default_environments_run_every_python(django):
     environment = TOX["testenv:django" + django.replace(".", "")]
 
     assert set(re.findall(r"python(3\.\d+)", environment["base_python"])) == {
@@ -92,14 +92,14 @@ def test_summary_names_the_environments_that_the_oldest_python_skips():
     assert f"{', '.join(skipped[:-1])} and {skipped[-1]} (" in summary
 
 
-def test_actions_are_named_by_commit():
+def test_actions_are_pinned_by_commit():
     """An attacker who controls an action can move its tags, but not its commits."""
     for workflow in WORKFLOWS.glob("*.yml"):
         for action in re.findall(r"uses: (\S+)", workflow.read_text()):
             assert re.search(r"^\./|@[0-9a-f]{40}$", action), action
 
 
-def test_nothing_is_published_untested():
+def test_release_needs_the_tests():
     ci = yaml.safe_load((WORKFLOWS / "ci.yml").read_text())
     release = yaml.safe_load((WORKFLOWS / "release.yml").read_text())
 
@@ -109,7 +109,7 @@ def test_nothing_is_published_untested():
     assert set(release["jobs"]["publish"]["needs"]) == {"tests", "build"}
 
 
-def test_version_is_that_of_the_distribution():
+def test_version_is_the_version_of_the_distribution():
     assert django_examplary.__version__ == version("django-examplary") == PROJECT["version"]
 
 

@@ -62,9 +62,7 @@ def test_deactivating_a_user_revokes(fake, teacher, session, save):
 
 
 @pytest.mark.parametrize("revokes", [True, False])
-def test_new_password_revokes_as_it_signs_out_elsewhere(
-    fake, teacher, session, save, settings, revokes
-):
+def test_new_password_revokes_the_sessions(fake, teacher, session, save, settings, revokes):
     settings.EXAMPLARY_REVOKE_ON_LOGOUT = revokes
     teacher.set_password("another")
     save(teacher)
@@ -73,7 +71,7 @@ def test_new_password_revokes_as_it_signs_out_elsewhere(
     assert session.revoke_pending is revokes
 
 
-def test_password_that_is_only_hashed_again_revokes_nothing(fake, client, teacher, session):
+def test_rehashed_password_revokes_nothing(fake, client, teacher, session):
     # With a salt so short that signing in replaces it.
     teacher.password = weak = make_password("secret", salt="a")
     teacher.save()
@@ -105,7 +103,7 @@ def sign_out(user):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("end", [deactivate, sign_out])
-def test_transaction_of_the_project_is_left_alone(
+def test_no_queries_run_in_a_transaction_of_the_project(
     fake, teacher, session, end, django_assert_num_queries
 ):
     """An error in it would break it, and MariaDB undoes all of it to end a deadlock."""
@@ -282,7 +280,7 @@ def test_signing_out_succeeds_on_a_connection_without_autocommit(client, teacher
     assert (session.status, session.revoke_pending) == (Status.REVOKED, True)
 
 
-def test_signing_out_waits_for_a_slow_api_for_two_seconds(
+def test_signing_out_waits_at_most_two_seconds_for_a_slow_api(
     fake, client, teacher, session, django_capture_on_commit_callbacks
 ):
     for subject in "abcd":

@@ -666,7 +666,7 @@ def test_plausible_response(client, server, call, response, outcome):
         ({"items": [PERMISSION], "nextCursor": None, "hasMore": False}, ""),
     ],
 )
-def test_list_that_goes_on_is_logged(client, server, caplog, envelope, fields):
+def test_list_with_more_pages_is_logged(client, server, caplog, envelope, fields):
     server.fake.fail(**answer(envelope))
     permissions = client.list_permissions("exam_1")
     assert len(permissions) == 1
@@ -678,7 +678,7 @@ def test_list_that_goes_on_is_logged(client, server, caplog, envelope, fields):
 
 
 @pytest.mark.parametrize("rel", ['rel="next"', "rel=next", "REL='Next'"])
-def test_list_that_goes_on_in_a_header_is_logged(client, server, caplog, rel):
+def test_list_with_a_link_header_is_logged(client, server, caplog, rel):
     server.fake.fail(body=[PERMISSION], headers={"Link": f"</x?page=2>; {rel}"})
     assert isinstance(client.list_permissions("exam_1"), Incomplete)
     assert "incomplete-list fields=Link" in caplog.text
@@ -709,7 +709,7 @@ ESCAPED = [
     "body",
     ['{{"message": "The key {} is wrong"}}', '{{"{}": 1}}', "The key {} is wrong", '{{"a": "{}'],
 )
-def test_key_is_redacted_however_it_is_escaped(key, body):
+def test_key_is_redacted_in_every_escaping(key, body):
     answer = Answer(401, {"X-Request-Id": "examp_secret/+1"}, body.format(key).encode())
     error = api_error("GET /me", answer, secrets=["examp_secret/+1"])
     for text in (error.body, error.message, error.request_id, str(error)):

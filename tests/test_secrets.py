@@ -217,7 +217,7 @@ def test_invalid_key_is_not_in_the_error_report(settings):
         assert KEY not in report
 
 
-def test_full_run_leaves_no_secret_behind(
+def test_complete_run_leaks_no_secret(
     fake, client, admin_client, teacher, student, caplog, settings
 ):
     caplog.set_level(logging.DEBUG)

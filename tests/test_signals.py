@@ -44,7 +44,7 @@ def test_attempts_are_one_call(fake, measured):
     )
 
 
-def test_receiver_that_raises_does_no_harm(fake):
+def test_receiver_that_raises_does_not_fail_the_call(fake):
     def receiver(**call):
         raise ZeroDivisionError
 

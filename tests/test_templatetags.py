@@ -67,7 +67,7 @@ def test_visitor_who_gets_no_embed_gets_no_csrf_cookie(page):
     assert "CSRF_COOKIE" not in page.META
 
 
-def test_embed_is_that_of_the_function(page):
+def test_tag_renders_the_same_as_the_function(page):
     html = render(page, '{% examplary_embed "generate-exam" subject="Art" load="eager" %}')
 
     embed = render_embed(page, "generate-exam", subject="Art", load="eager")
@@ -131,7 +131,7 @@ def test_url_is_a_link(page):
     assert (request.mode, request.flow.presets) == ("window", {"subject": "Art"})
 
 
-def test_url_can_be_kept(page):
+def test_url_can_be_stored_in_a_variable(page):
     html = render(page, '{% examplary_url "generate-exam" as url %}<a href="{{ url }}">Go</a>')
 
     assert launched(find(html, "a")["href"]).mode == "window"
@@ -150,7 +150,7 @@ def test_script(page):
     assertHTMLEqual(render(page, "{% examplary_script %}"), render_script())
 
 
-def test_script_requests_the_nonce_itself(page):
+def test_script_evaluates_a_lazy_nonce(page):
     nonce = page.csp_nonce = Nonce()
     assert not nonce
 
@@ -222,7 +222,7 @@ def include_part(context):
 
 
 @pytest.mark.parametrize("tag", ['examplary_embed "generate-exam"', "examplary_script"])
-def test_request_reaches_templates_that_get_no_context(page, tag):
+def test_request_is_found_without_the_context(page, tag):
     """`only` and inclusion tags pass the request on, but none of its variables."""
     page.csp_nonce = "r4nd0m"
     part = Template(f"{{% load examplary %}}{{% {tag} %}}")
@@ -241,7 +241,7 @@ def test_request_reaches_templates_that_get_no_context(page, tag):
             assert asked(html).flow.slug == "generate-exam"
 
 
-def test_request_may_be_a_variable_only(page):
+def test_request_is_found_as_a_variable(page):
     """Components get no more than the attributes that they are given."""
     page.csp_nonce = "r4nd0m"
     template = Template('{% load examplary %}{% examplary_embed "generate-exam" %}')
@@ -281,7 +281,7 @@ def test_flow_is_required(tag):
         Template(f"{{% load examplary %}}{{% {tag} %}}")
 
 
-def test_page_costs_no_query_but_those_of_its_user(teacher, client, django_assert_num_queries):
+def test_page_needs_only_the_queries_of_its_user(teacher, client, django_assert_num_queries):
     client.force_login(teacher)
 
     # The session and the user.

@@ -42,7 +42,7 @@ def extracted(
     return package
 
 
-def test_gettext_has_the_names_that_makemessages_knows():
+def test_gettext_functions_have_names_that_makemessages_finds():
     modules = [ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")]
     imported = {
         name.asname
@@ -75,7 +75,7 @@ def test_catalogue_is_complete(
 
 @needs_gettext
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_catalogue_is_as_makemessages_leaves_it(
+def test_catalogue_has_the_format_of_makemessages(
     extracted, language
 ):  # pragma: no cover  # for machines with GNU gettext
     """A diff then shows the changes only, without lines that are only wrapped again."""
@@ -130,7 +130,7 @@ def test_plurals(language, one, two):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_page_in_the_frame_speaks_the_users_language(client, teacher, language):
+def test_page_in_the_frame_has_the_language_of_the_user(client, teacher, language):
     token = Launch(user_id=str(teacher.pk), flow=GenerateExam(), origin="http://testserver").sign()
     headers = {"accept-language": language, "sec-fetch-dest": "iframe"}
 

@@ -84,7 +84,7 @@ def serve_tls(certificate):
             thread.join()
 
 
-def test_tls_works_and_keeps_its_connection(authority, trusted, make_client):
+def test_tls_connection_is_reused(authority, trusted, make_client):
     with serve_tls(authority.issue_cert("localhost")) as (url, fake):
         client = make_client(url)
         for _ in range(3):
@@ -224,7 +224,7 @@ def test_protocol_that_is_not_spoken_is_named(make_client, scheme, answer, probl
         make_client(f"{scheme}://localhost:{port}", max_retries=0).get_me()
 
 
-def test_full_backlog_times_out_as_unsent(make_client, monkeypatch):
+def test_connect_timeout_is_unsent(make_client, monkeypatch):
     monkeypatch.setattr("django_examplary.client.transport.CONNECT_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         port = listener.getsockname()[1]
@@ -244,7 +244,7 @@ def test_expired_exchange_is_not_sent():
         )
 
 
-def let_localhost_be(monkeypatch, hosts):
+def resolve_localhost_to(monkeypatch, hosts):
     find = socket.getaddrinfo
 
     def getaddrinfo(host, port, *args, **kwargs):
@@ -255,11 +255,11 @@ def let_localhost_be(monkeypatch, hosts):
     monkeypatch.setattr("socket.getaddrinfo", getaddrinfo)
 
 
-def test_host_of_many_dead_addresses_keeps_the_deadline(make_client, monkeypatch):
+def test_host_with_many_dead_addresses_respects_the_deadline(make_client, monkeypatch):
     monkeypatch.setattr("django_examplary.client.transport.CONNECT_TIMEOUT", 0.4)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         port = listener.getsockname()[1]
-        let_localhost_be(monkeypatch, ["127.0.0.1"] * 60)
+        resolve_localhost_to(monkeypatch, ["127.0.0.1"] * 60)
         with socket.create_connection(("127.0.0.1", port)):
             started = time.monotonic()
             with pytest.raises(ExamplaryTimeoutError) as caught:
@@ -274,7 +274,7 @@ def test_next_address_of_the_host_is_tried(make_client, monkeypatch):
     with FakeServer(fake, "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        let_localhost_be(monkeypatch, ["127.0.0.9", "127.0.0.1"])
+        resolve_localhost_to(monkeypatch, ["127.0.0.9", "127.0.0.1"])
         assert make_client(f"http://localhost:{server.server_port}").get_me().id == fake.owner_id
         server.shutdown()
         thread.join()
@@ -441,7 +441,7 @@ def behind_proxy(authority, proxy, tmp_path):
         yield url.replace("localhost", API_HOST), fake, str(tmp_path / "own.pem")
 
 
-def test_proxy_is_used_and_its_connection_kept(behind_proxy, proxy, make_client):
+def test_proxy_connection_is_reused(behind_proxy, proxy, make_client):
     url, fake, ca_bundle = behind_proxy
     client = make_client(url, ca_bundle=ca_bundle, proxy=f"http://ann:secret@{proxy.url}")
     for _ in range(3):
@@ -512,7 +512,7 @@ def test_unreachable_proxy_is_an_unsent_request(make_client, dead_address):
     assert caught.value.sent is False
 
 
-def test_proxy_that_hangs_keeps_the_deadline(make_client):
+def test_hanging_proxy_respects_the_deadline(make_client):
     with listen(read_until_closed) as (port, _):
         client = make_client(
             f"https://{API_HOST}", proxy=f"http://127.0.0.1:{port}", timeout=0.2, deadline=0.5
@@ -549,7 +549,7 @@ def forgetful():
         yield served
 
 
-def test_call_was_sent_if_only_its_repetition_was_not(make_client):
+def test_call_with_an_unsent_retry_counts_as_sent(make_client):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def close_unanswered():
@@ -590,7 +590,7 @@ def test_debugging_output_of_http_client_holds_no_secret(make_client, monkeypatc
     assert capsys.readouterr().out == ""
 
 
-def test_instrumented_libraries_never_see_the_id_of_a_session(make_client, monkeypatch):
+def test_instrumented_libraries_do_not_receive_session_ids(make_client, monkeypatch):
     """As OpenTelemetry wraps urllib3 and Sentry http.client."""
     seen = []
 

@@ -75,7 +75,7 @@ def problem(response):
 # launch
 
 
-def test_launch_sends_the_frame_to_the_embed(fake, signed_in, teacher):
+def test_launch_redirects_the_frame_to_the_embed(fake, signed_in, teacher):
     response = signed_in.get(address("launch", teacher, presets={"subject": "Sums"}))
     (session,) = fake.sessions.values()
     assert response.status_code == 302
@@ -95,13 +95,13 @@ def test_first_launch_makes_two_calls_and_a_reload_none(fake, signed_in, teacher
     ]
 
 
-def test_warm_launch_takes_three_queries(fake, signed_in, teacher, django_assert_num_queries):
+def test_warm_launch_uses_three_queries(fake, signed_in, teacher, django_assert_num_queries):
     signed_in.get(address("launch", teacher))
     with django_assert_num_queries(3):  # Django's session, its user, and our row.
         signed_in.get(address("launch", teacher))
 
 
-def test_launch_in_a_window_of_its_own_comes_back(fake, signed_in, teacher):
+def test_whole_window_launch_returns_to_the_site(fake, signed_in, teacher):
     launch = address("launch", teacher)
     for destination in ("iframe", "document"):
         signed_in.get(launch, headers={"sec-fetch-dest": destination})
@@ -112,7 +112,7 @@ def test_launch_in_a_window_of_its_own_comes_back(fake, signed_in, teacher):
     assert whole.return_url.startswith("http://testserver/examplary/return/")
 
 
-def test_origin_of_the_session_is_the_signed_one(fake, signed_in, teacher):
+def test_origin_of_the_session_is_the_signed_origin(fake, signed_in, teacher):
     """The Host header of the launch does not count: each spelling would create a session."""
     launch = address("launch", teacher, origin="https://school.example")
     for host in ("localhost", "LOCALHOST:8000", "testserver"):
@@ -139,7 +139,7 @@ def test_page_of_another_origin_is_logged(fake, signed_in, teacher, caplog, refe
     assert "a=b" not in caplog.text
 
 
-def test_page_that_leads_to_a_launch_is_not_compared(fake, signed_in, teacher, caplog):
+def test_origin_of_a_window_launch_is_not_compared(fake, signed_in, teacher, caplog):
     elsewhere = {"referer": "https://mail.example/"}
     stored = services.open_session(teacher, GenerateExam(), origin="http://testserver")
     for url in (
@@ -153,7 +153,7 @@ def test_page_that_leads_to_a_launch_is_not_compared(fake, signed_in, teacher, c
 
 
 @pytest.mark.parametrize("method", ["head", "post", "put", "delete", "options"])
-def test_only_get_launches(fake, signed_in, teacher, method):
+def test_launch_refuses_other_methods(fake, signed_in, teacher, method):
     response = getattr(signed_in, method)(address("launch", teacher))
     assert response.status_code == 405
     assert fake.requests == []
@@ -176,7 +176,7 @@ def test_token_of_another_user_opens_nothing(fake, signed_in, student):
     assert fake.requests == []
 
 
-def test_signed_out_frame_gets_a_page_and_a_window_the_login(fake, client, teacher):
+def test_signed_out_frame_gets_page_and_window_gets_login(fake, client, teacher):
     launch = address("launch", teacher)
     response = client.get(launch, headers={"sec-fetch-dest": "iframe"})
     assert (response.status_code, problem(response)) == (403, "signed-out")
@@ -226,7 +226,7 @@ def test_failure_is_a_designed_page_with_a_reference(
     assert ("Try again" in response.content.decode()) is (reason in ("busy", "unavailable"))
 
 
-def test_api_that_hangs_is_not_called_by_every_launch(fake, client, settings):
+def test_hanging_api_is_not_called_by_every_launch(fake, client, settings):
     settings.EXAMPLARY_TIMEOUT, settings.EXAMPLARY_MAX_RETRIES = 0.2, 0
     fake.fail(transport=wire.HANG, times=None)
     users = [User.objects.create_user(f"u{n}", f"u{n}@school.example") for n in range(15)]
@@ -248,7 +248,7 @@ def test_missing_key_is_a_designed_page(signed_in, teacher, settings):
     assert (response.status_code, problem(response)) == (500, "misconfigured")
 
 
-def test_profile_that_cannot_be_made_is_a_designed_page(signed_in, teacher, settings, caplog):
+def test_profile_that_raises_is_a_designed_page(signed_in, teacher, settings, caplog):
     settings.EXAMPLARY_ACTOR_PROFILE = lambda user: 1 / 0
     response = signed_in.get(address("launch", teacher))
     assert (response.status_code, problem(response)) == (500, "misconfigured")
@@ -277,7 +277,7 @@ def test_setting_of_a_wrong_type_is_a_designed_page(
 
 @pytest.mark.parametrize("status", [403, 500])
 @pytest.mark.parametrize("debug", [True, False])
-def test_developer_sees_the_error(fake, signed_in, teacher, settings, debug, status):
+def test_error_is_shown_to_developers(fake, signed_in, teacher, settings, debug, status):
     settings.DEBUG, settings.EXAMPLARY_MAX_RETRIES = debug, 0
     fake.fail(status=status, times=None, body={"message": "Not <b>approved</b>."})
     page = signed_in.get(address("launch", teacher)).content.decode()
@@ -307,7 +307,7 @@ def test_script_receives_the_reason(fake, signed_in, teacher, launched, settings
     assert ("Not now." in shown["detail"]) is debug
 
 
-def test_session_that_examplary_does_not_know_is_over(fake, signed_in, teacher, launched):
+def test_session_unknown_to_examplary_is_reported_as_ended(fake, signed_in, teacher, launched):
     fake.sessions.clear()
     sync = address("sync", teacher, next_url="/exams/")
     response = signed_in.post(sync, headers=JSON)
@@ -317,7 +317,7 @@ def test_session_that_examplary_does_not_know_is_over(fake, signed_in, teacher, 
     assert len(fake.sessions) == 1
 
 
-def test_uncertain_user_is_asked_to_come_back(fake, signed_in, teacher, settings):
+def test_uncertain_user_gets_a_retry_message(fake, signed_in, teacher, settings):
     """Not told that it is impossible, nor is Examplary asked again so soon."""
     settings.EXAMPLARY_MAX_RETRIES = 0
     fake.fail("POST", "/users", status=502)
@@ -362,7 +362,7 @@ def test_missing_permission_is_named_on_a_designed_page(fake, signed_in, teacher
     assert signed_in.get(address("launch", teacher, **granted)).status_code == 302
 
 
-def test_launch_that_another_request_prepares_is_retried_by_the_page(
+def test_launch_claimed_by_another_request_is_retried_by_the_page(
     fake, signed_in, teacher, settings
 ):
     settings.EXAMPLARY_DEADLINE = 0.1
@@ -374,7 +374,7 @@ def test_launch_that_another_request_prepares_is_retried_by_the_page(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_view_that_waits_for_the_api_holds_no_connection(fake, signed_in, teacher):
+def test_view_holds_no_database_connection_during_the_call(fake, signed_in, teacher):
     # That of this thread, in which the view runs.
     database = connections["default"]
     held = []
@@ -393,7 +393,7 @@ def test_view_that_waits_for_the_api_holds_no_connection(fake, signed_in, teache
     assert not any(held)
 
 
-def test_launches_of_a_process_wait_for_the_api_in_limited_number(
+def test_concurrent_launches_of_a_process_are_limited(
     fake, signed_in, teacher, settings, during_call
 ):
     settings.EXAMPLARY_CONCURRENT_LAUNCHES = 1
@@ -416,7 +416,7 @@ def test_launches_of_a_process_wait_for_the_api_in_limited_number(
 
 
 @pytest.mark.parametrize("name", ["sync", "close", "return"])
-def test_ends_of_a_process_wait_for_the_api_in_limited_number(
+def test_concurrent_ends_of_a_process_are_limited(
     fake, signed_in, teacher, settings, during_call, name
 ):
     settings.EXAMPLARY_CONCURRENT_LAUNCHES = 1
@@ -535,7 +535,7 @@ def test_error_of_the_project_reaches_the_test_client(fake, signed_in, teacher, 
         signed_in.get(address("launch", teacher))
 
 
-def test_post_that_django_refuses_is_not_reported_as_an_error(signed_in, settings, caplog):
+def test_post_refused_by_django_is_not_reported_as_an_error(signed_in, settings, caplog):
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1
     response = signed_in.post(reverse("django_examplary:sync", args=["x"]), {"language": "en"})
     assert response.status_code in (400, 413)
@@ -551,9 +551,7 @@ def deny(request, launch):
 
 @pytest.mark.parametrize("authorize", [deny, lambda request, launch: False])
 @pytest.mark.parametrize("warm", [True, False])
-def test_launch_that_is_not_authorized_calls_nothing(
-    fake, signed_in, teacher, settings, authorize, warm
-):
+def test_unauthorized_launch_makes_no_calls(fake, signed_in, teacher, settings, authorize, warm):
     launch = address("launch", teacher)
     if warm:
         signed_in.get(launch)
@@ -583,7 +581,7 @@ def test_authorize_receives_the_launch(fake, signed_in, teacher, settings):
     assert all(launch.grant_access for _, launch in launches)
 
 
-def test_authorize_receives_the_facts_of_a_stored_session(fake, signed_in, teacher, settings):
+def test_authorize_receives_the_fields_of_a_stored_session(fake, signed_in, teacher, settings):
     session = services.open_session(
         teacher, GenerateExam(subject="Sums"), origin="http://testserver", metadata={"course": "1"}
     )
@@ -611,9 +609,7 @@ def forget_to_return(request, launch):
 @pytest.mark.filterwarnings("ignore:coroutine")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("authorize", [deny_later, deny_with_a_response, forget_to_return])
-def test_authorize_that_returns_no_boolean_opens_nothing(
-    fake, signed_in, teacher, settings, caplog, authorize
-):
+def test_authorize_must_return_a_boolean(fake, signed_in, teacher, settings, caplog, authorize):
     """A coroutine and a response are true, whatever they mean."""
     settings.EXAMPLARY_AUTHORIZE = authorize
     response = signed_in.get(address("launch", teacher))
@@ -623,9 +619,7 @@ def test_authorize_that_returns_no_boolean_opens_nothing(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_user_who_is_deactivated_while_authorize_runs_opens_nothing(
-    fake, signed_in, teacher, settings
-):
+def test_user_deactivated_during_authorize_opens_nothing(fake, signed_in, teacher, settings):
     launch = address("launch", teacher)
     signed_in.get(launch)
     sent = len(fake.requests)
@@ -643,7 +637,7 @@ def test_user_who_is_deactivated_while_authorize_runs_opens_nothing(
 
 @pytest.mark.parametrize(("revokes", "left"), [(True, 0), (False, 1)])
 @pytest.mark.parametrize("name", ["launch", "window"])
-def test_visitor_who_signs_out_while_the_launch_waits_gets_no_url(
+def test_visitor_who_signs_out_during_the_launch_gets_no_url(
     fake, signed_in, teacher, settings, name, revokes, left
 ):
     settings.EXAMPLARY_REVOKE_ON_LOGOUT = revokes
@@ -687,7 +681,7 @@ def test_launch_of_a_user_without_a_web_session(fake, rf, teacher, session):
     assert launch(request, token).status_code == 302
 
 
-def test_completed_launch_is_not_opened_again_once(fake, signed_in, teacher):
+def test_once_refuses_a_completed_launch(fake, signed_in, teacher):
     launch = address("launch", teacher, once=True)
     assert [signed_in.get(launch).status_code for _ in range(2)] == [302, 302]
     session = ExamplarySession.objects.get()
@@ -745,7 +739,7 @@ def test_sync_returns_the_status_of_the_api(fake, signed_in, teacher, launched, 
     assert announced == [("completed", launched.pk)]
 
 
-def test_claims_of_the_browser_are_ignored(fake, signed_in, teacher, launched, announced):
+def test_values_sent_by_the_browser_are_ignored(fake, signed_in, teacher, launched, announced):
     response = signed_in.post(
         address("sync", teacher, next_url="/exams/") + "?status=completed&examId=exam_x",
         {"status": "completed", "outputs": '{"examId": "exam_x"}', "redirect": "//evil.example"},
@@ -756,7 +750,7 @@ def test_claims_of_the_browser_are_ignored(fake, signed_in, teacher, launched, a
 
 
 @pytest.mark.parametrize("name", ["sync", "close"])
-def test_session_ends_after_its_page_can_launch_no_more(
+def test_session_can_end_after_its_launch_token_expired(
     fake, signed_in, teacher, launched, settings, name
 ):
     settings.EXAMPLARY_LAUNCH_MAX_AGE = -1
@@ -780,7 +774,7 @@ def test_key_selects_the_newest_session_of_its_launch(fake, signed_in, teacher, 
 @pytest.mark.parametrize(
     ("language", "title"), [("nl", "Examplary is nu niet bereikbaar"), ("xx", None), ("", None)]
 )
-def test_sync_answers_in_the_language_of_the_page(
+def test_sync_responds_in_the_language_of_the_page(
     fake, signed_in, teacher, launched, settings, language, title
 ):
     settings.EXAMPLARY_MAX_RETRIES = 0
@@ -820,7 +814,7 @@ def test_posting_in_a_loop_makes_one_call(
         assert ExamplarySession.objects.get().is_open
 
 
-def test_without_the_script_sync_moves_on(fake, signed_in, teacher, launched):
+def test_sync_without_the_script_redirects(fake, signed_in, teacher, launched):
     sync = address("sync", teacher, next_url="/exams/")
     assert "Not finished yet" in post(signed_in, sync, headers={}).content.decode()
     fake.complete(launched.examplary_id)
@@ -837,7 +831,7 @@ def test_without_the_script_sync_moves_on(fake, signed_in, teacher, launched):
         ("expired", "This session is over"),
     ],
 )
-def test_without_a_next_page_the_outcome_has_one(fake, signed_in, teacher, status, title):
+def test_outcome_page_without_next_links_to_the_site(fake, signed_in, teacher, status, title):
     signed_in.get(address("launch", teacher))
     ExamplarySession.objects.update(status=status)
     page = signed_in.post(address("sync", teacher)).content.decode()
@@ -868,7 +862,7 @@ def test_outage_is_reported_with_a_reason(fake, signed_in, teacher, launched, se
     assert problem(response) == "unavailable"
 
 
-def test_failures_of_one_kind_share_a_template_of_the_log(
+def test_failures_of_one_kind_share_a_log_template(
     fake, signed_in, teacher, launched, settings, caplog
 ):
     settings.EXAMPLARY_MAX_RETRIES = 0
@@ -925,7 +919,7 @@ class TestPost:
 @pytest.mark.parametrize(
     ("use_sessions", "http_only"), [(False, False), (False, True), (True, False), (True, True)]
 )
-def test_token_in_the_page_passes_every_csrf_configuration(
+def test_csrf_token_works_with_every_configuration(
     fake, teacher, rf, settings, use_sessions, http_only
 ):
     settings.CSRF_USE_SESSIONS = use_sessions
@@ -947,7 +941,7 @@ def test_token_in_the_page_passes_every_csrf_configuration(
         ("EXAMPLARY_SITE_ORIGIN", "https://testserver", False),
     ],
 )
-def test_result_behind_a_proxy_that_ends_tls(fake, teacher, settings, name, value, accepted):
+def test_result_behind_a_tls_proxy(fake, teacher, settings, name, value, accepted):
     setattr(settings, name, value)
     forwarded = {"host": "testserver", "x-forwarded-proto": "https"}
     client = Client(enforce_csrf_checks=True, headers=forwarded)
@@ -966,7 +960,7 @@ def test_result_behind_a_proxy_that_ends_tls(fake, teacher, settings, name, valu
     ("flow", "target", "title"),
     [("generate-exam", "sync", "Finished"), ("edit-exam", "close", "Done")],
 )
-def test_finish_posts_to_where_the_flow_ends(fake, teacher, flow, target, title):
+def test_finish_posts_to_the_url_that_ends_the_flow(fake, teacher, flow, target, title):
     exam = fake.add_exam()["id"]
     presets = {"examId": exam} if flow == "edit-exam" else {}
     facts = {"flow": flow, "presets": presets, "grant_access": True}
@@ -987,7 +981,7 @@ def test_finish_posts_to_where_the_flow_ends(fake, teacher, flow, target, title)
     assert f"<h1>{title}</h1>" in page
 
 
-def test_finish_changes_nothing_by_itself(fake, signed_in, teacher, launched):
+def test_finish_page_changes_nothing(fake, signed_in, teacher, launched):
     sent = len(fake.requests)
     signed_in.get(address("finish", teacher, next_url="/exams/"))
     assert signed_in.post(address("finish", teacher, next_url="/exams/")).status_code == 405
@@ -1018,7 +1012,7 @@ def return_url(session):
     return reverse("django_examplary:return", args=[sign_return(str(session.pk))])
 
 
-def test_return_asks_the_api_and_moves_on(fake, signed_in, away, announced):
+def test_return_verifies_the_session_and_redirects(fake, signed_in, away, announced):
     fake.complete(away.examplary_id)
     response = signed_in.get(fake.sessions[away.examplary_id].return_url)
     assert (response.status_code, response["Location"]) == (302, "/exams/")
@@ -1042,7 +1036,7 @@ def test_forged_return_is_not_shown(fake, signed_in, away):
     assert "PAYLOAD" not in page
 
 
-def test_return_without_a_session_cookie_comes_again_and_then_signs_in(fake, client, away):
+def test_return_without_a_session_cookie_reloads_then_asks_to_sign_in(fake, client, away):
     address = return_url(away)
     page = client.get(address).content.decode()
     assert f'<meta http-equiv="refresh" content="0; url={address}?again">' in page
@@ -1051,7 +1045,7 @@ def test_return_without_a_session_cookie_comes_again_and_then_signs_in(fake, cli
     assert fake.calls("GET", "/embed-sessions/{id}") == []
 
 
-def test_sign_in_on_another_host_comes_back_to_this_site(fake, client, teacher, away, settings):
+def test_sign_in_on_another_host_returns_to_this_site(fake, client, teacher, away, settings):
     settings.LOGIN_URL = "https://id.school.example/"
     pages = (address("window", teacher), address("finish", teacher), f"{return_url(away)}?again")
     for page in pages:
@@ -1072,7 +1066,7 @@ def test_return_of_another_user_or_a_visitor_is_not_found(fake, client, student,
     assert len(fake.requests) == sent
 
 
-def test_return_during_an_outage_can_be_tried_again(fake, signed_in, away, settings):
+def test_return_during_an_outage_can_be_retried(fake, signed_in, away, settings):
     settings.EXAMPLARY_MAX_RETRIES = 0
     fake.fail("GET", status=500)
     response = signed_in.get(return_url(away))
@@ -1152,7 +1146,7 @@ def test_transaction_of_a_middleware_is_explained(fake, client, teacher, setting
 
 @pytest.mark.parametrize("name", ["launch", "window", "sync", "close", "finish", "return"])
 @pytest.mark.parametrize("method", ["get", "post", "put", "options"])
-def test_no_cache_stores_a_refusal(fake, signed_in, name, method):
+def test_refusals_are_not_cached(fake, signed_in, name, method):
     """Caches may store a 404, a 405 and a 410 that nothing forbids them to."""
     response = getattr(signed_in, method)(reverse(f"django_examplary:{name}", args=["x"]))
     assert response.status_code in (400, 404, 405)
@@ -1183,7 +1177,7 @@ def drop_vary(get_response):
     return middleware
 
 
-def test_page_in_a_shared_cache_gives_another_user_nothing(
+def test_page_from_a_shared_cache_is_useless_for_other_users(
     fake, client, teacher, student, settings
 ):
     settings.MIDDLEWARE = [
@@ -1204,7 +1198,7 @@ def test_page_in_a_shared_cache_gives_another_user_nothing(
     cache.clear()
 
 
-def test_login_required_middleware_leaves_the_endpoints_to_judge(fake, client, teacher, settings):
+def test_endpoints_are_exempt_from_login_required_middleware(fake, client, teacher, settings):
     settings.MIDDLEWARE = [
         *settings.MIDDLEWARE,
         "django.contrib.auth.middleware.LoginRequiredMiddleware",
@@ -1215,7 +1209,7 @@ def test_login_required_middleware_leaves_the_endpoints_to_judge(fake, client, t
     assert client.get(address("launch", teacher)).status_code == 302
 
 
-def test_cached_page_of_one_user_gives_another_nothing(fake, client, teacher, student):
+def test_cached_page_of_one_user_is_useless_for_another(fake, client, teacher, student):
     client.force_login(teacher)
     launch, sync, _ = embed_of(client)
     client.force_login(student)

@@ -194,7 +194,7 @@ def test_hard_constructions_are_rare(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize("kind", LIMITS)
-def test_hard_constructions_are_found(kind: str) -> None:
+def test_hard_constructions_are_reported(kind: str) -> None:
     easy = {each: [("a.md", "Users see a link.")] for each in LIMITS}
 
     assert main(easy) == 0

@@ -6,7 +6,7 @@
 * `validation`: find the reasons why a schema refuses a value;
 * `examples` and `baseline`: every request that this release sends, and every field that it reads;
 * `comparison`: the differences, in four groups;
-* `wait_until_stable`: the unknowns of the API contract (section 14) that the document settles;
+* `settled`: the unknowns of the API contract (section 14) that the document settles;
 * `probe`: the same questions for the running service.
 """
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from django_examplary.contract import wait_until_stable
+from django_examplary.contract import settled
 from django_examplary.contract.baseline import CALLS, UNUSED_OPERATIONS, Call, Read
 from django_examplary.contract.document import (
     Document,
@@ -55,7 +55,7 @@ def compare(document: Document) -> list[Finding]:
         *(finding for call in CALLS for finding in _compare_call(document, call)),
         *(
             Finding("SETTLED", where, text, number)
-            for number, where, text in wait_until_stable.find(document)
+            for number, where, text in settled.find(document)
         ),
         *_find_operations(document),
     ]

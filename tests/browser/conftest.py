@@ -76,7 +76,7 @@ UNSUPPORTED: dict[str, dict[str, str]] = {
         "test_states.py::test_everything_is_reachable_at_400_percent_zoom[modal]": _NO_CHROME_KEYS,
         "test_states.py::test_gallery[inline-nl]": _ENOUGH,
         "test_states.py::test_gallery[modal-nl]": _ENOUGH,
-        "test_states.py::test_colours_are_those_of_the_page": _NO_MEDIA,
+        "test_states.py::test_colours_of_the_page_are_used": _NO_MEDIA,
         "test_states.py::test_forced_colours": _NO_MEDIA,
         "test_states.py::test_reduced_motion_is_respected": _NO_MEDIA,
         "test_unscripted.py::test_done_in_a_form_without_javascript": _NO_SCRIPT,

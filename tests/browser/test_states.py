@@ -241,7 +241,7 @@ def style(locator, name):
     return locator.evaluate("(part, name) => getComputedStyle(part)[name]", name)
 
 
-def test_colours_are_those_of_the_page(open_stage):
+def test_colours_of_the_page_are_used(open_stage):
     stage = open_stage("inline")
     stage.idle()
     stage.page.emulate_media(color_scheme="dark")

@@ -12,34 +12,34 @@ PROOFS = {
     "LOGIN_URL that does not resolve": "test_checks.py::test_login_url",
     "origin that is no origin": "test_checks.py::test_origin_is_reported_if_its_embeds_are_refused",
     "include with only, components": (
-        "test_templatetags.py::test_request_reaches_templates_that_get_no_context"
+        "test_templatetags.py::test_request_is_found_without_the_context"
     ),
     "component without context": (
-        "third_party/test_recipes.py::test_isolated_component_holds_an_embed"
+        "third_party/test_recipes.py::test_isolated_component_renders_an_embed"
     ),
     "site below a path": "third_party/test_recipes.py::test_site_below_a_path",
     "transaction of a middleware": "test_views.py::test_transaction_of_a_middleware_is_explained",
     "transaction of django-reversion": (
-        "third_party/test_recipes.py::test_subclass_of_revision_middleware_lets_results_in"
+        "third_party/test_recipes.py::test_subclass_of_revision_middleware_accepts_results"
     ),
     "API of Django REST framework": (
         "third_party/test_recipes.py::test_recipe_for_django_rest_framework"
     ),
     "API of django-ninja": "third_party/test_recipes.py::test_recipe_for_django_ninja",
-    "request without a user": "test_embeds.py::test_request_without_a_user_is_that_of_a_visitor",
+    "request without a user": "test_embeds.py::test_request_without_a_user_is_anonymous",
     "LOGIN_URL on another host": (
-        "test_views.py::test_sign_in_on_another_host_comes_back_to_this_site"
+        "test_views.py::test_sign_in_on_another_host_returns_to_this_site"
     ),
     "plain http without Sec-Fetch headers": (
-        "test_views.py::test_launch_in_a_window_of_its_own_comes_back"
+        "test_views.py::test_whole_window_launch_returns_to_the_site"
     ),
     "language of the page": "test_views.py::test_problem_page_has_the_language_of_the_page",
-    "language of the answers": "test_views.py::test_sync_answers_in_the_language_of_the_page",
+    "language of the answers": "test_views.py::test_sync_responds_in_the_language_of_the_page",
     "language that the script posts": (
         "browser/test_element.py::test_messages_are_in_the_language_of_the_page"
     ),
     "proxy that changes the origin": "test_views.py::test_page_of_another_origin_is_logged",
-    "proxy that ends TLS": "test_views.py::test_result_behind_a_proxy_that_ends_tls",
+    "proxy that ends TLS": "test_views.py::test_result_behind_a_tls_proxy",
     "database without the tables": (
         "test_views.py::test_missing_table_is_a_designed_page_with_a_reference"
     ),
@@ -48,15 +48,17 @@ PROOFS = {
     ),
     "error of the database": "test_views.py::test_database_error_is_a_designed_page_without_values",
     "jobs with a clock that stands still": (
-        "test_clocks.py::test_users_are_provisioned_while_the_clock_stands_still"
+        "test_clocks.py::test_users_are_provisioned_while_the_clock_is_stopped"
     ),
     "misspelt options": "test_embeds.py::test_misspelt_keyword_is_refused",
-    "metadata that is not defined": "test_embeds.py::test_argument_that_is_no_mapping_is_named",
+    "metadata that is not defined": (
+        "test_embeds.py::test_error_names_argument_that_is_not_a_mapping"
+    ),
     "tests with a clock that stands still": (
-        "third_party/test_tools.py::test_clock_that_stands_still_blocks_nothing"
+        "third_party/test_tools.py::test_stopped_clock_blocks_nothing"
     ),
     "tests with a mock that is not used": (
-        "third_party/test_tools.py::test_mock_that_the_client_does_not_use_reaches_no_api"
+        "third_party/test_tools.py::test_ineffective_mock_does_not_reach_the_real_api"
     ),
     "fragment cache": "test_docs.py::test_fragment_cache_keeps_users_apart",
     "page without Django templates": "browser/test_libraries.py::test_element_is_built_from_data",
@@ -64,9 +66,7 @@ PROOFS = {
     "app with a token": (
         "browser/test_one_time.py::test_visitor_finishes_and_starts_again_with_another_link"
     ),
-    "types of the element": (
-        "test_embeds.py::test_types_are_those_of_the_data_the_states_and_the_reasons"
-    ),
+    "types of the element": ("test_embeds.py::test_typescript_types_match_the_code"),
     "morphing re-render": (
         "browser/test_libraries.py::test_running_embed_survives_a_newer_copy_of_its_page"
     ),

@@ -56,7 +56,7 @@ def test_switches_of_profiles_exist():
         assert profile.switches.keys() <= known, name
 
 
-def test_unknown_profile_is_refused_where_it_is_set(fake):
+def test_unknown_profile_is_refused_at_once(fake):
     with pytest.raises(ValueError, match=r"answers must be one of documented, .*; not 'plain'"):
         fake.answers = "plain"
     with pytest.raises(ValueError, match="answers must be one of"):
@@ -67,7 +67,7 @@ def test_profile_is_an_argument_too():
     assert FakeExamplary(answers="duplicate-409").duplicate_status == 409
 
 
-def test_next_profile_resets_the_switches_of_the_one_before(fake):
+def test_next_profile_resets_the_switches_of_the_previous(fake):
     fake.answers = "unapproved-451"
     assert (fake.approved, fake.unapproved_status) == (False, 451)
     fake.answers = "text-plain"
@@ -75,7 +75,7 @@ def test_next_profile_resets_the_switches_of_the_one_before(fake):
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_no_profile_breaks_the_fake(fake, actor, name):
+def test_fake_works_under_every_profile(fake, actor, name):
     """Under each of them a session is opened, completed in its page, read and deleted."""
     fake.answers = name
     refused = name.startswith("unapproved-")
@@ -231,7 +231,7 @@ def test_canceled_with_one_l(fake, actor, completed):
 
 
 @pytest.mark.parametrize("word", ["expired", "failed", "error", "deleted", "archived"])
-def test_session_that_ended_in_another_way(fake, actor, completed, word):
+def test_session_with_another_final_status(fake, actor, completed, word):
     fake.answers = f"status-{word}"
     created = open_session(fake, actor)
     assert created["status"] == "pending"
@@ -239,7 +239,7 @@ def test_session_that_ended_in_another_way(fake, actor, completed, word):
     assert read(fake, completed)["status"] == "completed"
 
 
-def test_outputs_that_come_late(fake, completed):
+def test_late_outputs(fake, completed):
     fake.answers = "outputs-late"
     outputs = [read(fake, completed)["outputs"] for _ in range(3)]
     assert outputs == [{}, {}, completed.outputs]
@@ -302,7 +302,7 @@ def test_refused_locale(fake, actor):
 @pytest.mark.parametrize(
     ("name", "kind"), [("access-through-group", "group"), ("access-through-organisation", "org")]
 )
-def test_access_that_is_not_the_users_own(fake, actor, name, kind):
+def test_access_of_a_group(fake, actor, name, kind):
     fake.answers = name
     exam_id = fake.add_exam()["id"]
     path = f"/permissions/{exam_id}"

@@ -128,14 +128,14 @@ def test_key_has_the_documented_format():
         ("GET", "/me/", 404),
     ],
 )
-def test_endpoints_that_are_not_documented_do_not_exist(fake, method, path, status):
+def test_undocumented_endpoints_do_not_exist(fake, method, path, status):
     refused(call(fake, method, path), status)
 
 
 # The OpenAPI document.
 
 
-def test_openapi_document_is_the_written_one(fake):
+def test_openapi_document_is_the_written_contract(fake):
     yaml = pytest.importorskip("yaml")
     written = Path(__file__).parents[1] / "examplary-openapi.yaml"
     response = call(fake, "GET", "/openapi", headers={})
@@ -200,7 +200,7 @@ def test_new_user_is_a_teacher_by_default(fake):
     assert fake.users[user["id"]] == user
 
 
-def test_new_user_is_as_sent(fake):
+def test_new_user_has_the_sent_fields(fake):
     sent = {"email": "a+b@x.org", "name": "A", "role": "student", "sendInvite": True}
     user = create(fake, "/users", sent)
     assert user["email"] == "a+b@x.org"
@@ -327,7 +327,7 @@ def test_session_is_as_documented(fake, actor):
         ({"allowedOrigin": "http://localhost:8000"}, ["post_message"]),
     ],
 )
-def test_response_modes_are_those_asked_for(fake, actor, modes, expected):
+def test_response_modes_are_returned_as_sent(fake, actor, modes, expected):
     body = {"flow": "edit-rubric", "actor": actor, **modes}
     assert create(fake, "/embed-sessions", body)["enabledResponseModes"] == expected
 
@@ -464,7 +464,7 @@ def test_unknown_session_is_not_found(fake, method):
     refused(call(fake, method, "/embed-sessions/embed_session_1"), 404)
 
 
-def test_generated_exam_exists_and_is_the_actors(fake, actor):
+def test_generated_exam_belongs_to_the_actor(fake, actor):
     presets = {"subject": "Algebra", "intendedDuration": 30}
     session = fake.add_session("generate-exam", actor, presets=presets)
     exam_id = fake.complete(session.id).outputs["examId"]
@@ -477,7 +477,7 @@ def test_generated_exam_exists_and_is_the_actors(fake, actor):
     assert (found["status"], found["outputs"]) == ("completed", {"examId": exam_id})
 
 
-def test_generated_exam_need_not_be_the_actors(fake, actor):
+def test_generated_exam_without_a_permission_for_the_actor(fake, actor):
     fake.generated_exam_role = None
     session = fake.complete(fake.add_session("generate-exam", actor).id)
     assert actor not in fake.permissions[session.outputs["examId"]]
@@ -546,7 +546,7 @@ def test_session_ends_once(fake, actor):
 # Exams (section 10).
 
 
-def test_exam_is_as_sent(fake, actor):
+def test_exam_has_the_sent_fields(fake, actor):
     body = {
         "name": "Algebra",
         "questions": [{"type": "essay", "title": "Why?", "externalId": "7"}],
@@ -633,7 +633,7 @@ def test_permission_is_granted_and_changed(fake, actor):
     assert roles == ["owner", "editor"]
 
 
-def test_permission_by_address_makes_the_user(fake, actor):
+def test_permission_by_address_creates_the_user(fake, actor):
     exam_id = fake.add_exam()["id"]
     path = f"/permissions/{exam_id}"
     body = {"email": "ADA@example.com", "role": "viewer"}
@@ -657,7 +657,7 @@ def test_permission_for_a_group_is_one_for_its_members(fake, actor):
     assert open_embed(fake, session).status == 200
 
 
-def test_highest_role_counts(fake, actor):
+def test_highest_role_applies(fake, actor):
     group = fake.add_group(members=[actor])
     exam_id = fake.add_exam()["id"]
     fake.grant(exam_id, actor, "viewer")
@@ -694,7 +694,7 @@ def test_ids_of_questions_are_assigned(fake):
     assert question["v"] == 1
 
 
-def test_permission_actor_in_the_older_shape(fake, actor):
+def test_permission_actor_in_the_older_format(fake, actor):
     fake.permission_actor = "id"
     exam_id = fake.add_exam()["id"]
     body = {"actor": actor, "role": "viewer"}
@@ -735,7 +735,7 @@ def test_resource_without_access_is_forbidden(fake, method, path):
 # Practice spaces, source materials and reference data.
 
 
-def test_practice_space_is_as_sent(fake, actor):
+def test_practice_space_has_the_sent_fields(fake, actor):
     grants = [{"actor": actor, "role": "participant"}]
     body = {"name": "Lines", "masteryTopics": [{"id": "linear-1"}], "permissions": grants}
     space = create(fake, "/practice-spaces", body)
@@ -798,7 +798,7 @@ def test_public_question_types_need_no_key(fake):
         assert set(each["name"]) == set(each["description"]) == {"en", "nl"}
 
 
-def test_key_owners_question_types_are_translated_too(fake):
+def test_question_types_of_the_key_owner_are_translated(fake):
     names = {each["id"]: each["name"] for each in call(fake, "GET", "/question-types").json}
     assert names["true-false"] == {"en": "True or false", "nl": "Waar of niet waar"}
 
@@ -866,7 +866,7 @@ def test_path_parts_are_decoded(fake):
     assert call(fake, "GET", "/exams/exam_a%20b").json["id"] == space["id"]
 
 
-def test_fault_replaces_the_answer_once(fake):
+def test_fault_replaces_the_response_once(fake):
     fake.fail("POST", "/users", status=503, headers={"Retry-After": "1"})
     body = {"email": "ada@example.com"}
     answer = call(fake, "POST", "/users", body)
@@ -877,7 +877,7 @@ def test_fault_replaces_the_answer_once(fake):
     create(fake, "/users", body)
 
 
-def test_fault_after_processing_loses_only_the_answer(fake):
+def test_fault_after_processing_loses_only_the_response(fake):
     fake.fail("POST", "/users", status=500, body="<h1>Oops</h1>", before=False)
     answer = call(fake, "POST", "/users", {"email": "ada@example.com"})
     assert (answer.status, answer.body) == (500, b"<h1>Oops</h1>")
@@ -914,7 +914,7 @@ def test_fault_with_another_body(fake, body, expected):
     assert (answer.status, answer.body) == (200, expected)
 
 
-def test_fault_that_edits_the_answer(fake, actor):
+def test_fault_that_edits_the_response(fake, actor):
     fake.fail("POST", "/embed-sessions", edit=lambda answer: answer | {"embedUrl": "javascript:0"})
     session = create(fake, "/embed-sessions", {"flow": "edit-rubric", "actor": actor})
     assert session["embedUrl"] == "javascript:0"
@@ -928,7 +928,7 @@ def test_fault_with_an_unusual_status(fake):
     assert call(fake, "GET", "/me").json == {"message": "Error"}
 
 
-def test_transport_that_takes_the_answer_away(fake):
+def test_transport_that_drops_the_response(fake):
     body = {"email": "ada@example.com"}
     fake.fail("POST", "/users", transport="reset")
     fake.fail("POST", "/users", transport="reset", before=False)
@@ -938,7 +938,7 @@ def test_transport_that_takes_the_answer_away(fake):
     assert fake.find_user("ada@example.com")
 
 
-def test_transport_that_damages_the_answer(fake):
+def test_transport_that_damages_the_response(fake):
     fake.fail("POST", "/users", transport=wire.TRUNCATE)
     answer = call(fake, "POST", "/users", {"email": "ada@example.com"})
     assert (answer.status, answer.transport) == (200, wire.TRUNCATE)
@@ -1017,7 +1017,7 @@ def test_refusal_is_not_kept_for_an_idempotency_key(fake, actor):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_there_is_every_text_in_every_language(language):
+def test_every_text_exists_in_every_language(language):
     assert all(texts(language).values())
     assert set(texts(language)) == set(texts("en"))
 
@@ -1065,12 +1065,12 @@ def test_templates_name_existing_texts():
         ("", "ended"),
     ],
 )
-def test_page_without_a_session_speaks_the_browsers_language(fake, accepted, expected):
+def test_page_without_a_session_has_the_language_of_the_browser(fake, accepted, expected):
     page = call(fake, "GET", "/embeds/unknown", headers={"Accept-Language": accepted})
     assert expected in page.body.decode()
 
 
-def test_ended_page_speaks_the_locale_of_the_session(fake, actor):
+def test_ended_page_has_the_locale_of_the_session(fake, actor):
     session = fake.add_session("edit-rubric", actor, theme={"locale": "es"})
     fake.expire(session.id)
     assert "Esta sesión ha terminado." in open_embed(fake, session).body.decode()
@@ -1127,7 +1127,7 @@ def test_rubric_page_without_a_done_button(fake, actor):
         ("pl", "en", "Edit the rubric"),
     ],
 )
-def test_page_speaks_the_locale(fake, actor, locale, lang, title):
+def test_page_has_the_locale_of_the_session(fake, actor, locale, lang, title):
     session = fake.add_session("edit-rubric", actor, theme={"locale": locale})
     text = open_embed(fake, session).body.decode()
     assert f'<html lang="{lang}"' in text
@@ -1237,7 +1237,7 @@ def test_page_of_an_actor_who_left(fake, actor):
     assert open_embed(fake, session).status == 403
 
 
-def test_page_of_no_session(fake):
+def test_page_of_a_missing_session(fake):
     page = call(fake, "GET", "/embeds/unknown", headers={})
     assert page.status == 404
     assert b"This session has ended." in page.body
@@ -1269,7 +1269,7 @@ def test_completing_returns_the_next_step(fake, actor):
     assert url.fragment == "top"
 
 
-def test_return_url_may_lose_its_query(fake, actor):
+def test_return_url_without_its_query(fake, actor):
     fake.keep_return_query = False
     session = fake.add_session("generate-exam", actor, return_url="https://site.example/?a=1")
     answer = press(fake, session, "cancel").json

@@ -49,18 +49,18 @@ def fake():
 # The real Examplary
 
 
-def test_the_real_one_is_refused(teacher):
+def test_real_examplary_is_refused(teacher):
     with refuse_examplary(), pytest.raises(RealExamplaryError, match=r"api\.examplary\.ai"):
         services.provision_actor(teacher)
 
 
 @pytest.mark.parametrize("host", ["examplary.ai", "API-STAGING.Examplary.ai.", b"app.examplary.ai"])
-def test_every_host_of_it_is_refused(host):
+def test_every_host_of_examplary_is_refused(host):
     with refuse_examplary(), pytest.raises(RealExamplaryError, match="fake_examplary"):
         socket.getaddrinfo(host, 443)
 
 
-def test_other_hosts_are_not(fake):
+def test_other_hosts_are_accepted(fake):
     with refuse_examplary():
         assert requests.get(f"{fake.base_url}/openapi", timeout=60).ok
 
@@ -68,7 +68,7 @@ def test_other_hosts_are_not(fake):
 # The settings
 
 
-def test_settings_point_to_the_fake_for_a_while():
+def test_settings_point_to_the_fake_inside_the_context():
     before = settings.EXAMPLARY_API_KEY
     with fake_examplary(FakeExamplary(api_key="examp_1")) as fake:
         assert settings.EXAMPLARY_API_KEY == "examp_1"
@@ -180,7 +180,7 @@ def test_page_without_an_embed(client, fake):
         open_embed(Client(), fake, "/admin/login/")
 
 
-def test_embeds_are_not_loaded_before_they_are(client, fake):
+def test_embed_must_be_loaded_before_its_actions(client, fake):
     [embed] = find_embeds(client, fake, client.get("/embed/"))
 
     assert fake.calls() == []
@@ -213,7 +213,7 @@ def test_window_cancel(client, fake, teacher):
     assert Window(client, fake, launch(teacher)).cancel().url == "/"
 
 
-def test_window_that_is_sent_elsewhere(fake, teacher):
+def test_window_that_is_redirected_to_a_problem_page(fake, teacher):
     with pytest.raises(AssertionError, match="it answered 302, to /accounts/login/"):
         Window(Client(), fake, launch(teacher))
 
@@ -257,7 +257,7 @@ def test_mixin(db):
     assert result.testsRun == 1
 
 
-def test_mixin_refuses_the_real_one_from_the_start(monkeypatch):
+def test_mixin_refuses_real_examplary_in_set_up_class(monkeypatch):
     """Without the help of a fixture."""
     looked_up = []
     monkeypatch.setattr("socket.getaddrinfo", lambda host, *args: looked_up.append(host))
@@ -293,7 +293,7 @@ def test_fixture(request):
     assert not settings.DEBUG
 
 
-def test_fixture_refuses_the_real_one(teacher):
+def test_fixture_refuses_real_examplary(teacher):
     with pytest.raises(RealExamplaryError):
         services.provision_actor(teacher)
 

@@ -171,7 +171,7 @@ def test_preflight_is_neither_recorded_nor_broken(server):
 
 
 @pytest.mark.parametrize(("key", "status"), [(DEFAULT_API_KEY, 200), ("wrong", 401)])
-def test_answers_can_be_read_on_any_origin(server, key, status):
+def test_responses_can_be_read_on_any_origin(server, key, status):
     headers = {"Authorization": f"Bearer {key}", "Origin": "https://demo.example"}
     answer = requests.get(f"{server.url}/me", headers=headers, timeout=60)
     assert answer.status_code == status
@@ -182,7 +182,7 @@ def test_answers_can_be_read_on_any_origin(server, key, status):
     assert answer.headers["Access-Control-Expose-Headers"] == "Retry-After"
 
 
-def test_answers_to_servers_have_no_such_headers(server):
+def test_responses_to_servers_have_no_cors_headers(server):
     answer = requests.get(f"{server.url}/me", headers=HEADERS, timeout=60)
     assert "Access-Control-Allow-Origin" not in answer.headers
 
@@ -242,7 +242,7 @@ def test_reset_over_https(files):
         assert requests.get(f"{server.url}/openapi", verify=files["ca"], timeout=60).ok
 
 
-def test_public_url_is_that_of_new_sessions():
+def test_new_sessions_have_the_public_url():
     with serve(public_url="https://examplary.school.example") as server:
         session = server.fake.add_session("edit-rubric", server.fake.add_user()["id"])
         assert session.embed_url.startswith("https://examplary.school.example/embeds/")
@@ -310,7 +310,7 @@ def test_command_serves_https_under_its_public_address(files):
         assert page.startswith("https://examplary.school.example/embeds/")
 
 
-def test_command_forgets_nothing_with_a_store(tmp_path):
+def test_command_keeps_its_data_in_a_store(tmp_path):
     seed, store = tmp_path / "seed.json", tmp_path / "store.json"
     seed.write_text('{"exams": [{"id": "exam_1", "name": "Algebra"}]}')
     arguments = ["--seed", str(seed), "--store", str(store)]
@@ -365,7 +365,7 @@ def test_command_runs_without_settings():
         assert "Rubric bewerken" in requests.get(page, timeout=60).text
 
 
-def test_handler_makes_up_methods_of_http_only():
+def test_handler_creates_only_http_methods():
     handler = object.__new__(FakeHandler)
     assert handler.do_ANYTHING == handler.answer
     with pytest.raises(AttributeError):

@@ -102,7 +102,7 @@ def test_seed_needs_little(path):
         ('{"workspaces": [{}]}', "'apiKey' is missing."),
     ],
 )
-def test_file_of_another_shape_is_refused(path, content, reason):
+def test_file_with_another_structure_is_refused(path, content, reason):
     path.write_text(content)
     with pytest.raises(StoreError) as caught:
         load(FakeExamplary(), path)
@@ -110,7 +110,7 @@ def test_file_of_another_shape_is_refused(path, content, reason):
     assert reason in str(caught.value)
 
 
-def test_every_change_is_kept(path):
+def test_every_change_is_stored(path):
     fake = StoringExamplary(path=path)
     call(fake, "GET", "/me")
     assert not path.exists()

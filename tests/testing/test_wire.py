@@ -33,7 +33,7 @@ def test_close_after_the_answer(server, connection):
     assert connection.sock.recv(1) == b""
 
 
-def test_hang_ends_with_the_client(server):
+def test_hang_ends_when_the_client_disconnects(server):
     server.fake.fail(transport=wire.HANG)
     with pytest.raises(requests.ReadTimeout):
         requests.get(f"{server.url}/me", timeout=0.1)
@@ -81,7 +81,7 @@ def test_drip_ends_with_the_server():
     [(wire.INTERIM_102, b"102"), (wire.INTERIM_103, b"103")],
     ids=["102", "103"],
 )
-def test_interim_answer_comes_first(server, transport, status):
+def test_interim_response_is_sent_first(server, transport, status):
     server.fake.fail(transport=transport)
     answer = raw_answer(server, 200)
     assert answer.startswith(b"HTTP/1.1 " + status)

@@ -46,7 +46,7 @@ def test_key_selects_the_workspace(fake, south):
     assert fake.workspaces == [fake, south]
 
 
-def test_workspace_has_a_key_and_options_of_its_own(fake):
+def test_workspace_has_its_own_key_and_options(fake):
     first = fake.add_workspace(staging=True)
     second = fake.add_workspace()
     assert len({fake.api_key, first.api_key, second.api_key}) == 3
@@ -130,14 +130,14 @@ def test_rate_limit_of_one_workspace(fake, south):
     assert [call(fake, each, "GET", "/me").status for each in (fake, south)] == [200, 429]
 
 
-def test_added_workspace_follows_the_clock(fake, south):
+def test_added_workspace_uses_the_same_clock(fake, south):
     session = south.add_session("edit-rubric", south.add_user()["id"])
     later = session.created_at + timedelta(days=7)
     fake.clock = lambda: later
     assert call(fake, south, "GET", f"/embed-sessions/{session.id}").status == 404
 
 
-def test_answers_of_one_workspace(fake, south):
+def test_answers_are_set_for_one_workspace(fake, south):
     south.answers = "envelope-data"
     assert "data" in call(fake, south, "GET", "/me").json
     assert "id" in call(fake, fake, "GET", "/me").json

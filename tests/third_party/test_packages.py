@@ -319,7 +319,7 @@ print(Site.objects.get().root_page.add_child(instance=page).pk)
     assert_result(project, fake)
 
 
-def test_celery_sweeps_what_no_page_reported(
+def test_celery_sweeps_unreported_results(
     project: Manage, fake: FakeExamplary, visit: Visit, tmp_path: Path
 ) -> None:
     project.write(

@@ -79,7 +79,7 @@ def write_components(project: Manage, page: str) -> None:
     [(write_cotton, COTTON), (write_components, COMPONENTS)],
     ids=["django-cotton", "django-components"],
 )
-def test_isolated_component_holds_an_embed(
+def test_isolated_component_renders_an_embed(
     project: Manage,
     fake: FakeExamplary,
     visit: Visit,
@@ -118,7 +118,7 @@ except Exception as error:
 REVERSION = 'INSTALLED_APPS += ["reversion"]\nMIDDLEWARE += ["{}"]\n'
 
 
-def test_subclass_of_revision_middleware_lets_results_in(
+def test_subclass_of_revision_middleware_accepts_results(
     project: Manage, fake: FakeExamplary, visit: Visit
 ) -> None:
     [code] = blocks("django-reversion")

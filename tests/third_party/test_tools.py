@@ -57,13 +57,13 @@ def finish(fake: FakeExamplary, user: User) -> str:
     [freezegun.freeze_time, lambda moment: time_machine.travel(moment, tick=False)],
     ids=["freezegun", "time-machine"],
 )
-def test_clock_that_stands_still_blocks_nothing(user: User, stop: Any) -> None:
+def test_stopped_clock_blocks_nothing(user: User, stop: Any) -> None:
     with fake_examplary() as fake, stop("2027-01-01 08:00"):
         assert finish(fake, user) == "completed"
 
 
 @pytest.mark.usefixtures("real")
-def test_responses_answers_the_calls(user: User) -> None:
+def test_responses_library_mocks_the_calls(user: User) -> None:
     with refuse_examplary(), responses.RequestsMock() as mock:
         mock.post(f"{API}/users", json={"id": "user_1"}, status=201)
         mock.post(f"{API}/embed-sessions", json=SESSION, status=201)
@@ -72,7 +72,7 @@ def test_responses_answers_the_calls(user: User) -> None:
 
 
 @pytest.mark.usefixtures("real")
-def test_mock_that_the_client_does_not_use_reaches_no_api(user: User) -> None:
+def test_ineffective_mock_does_not_reach_the_real_api(user: User) -> None:
     with refuse_examplary(), requests_mock.Mocker() as mock:
         mock.post(f"{API}/users", json={"id": "user_1"}, status_code=201)
 

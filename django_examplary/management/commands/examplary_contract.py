@@ -13,7 +13,7 @@ import django_examplary
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
 from django_examplary.conf import Workspace, conf
-from django_examplary.contract import wait_until_stable
+from django_examplary.contract import settled
 from django_examplary.contract.comparison import GROUPS, Finding, compare
 from django_examplary.contract.document import Document, DocumentError
 from django_examplary.contract.probe import Probe, Step
@@ -121,7 +121,7 @@ exit codes:
             },
             "counts": counts,
             "findings": [asdict(each) for each in findings],
-            "open": [number for number in wait_until_stable.NUMBERS if number not in answered],
+            "open": [number for number in settled.NUMBERS if number not in answered],
         }
         failing = sum(counts[group] for group in _FAILING[options["fail_on"]])
         failed = f"{failing} differences count as failures." if failing else ""
