@@ -31,7 +31,7 @@ State = ExamplaryActor.State
 Status = ExamplarySession.Status
 
 site = admin.AdminSite(name="school")
-# One that knows the actors too, as the default site of a project does.
+# This site also registers the actors, as the default site of a project does.
 complete = admin.AdminSite(name="complete")
 complete.register(ExamplaryActor, ExamplaryActorAdmin)
 
@@ -39,7 +39,7 @@ complete.register(ExamplaryActor, ExamplaryActorAdmin)
 @admin.register(User, site=complete)
 @admin.register(User, site=site)
 class SchoolUserAdmin(ProvisionActorsMixin, UserAdmin):  # type: ignore[type-arg]
-    """The code that a project writes."""
+    """The user admin of a project."""
 
     inlines = [ExamplaryActorInline]
 
@@ -55,7 +55,7 @@ pytestmark = pytest.mark.urls(__name__)
 ACTORS = "/admin/django_examplary/examplaryactor/"
 SESSIONS = "/admin/django_examplary/examplarysession/"
 USERS = "/school/auth/user/"
-#: The action to provision with, by the list that it is on.
+#: The provisioning action of each list.
 PROVISION = {ACTORS: "provision_actors", USERS: "provision_teachers"}
 SECRETS = {
     "examplary_id": "embed_session_canary",
@@ -146,7 +146,7 @@ def test_lists_of_several_workspaces_have_a_column_and_a_filter(admin_client, se
 
 
 def test_actions_use_the_key_of_each_workspace(admin_client, fake, north):
-    """The key of the other workspace would be answered with 404, and revoke nothing."""
+    """With the key of another workspace the API would return 404, and revoke nothing."""
     users = [make_user("ada"), make_user("bob")]
     sessions = [
         services.open_session(user, GenerateExam(), origin="https://school.example")
@@ -173,7 +173,7 @@ def test_action_continues_with_other_workspaces_after_one_was_removed(admin_clie
     chosen.append(
         services.open_session(make_user("bob"), GenerateExam(), origin="https://school.example")
     )
-    # The list is read in the order of creation, the latest first.
+    # The list is processed from the newest row to the oldest.
     chosen += [make_session(make_actor("eve"), workspace="gone")]
 
     page = admin_client.post(
@@ -182,9 +182,9 @@ def test_action_continues_with_other_workspaces_after_one_was_removed(admin_clie
         follow=True,
     )
 
-    told = [(each.level_tag, each.message) for each in page.context["messages"]]
-    assert sorted(told)[1] == ("success", "1 session revoked.")
-    assert [text for level, text in told if level == "error"] == [
+    messages = [(each.level_tag, each.message) for each in page.context["messages"]]
+    assert sorted(messages)[1] == ("success", "1 session revoked.")
+    assert [text for level, text in messages if level == "error"] == [
         "There is no workspace 'gone'. Add it to EXAMPLARY_WORKSPACES, or change what "
         "EXAMPLARY_WORKSPACE returns."
     ]
@@ -514,8 +514,8 @@ for admin, view in [
     print(view, sorted(getattr(admin, view)._non_atomic_requests))
 """
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
-    told = subprocess.check_output([sys.executable, "-c", script], env=environment, text=True)
-    assert told.count("['default', 'second']") == 4
+    output = subprocess.check_output([sys.executable, "-c", script], env=environment, text=True)
+    assert output.count("['default', 'second']") == 4
 
 
 @pytest.mark.parametrize("url", [f"{USERS}add/", f"{ACTORS}add/"])
@@ -561,7 +561,7 @@ def test_unreadable_responses_leave_few_users_uncertain(fake, admin_client):
     messages = provision(admin_client, USERS, users)
 
     assert "4 calls in a row failed" in messages[-1][1]
-    # Four that failed in a row, and those that were already under way.
+    # Four failures in a row, and the calls that were already under way.
     assert ExamplaryActor.objects.filter(state=State.UNCERTAIN).count() < 8
 
 
@@ -580,7 +580,7 @@ def test_many_failures_are_summarised(fake, admin_client, monkeypatch):
 def test_failed_actors_are_retried(fake, admin_client, action):
     actor = make_actor("ada", state=State.FAILED, examplary_id=None, last_error="before")
 
-    # From the list of failed actors, where the actor is missing afterwards.
+    # From the list of failed actors, which omits the actor afterwards.
     messages = act(admin_client, f"{ACTORS}?state__exact=failed", action, [actor])
 
     assert messages == [("success", "1 user has an active Examplary actor.")]
@@ -613,7 +613,7 @@ def test_summary(admin_client):
         "active": 1,
         "uncertain": 1,
         "failed": 1,
-        # The staff member who looks.
+        # The signed-in staff member.
         "users without an account": 1,
     }
     assert f"{ACTORS}?state__exact=failed" in page.content.decode()
@@ -736,18 +736,18 @@ def test_check_has_a_time_limit(fake, admin_client, exam, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "action"), [(SESSIONS, "revoke"), (ACTORS, "revoke_open_sessions")]
 )
-@pytest.mark.parametrize("told", [True, False])
-def test_revoke(fake, admin_client, exam, url, action, told):
-    if not told:
+@pytest.mark.parametrize("available", [True, False])
+def test_revoke(fake, admin_client, exam, url, action, available):
+    if not available:
         fake.fail("DELETE", "/embed-sessions/{id}", status=500, times=None)
 
     messages = act(admin_client, url, action, [exam if url == SESSIONS else exam.actor])
 
     assert messages[0] == ("success", "1 session revoked.")
-    assert [level for level, _ in messages[1:]] == ([] if told else ["warning"])
+    assert [level for level, _ in messages[1:]] == ([] if available else ["warning"])
     exam.refresh_from_db()
-    assert (exam.status, exam.revoke_pending) == (Status.REVOKED, not told)
-    assert fake.sessions[exam.examplary_id].revoked is told
+    assert (exam.status, exam.revoke_pending) == (Status.REVOKED, not available)
+    assert fake.sessions[exam.examplary_id].revoked is available
 
 
 def test_revoking_a_session_that_ended_at_examplary(fake, admin_client, exam):
@@ -791,7 +791,7 @@ def test_column_with_the_state_of_the_actor(admin_client):
 
     page = html(admin_client, USERS)
 
-    # This site has no page of an actor to link to; the other one has.
+    # This site has no page for actors, so there is no link; the other site has one.
     assert 'field-examplary_actor_state">active<' in page
     assert 'field-examplary_actor_state">uncertain: no response from Examplary<' in page
     assert 'field-examplary_actor_state">-<' in page

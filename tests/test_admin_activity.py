@@ -31,7 +31,7 @@ ACTIVITY = f"{SESSIONS}activity/"
 
 @pytest.fixture(autouse=True)
 def _utc(settings):
-    """A time zone that every database knows."""
+    """Use a time zone that every database has."""
     settings.TIME_ZONE = "UTC"
 
 
@@ -117,7 +117,7 @@ def test_days_are_in_utc_where_the_database_lacks_time_zones(monkeypatch, settin
 @pytest.mark.parametrize(
     ("name", "now"),
     [
-        # Days of 23 and of 25 hours, and of 23 and 25 hours from midnight on.
+        # Days of 23 and 25 hours, in some zones with the change at midnight.
         ("Europe/Amsterdam", datetime(2026, 3, 31, 12, tzinfo=UTC)),
         ("Europe/Amsterdam", datetime(2026, 10, 27, 12, tzinfo=UTC)),
         ("Africa/Cairo", datetime(2026, 4, 26, 12, tzinfo=UTC)),
@@ -133,7 +133,7 @@ def test_days_agree_with_python(monkeypatch, settings, name, now):
     ExamplarySession.objects.bulk_create(
         ExamplarySession(actor=actor, flow="take-exam", created_at=each) for each in times
     )
-    # A MariaDB server without time zone tables counts days in UTC, and the page names the zone.
+    # A MariaDB server without time zone tables counts days in UTC, which the page states.
     zone = ZoneInfo(name) if connection.features.has_zoneinfo_database else UTC
     expected = Counter(each.astimezone(zone).date() for each in times)
 
@@ -313,7 +313,7 @@ def test_csv_is_streamed(admin_client):
     post_init.connect(count, sender=ExamplarySession)
     _mark, _head, _row = (next(response.streaming_content) for _ in range(3))
     post_init.disconnect(count, sender=ExamplarySession)
-    # The end of the stream closes the response, and lets the test keep its connection.
+    # Read to the end, so that the response closes without closing the test connection.
     assert len(list(response.streaming_content)) == 2
 
     assert len(read) == 1
@@ -367,7 +367,7 @@ def test_cells_are_not_formulas(start):
 
 @pytest.mark.parametrize("separator", [";", "; ", ';"', "\t", "\n", "\r\n", "|"])
 def test_cells_are_not_formulas_with_other_separators(separator):
-    """Spreadsheets of many countries take the comma for a part of the text."""
+    """In many countries spreadsheets do not treat the comma as a separator."""
     assert "'" in cell(f"Ada{separator}=cmd()").partition("=")[0]
     assert cell(f"Ada{separator}b=c") == f"Ada{separator}b=c"
 

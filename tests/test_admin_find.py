@@ -40,7 +40,7 @@ class SchoolUserAdmin(ProvisionActorsMixin, UserAdmin):  # type: ignore[type-arg
 
 
 class OnlyPupils(SchoolUserAdmin):
-    """A user admin that hides the users who are no pupils."""
+    """A user admin that shows only pupils."""
 
     def get_queryset(self, request):
         return super().get_queryset(request).filter(username__startswith="pupil")
@@ -192,7 +192,7 @@ def test_search_works_with_a_foreign_key_and_an_encrypted_field():
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    # By a first name, by an encrypted address, by a text that no user has.
+    # By a first name, an encrypted address, and an unknown string.
     unknown = "There is no such user."
     assert json.loads(run.stdout) == {
         "actors": [["person ada"], [], []],
@@ -204,7 +204,7 @@ def test_search_works_with_a_foreign_key_and_an_encrypted_field():
 
 
 class Plain(models.Model):  # noqa: DJ008  # It has no rows.
-    """A user model without any text, and without groups."""
+    """A user model without text fields and groups."""
 
     USERNAME_FIELD = "number"
     number = models.ForeignKey("auth.User", on_delete=models.CASCADE)
@@ -284,7 +284,7 @@ def test_filters_have_translated_names(admin_client, ada):
 
 
 TEMPLATES = {
-    # As in django-guardian, and one that extends itself further up.
+    # Like django-guardian, and a template that extends another with the same name.
     "guarded.html": """{% extends "admin/change_form.html" %}
         {% block object-tools-items %}<li>Object permissions</li>{{ block.super }}{% endblock %}""",
     "own.html": """{% extends "admin/django_examplary/change_form.html" %}
@@ -299,7 +299,7 @@ TEMPLATES = {
 
 @pytest.fixture
 def templates(settings):
-    """Templates of mixins and projects."""
+    """Install templates of mixins and projects."""
     [engine] = settings.TEMPLATES
     loaders = [
         ("django.template.loaders.locmem.Loader", TEMPLATES),
@@ -383,7 +383,7 @@ def test_list_accepts_every_value_of_a_filter(admin_client, ada, url, page, quer
 
     response = admin_client.get(f"{url}{page}?{query}")
 
-    # Databases differ in what they compare: the list is empty, or shown without the filter.
+    # Depending on the database, the list is empty or the filter is ignored.
     assert response.status_code in (200, 302)
 
 
@@ -520,7 +520,7 @@ def test_full_name_equal_to_the_user_name_is_shown_once():
 def test_list_of_actors_links_the_activity_page_if_permitted(admin_client, client, ada):
     assert f'href="{SESSIONS}activity/"' in html(admin_client, ACTORS)
     assert "activity/" not in html(admin_client, "/lonely/django_examplary/examplaryactor/")
-    # A class of the project's own that has no such page.
+    # An admin class of the project without an activity page.
     assert "activity/" not in html(admin_client, "/plain/django_examplary/examplaryactor/")
 
     staff = make_user("staff", is_staff=True)
@@ -582,7 +582,7 @@ def test_number_of_queries_is_constant(admin_client, settings, url):
             b"".join(response)
         return len(queries)
 
-    count()  # Content types are cached from here on.
+    count()  # Fills the cache of content types.
     few = count()
     for number in range(5):
         actor = make_actor(f"pupil{number}", state=State.FAILED, last_error=str(number))

@@ -186,7 +186,7 @@ def test_invalid_files_are_refused(admin_client):
 
 
 def test_large_file_is_refused(admin_client):
-    # Cut after a megabyte, the last line would end in another id.
+    # Truncated after a megabyte, the last line would end in another id.
     content = b"\n" * (1024 * 1024 - len(b"user1,user_1")) + b"user1,user_12\n"
     [error] = errors(admin_client.post(PAGE, upload(content)))
 
@@ -228,7 +228,7 @@ def test_link_file_page_requires_its_permission(client, staff):
 
 @pytest.fixture
 def hidden_user(staff, monkeypatch):
-    """A user whom the user admin hides from a staff member who may link the others."""
+    """A user hidden from a staff member who can link other users."""
 
     class SchoolUserAdmin(type(admin.site.get_model_admin(User))):
         def get_queryset(self, request):
@@ -275,7 +275,7 @@ def test_number_of_queries_is_constant(admin_client):
 
 
 def test_address_is_unknown_if_addresses_cannot_be_searched(monkeypatch):
-    """It may be the address of another user, whom the search does not find."""
+    """It may be the address of another user, which the search cannot find."""
     monkeypatch.setattr(User, "get_email_field_name", lambda: "missing")
     make_user("ada@school.example")
     bob = make_user("bob")

@@ -1,4 +1,4 @@
-"""The page of an actor or a session with its buttons, the log of staff actions, and erasure."""
+"""Pages of actors and sessions: advice, buttons, the log of staff actions, and erasure."""
 
 from __future__ import annotations
 

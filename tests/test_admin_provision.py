@@ -40,7 +40,7 @@ State = ExamplaryActor.State
 
 @pytest.fixture(autouse=True)
 def _provisioned_admin(admin_user):
-    """The staff member who looks needs no provisioning."""
+    """Provision the signed-in staff member in advance."""
     ExamplaryActor.objects.create(user=admin_user, state=State.ACTIVE, examplary_id="user_admin")
 
 
@@ -58,17 +58,17 @@ def html(browser, url=URL):
 
 
 def batch(browser, url=URL):
-    """Do what the script does."""
+    """Send the request of the script for the next batch."""
     return browser.post(url, headers={"Accept": "application/json"}).json()
 
 
 def short_batches(fake, monkeypatch):
-    """Let a batch begin nothing new after its first handful of calls."""
+    """Make each batch end after a few calls."""
     fake.latency = 0.2
     limit(monkeypatch, duration=0.1, batch=0.1)
 
 
-def told(browser, url):
+def shown_messages(browser, url):
     return [str(message) for message in browser.get(url).context["messages"]]
 
 
@@ -94,7 +94,7 @@ def test_selection_is_confirmed_as_it_is_shown(admin_client):
     assert "<b>3 active users</b> have no active actors" in page
     assert "as <b>student</b>" in page
     assert ">Provision 3 users as student<" in page
-    # It can be seen, and not changed without another look at how many it is about.
+    # The selection is shown, and a change requires another confirmation.
     assert "disabled" in find_all(page, "fieldset")[0]
     assert 'value="user0"' in page
     assert find_all(page, "a")[-1]["href"] == PAGE
@@ -385,7 +385,7 @@ def test_failed_actors_are_retried_only_by_a_new_run(fake, admin_client):
     assert batch(admin_client, url)["done"] == 1
     assert len(fake.calls("POST", "/users")) == 1
 
-    # Any later moment will do for a beginning.
+    # The start of a new run.
     ExamplaryActor.objects.filter(user=user).update(
         updated_at=timezone.now() - timedelta(seconds=1)
     )
@@ -400,7 +400,7 @@ def test_refused_key_ends_the_run_and_is_reported(fake, admin_client):
     answer = batch(admin_client)
 
     assert answer["finished"]
-    assert "was answered with 401" in told(admin_client, answer["url"])[0]
+    assert "was answered with 401" in shown_messages(admin_client, answer["url"])[0]
     assert len(fake.calls("POST", "/users")) <= 4
 
 
@@ -410,7 +410,7 @@ def test_missing_key_is_reported(settings, admin_client):
 
     url = admin_client.post(URL).url
 
-    assert told(admin_client, url)[0].startswith("EXAMPLARY_API_KEY is not set")
+    assert shown_messages(admin_client, url)[0].startswith("EXAMPLARY_API_KEY is not set")
 
 
 def test_users_claimed_by_other_processes_are_reported(fake, admin_client):
@@ -422,7 +422,7 @@ def test_users_claimed_by_other_processes_are_reported(fake, admin_client):
     answer = batch(admin_client)
 
     assert answer["finished"]
-    assert "continue in a minute" in told(admin_client, answer["url"])[0]
+    assert "continue in a minute" in shown_messages(admin_client, answer["url"])[0]
 
 
 def test_pause_of_the_api_is_passed_on(fake, admin_client):
@@ -444,7 +444,7 @@ def test_request_is_short_with_a_slow_api(fake, admin_client, monkeypatch, setti
 
     batch(admin_client)
 
-    # No call waits for the 100 seconds of the settings, and most are left to the next request.
+    # No call lasts for the 100 seconds of the settings; most are made in the next request.
     assert time.monotonic() - started < 60
     assert len(fake.calls("POST", "/users")) < 20
 

@@ -1,4 +1,4 @@
-"""The services from async code, and the views under ASGI with an API that takes its time."""
+"""The services in async code, and the views under ASGI with a slow API."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ urlpatterns = [
 
 
 class Services:
-    """The services by their plain names, called as sync or as async code would."""
+    """Calls the services by their names, as sync or async code."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -260,7 +260,7 @@ def test_slow_api_does_not_delay_other_requests(kind, fake, settings):
         get(port, "/sync/")
         waiting = [pool.submit(get, port, path, cookie) for path, cookie in slow]
         try:
-            # None of them has its answer yet.
+            # All launches are still waiting.
             wait_for(lambda: len(fake.calls("POST", "/users")) == 12)
             others = [get(port, page) for page in ("/sync/", "/async/") for _ in range(4)]
             assert not any(each.done() for each in waiting)

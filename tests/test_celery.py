@@ -1,4 +1,4 @@
-"""A real Celery worker. Needs Redis, and is left out of coverage for machines without it."""
+"""Tests with a real Celery worker. They need Redis and are excluded from coverage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REDIS = ("127.0.0.1", 6379)
 
 
 class Worker:
-    """A Celery worker of four processes, with a queue of its own."""
+    """A Celery worker with four processes and its own queue."""
 
     def __init__(self, process: subprocess.Popen[str], app: Any, log: Path) -> None:
         self._process, self._app, self._log = process, app, log
@@ -37,7 +37,7 @@ class Worker:
         self._app.send_task(f"tests.celery_app.{name}", args)
 
     def wait_for(self, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
-        """Wait, and add the worker's output to an error."""
+        """Wait, and add the output of the worker to an error."""
         try:
             wait_for(condition, self._process, patience=patience)
         except AssertionError as error:
@@ -47,7 +47,7 @@ class Worker:
 
 @pytest.fixture
 def celery(request, transactional_db, fake, tmp_path):
-    """A worker. Its parameter names modules that it cannot import."""
+    """A worker. The parameter lists modules that it cannot import."""
     library = pytest.importorskip("celery")
     try:
         socket.create_connection(REDIS, timeout=60).close()
@@ -91,7 +91,7 @@ def celery(request, transactional_db, fake, tmp_path):
 
 @pytest.mark.parametrize("celery", [""], indirect=True, ids=["nothing blocked"])
 def test_workers_provision_each_user_once(celery, fake):
-    fake.duplicates = "create"  # So that a second user would be seen.
+    fake.duplicates = "create"  # Makes duplicates visible.
     users = get_user_model()._default_manager.bulk_create(
         get_user_model()(username=f"user{number:03}", email=f"user{number:03}@school.example")
         for number in range(100)
@@ -122,7 +122,7 @@ def test_workers_provision_slices(celery, fake, make_users):
 
 @pytest.mark.parametrize("celery", [""], indirect=True, ids=["nothing blocked"])
 def test_workers_share_a_sweep_while_one_is_killed(celery, fake, settings, tmp_path, teacher):
-    """CELERY_SESSIONS sets the number of sessions, to try many."""
+    """CELERY_SESSIONS overrides the number of sessions."""
     settings.EXAMPLARY_REVOKE_ON_COMPLETION = False
     count = int(os.environ.get("CELERY_SESSIONS", "500"))
     add_sessions(fake, services.provision_actor(teacher), count)
@@ -141,7 +141,7 @@ def test_workers_share_a_sweep_while_one_is_killed(celery, fake, settings, tmp_p
     asked = Counter(call.path for call in fake.calls("GET", "/embed-sessions/{id}"))
     assert set(asked.values()) == {1}
 
-    # The next sweep finishes these, and finds some that a worker is about to finish.
+    # The next sweep finishes these, and skips those that a worker is finishing.
     swept = services.sweep_sessions().verified
     assert swept <= 4
     celery.wait_for(lambda: rows.filter(status="completed").count() == count)
@@ -165,7 +165,7 @@ def add_sessions(fake: FakeExamplary, actor: ExamplaryActor, count: int) -> None
     )
 
 
-# On Django 5.2 this is a site without django-tasks; later versions have a framework of their own.
+# On Django 5.2 this is a site without django-tasks; later versions include a framework.
 @pytest.mark.parametrize("celery", ["django.tasks django_tasks"], indirect=True, ids=str)
 def test_worker_starts_without_task_framework(celery, teacher):
     celery.send("provision_actor", teacher.pk)

@@ -91,7 +91,7 @@ def test_good_settings_pass(check):
         ({"EXAMPLARY_EMBED_ORIGINS": []}, ["E009"]),
         ({"EXAMPLARY_EMBED_ORIGINS": ORIGIN}, ["E001"]),
         ({"EXAMPLARY_EMBED_ORIGINS": [f"{ORIGIN}/"]}, ["E004"]),
-        # Browsers leave default ports out, and know no wildcards here.
+        # Browsers omit default ports, and do not support wildcards here.
         ({"EXAMPLARY_EMBED_ORIGINS": [f"{ORIGIN}:443"]}, ["E004"]),
         ({"EXAMPLARY_EMBED_ORIGINS": ["https://*.examplary.ai"]}, ["E004"]),
         ({"EXAMPLARY_EMBED_ORIGINS": ["https://bücher.example"]}, ["E004"]),
@@ -381,17 +381,17 @@ class Csrf(CsrfViewMiddleware):
 
 
 class NotSessionMiddleware:
-    """Has the right words in its name, and nothing else."""
+    """Resembles the session middleware only in its name."""
 
 
 class Revisions:
-    """As the middleware of django-reversion."""
+    """Like the middleware of django-reversion."""
 
     atomic = True
 
 
 class RevisionsWithoutTransaction(Revisions):
-    """As the documentation advises."""
+    """The subclass that the documentation recommends."""
 
     atomic = False
 
@@ -436,7 +436,7 @@ def test_missing_staticfiles_is_a_warning(monkeypatch):
 
 
 def policy(**directives):
-    """A policy that allows everything embeds need, except as given."""
+    """Return a policy that allows everything that embeds need, with overrides."""
     return {
         "default-src": ["'none'"],
         "frame-src": ["'self'", ORIGIN],
@@ -784,7 +784,7 @@ def test_all_checks_have_the_tag_of_the_app():
         "W012",
         "E006",
     }
-    # Django's tag for checks that a new version adds.
+    # The tag of Django for checks of new versions.
     assert "django_examplary." not in str(run_checks(tags=[Tags.compatibility]))
 
 

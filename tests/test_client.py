@@ -60,7 +60,7 @@ def fake(server):
 
 @pytest.fixture
 def make_client(server, monkeypatch):
-    """Clients of the fake that do not make a test wait for their pauses."""
+    """Create clients of the fake that retry without pauses."""
     monkeypatch.setattr("django_examplary.client.retries.random.uniform", lambda low, high: 0.01)
     clients = []
 
@@ -229,7 +229,7 @@ def test_connection_of_a_refused_download_is_closed(client, server, fake, monkey
     with pytest.raises(ExamplaryPermissionError) as caught:
         client.download_exam_qti3(fake.add_exam()["id"])
     assert closed.wait(PATIENCE)
-    # While the error, whose frames hold the transport, is still there.
+    # The error is still referenced, and its frames hold the transport.
     assert (caught.value.status_code, len(opened)) == (403, 2)
 
 
@@ -348,7 +348,7 @@ def test_every_documented_operation_has_a_method(client):
         if method != "parameters"
     }
     methods = {name.replace("_", "") for name in dir(client)}
-    # The one with another name: it is named after the package that it exports.
+    # This method has another name, after the package that it exports.
     methods.add("exportexamqti3zip")
     assert operations <= methods
 
@@ -499,7 +499,7 @@ CALLS = {
     ),
     "POST /users": lambda client, actor: client.create_user(email="ann@school.example"),
 }
-# The outcome of each fault, and how often each call is made.
+# By fault: the outcome and the number of requests of each call.
 UNANSWERED = {"GET": 3, "DELETE": 3, "POST /embed-sessions": 2, "POST /users": 1}
 WAITED = {"GET": 3, "DELETE": 3, "POST /embed-sessions": 3, "POST /users": 3}
 REFUSED = {"GET": 1, "DELETE": 1, "POST /embed-sessions": 1, "POST /users": 1}
@@ -566,10 +566,10 @@ def test_retries(make_client, fake, actor, caplog, call, outcome):
     assert is_uncertain(caught.value) is (attempts is UNANSWERED or attempts is REFUSED)
     assert DEFAULT_API_KEY not in caplog.text + repr(caught.value) + str(caught.value)
     assert "ann@school.example" not in caplog.text + str(caught.value)
-    # A frame of the transport would carry the key into an error report.
+    # A frame of the transport would include the key in an error report.
     assert caught.value.__context__ is None
     assert len([line for line in caplog.records if line.name == "django_examplary"]) == 1
-    # The next call gets its own response, in any state of the connection.
+    # The next call gets its own response, whatever the state of the connection.
     fake.heal()
     assert isinstance(client.list_taxonomies(), list)
 
@@ -642,7 +642,7 @@ def test_retry_after_applies_to_one_attempt_only(make_client, fake, monkeypatch)
     pauses = []
     monkeypatch.setattr("django_examplary.client.base.time.sleep", pauses.append)
     assert make_client().get_me().id == fake.owner_id
-    # The fake sleeps too, for no time. The second pause is the fixed jitter of these clients.
+    # The fake also sleeps, for 0 seconds. The second pause is the fixed jitter of these clients.
     assert [pause for pause in pauses if pause] == [2, 0.01]
 
 
@@ -660,9 +660,9 @@ def test_calls_of_a_bound_client_share_its_deadline(make_client, fake):
     fake.latency = 0.3
     bound = client.within(0.5)
     outcomes = [attempt(bound.get_me) for _ in range(9)]
-    # Each of them alone would be in time.
+    # Each call alone would be in time.
     assert outcomes.count(ExamplaryTimeoutError) >= 8
-    # Calls that had too little time do not count as an outage.
+    # Timeouts at a short deadline do not count as an outage.
     client.get_me()
 
 
@@ -729,7 +729,7 @@ def test_interim_response_does_not_shift_the_next_responses(make_client, fake, e
 @pytest.mark.parametrize("call", CALLS)
 def test_deadline_bounds_slow_responses(make_client, fake, actor, call, transport):
     fake.fail(transport=transport, times=None)
-    # No read of a dripping response times out; without the deadline it would arrive in the end.
+    # Reads of a slow response do not time out. Without the deadline it would arrive eventually.
     client = make_client(timeout=0.5, deadline=1)
     with pytest.raises(ExamplaryTimeoutError) as caught:
         CALLS[call](client, actor)
@@ -1018,7 +1018,7 @@ def test_outage_fails_fast_and_sends_one_probe_at_a_time(make_client, fake, monk
     assert len(fake.requests) == 3
     clock[0] += 6
     outcomes = []
-    # The probe is answered when all other calls have their outcome.
+    # The probe gets its response after all other calls have their outcome.
     fake.heal()
     fake.fail(status=500, edit=lambda body: wait_for(lambda: len(outcomes) == 7) and body)
 
@@ -1037,7 +1037,7 @@ def test_outage_fails_fast_and_sends_one_probe_at_a_time(make_client, fake, monk
 def test_timeouts_at_the_deadline_count_as_outage(make_client, fake):
     client = make_client(max_retries=0, timeout=5, deadline=0.2)
     fake.fail(times=None, transport=wire.HANG)
-    # As all calls of a launch are.
+    # Like all calls of a launch.
     assert attempt(client.within(0.2).get_me) is ExamplaryTimeoutError
     assert attempt(client.list_taxonomies) is ExamplaryTimeoutError
     assert attempt(client.list_student_levels) is ExamplaryTimeoutError
@@ -1054,7 +1054,7 @@ def test_close_clears_the_cooldown(make_client, fake):
 
 
 def test_probe_lasts_until_its_deadline(monkeypatch):
-    """Longer than the pause between two such calls."""
+    """This is longer than the pause between two probes."""
     clock = [1000.0]
     monkeypatch.setattr("django_examplary.clock.monotonic", lambda: clock[0])
     cooldown, calls = Cooldown(), [make_call() for _ in range(3)]
@@ -1073,7 +1073,7 @@ def test_probe_lasts_until_its_deadline(monkeypatch):
     ("fault", "error"),
     [
         ({"status": 403}, ExamplaryPermissionError),
-        # The API responds, with more than the client accepts.
+        # The API responds, but with a response that is too large.
         ({"transport": wire.HUGE_BODY}, ExamplaryResponseError),
     ],
 )
@@ -1149,7 +1149,7 @@ def test_repeated_failure_of_one_request_is_not_an_outage(make_client, fake, act
     client = make_client(max_retries=0, timeout=0.2)
     fake.fail("POST", "/embed-sessions", times=None, **fault)
     for number in range(5):
-        # The same launch each time, although its return URL differs.
+        # The same launch each time, with different return URLs.
         client_error = attempt(
             lambda number=number: client.create_embed_session(
                 flow="generate-exam", actor=actor, return_url=f"https://school.example/{number}/"
@@ -1219,10 +1219,10 @@ def test_rate_limit_pauses_one_operation(make_client, fake, monkeypatch):
 
 
 def run_together(client, fake, monkeypatch, work):
-    """Run `work` in two threads that are refused one after the other.
+    """Run `work` in two threads whose requests are refused one after the other.
 
-    Both requests are received before the first is refused with the first fault. The other gets its
-    response when the client has counted the refusal.
+    Both requests arrive before the first is refused. The second gets its response after the client
+    has counted that refusal.
     """
     received, lock = threading.Barrier(2), threading.Lock()
     handle, started = fake.handle, itertools.count()
@@ -1482,6 +1482,6 @@ sys.stdin.read()
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(command, text=True, **pipes) as process:
         wait_for(lambda: fake.requests, process)
-        # With the end of its input the program ends.
+        # The program ends at the end of its input.
         _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, "")

@@ -1,4 +1,4 @@
-"""A test has stopped the clock, and every job ends."""
+"""Everything ends, even if a test has stopped the clock."""
 
 from __future__ import annotations
 

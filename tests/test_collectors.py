@@ -1,4 +1,4 @@
-"""Collectors of errors and traces receive neither the API key nor what opens a session."""
+"""Collectors of errors and traces receive neither the API key nor session ids and URLs."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def collect(*arguments: str) -> dict[str, Any]:
     ) as process:
         result: dict[str, Any] = json.loads(processes.finish(process).splitlines()[-1])
     assert process.returncode == 0
-    # It was at work, and saw the calls by the templates of their paths.
+    # The collector was active, and received the path templates of the calls.
     assert "/embed-sessions/%7Bid%7D" in result["collected"]
     return result
 
 
 @pytest.mark.parametrize("collector", COLLECTORS)
 def test_collector_receives_no_secret(collector):
-    """Tokens in addresses are left to the scrubbers of the documentation."""
+    """Tokens in URLs are removed by the scrubbers of the documentation."""
     before = collect(collector)
     after = collect(collector, "scrubbed")
 
     assert [text for text in before["secrets"] if text in before["collected"]] == []
     assert len(before["secrets"]) > 10
     found = [text for text in before["tokens"] if text in before["collected"]]
-    # Those of addresses: a span has no body, and Sentry filters a field of that name itself.
+    # Only tokens in URLs: spans have no body, and Sentry filters a field with this name.
     assert len(found) == 3
     assert [text for text in after["tokens"] if text in after["collected"]] == []
     assert "[Filtered]" in after["collected"]

@@ -48,12 +48,12 @@ def run(name, *arguments, stderr=None, **options):
 
 
 def later():
-    """Return when a claim ends that another caller holds."""
+    """Return the end of a claim of another caller."""
     return timezone.now() + timedelta(minutes=1)
 
 
 def process(*arguments):
-    """Start a command as a shell would, on the database of the tests."""
+    """Start a command as a process, on the database of the tests."""
     script = (
         "import sys, django; django.setup()\n"
         "from django.db import connection\n"
@@ -98,7 +98,7 @@ def test_help_has_examples(name, capsys):
     text = capsys.readouterr().out
     assert f"manage.py {name}" in text
     assert "exit codes:\n  0    all is done" in text
-    # A few calls end by themselves, and leave nothing to continue with.
+    # These commands make few calls, so they cannot be continued.
     assert ("stopped by SIGTERM" in text) == (name not in ("examplary_contract", "examplary_ping"))
     assert max(len(line) for line in text.splitlines()) <= 100
 
@@ -340,9 +340,9 @@ def test_ping_omits_silenced_checks(fake, settings):
     settings.EXAMPLARY_EMBED_ORIGINS = ["https://app.examplary.ai/"]
     settings.SILENCED_SYSTEM_CHECKS = ["django_examplary.E004"]
 
-    code, _, said = run("examplary_ping")
+    code, _, errors = run("examplary_ping")
 
-    assert (code, said) == (0, "")
+    assert (code, errors) == (0, "")
 
 
 # examplary_ping --session
@@ -430,7 +430,7 @@ def test_ping_session_of_a_user_without_an_actor(fake, teacher):
     assert fake.requests == []
 
 
-# Texts of a server
+# Strings of a server
 
 
 HOSTILE = "\x1b[2J\x9b1m\rok\u202e\u061c\u2028\ud800"
@@ -447,7 +447,7 @@ def test_ping_escapes_texts_of_the_server(fake):
 
 
 class Hostile(base.ExamplaryCommand):
-    """A command whose every text comes from a server."""
+    """A command that prints only strings of a server."""
 
     def handle(self, **options):
         self.report(HOSTILE)
@@ -598,11 +598,11 @@ def test_progress_on_a_terminal_and_in_a_log(fake, monkeypatch, make_users):
 
 @pytest.fixture
 def interrupt(examplary, monkeypatch):
-    """Return a function that runs a command and signals it before its third call is answered.
+    """Return a function that runs a command and sends a signal during its third call.
 
-    It returns the exit code and the standard error. The command makes two calls at a time.
+    The function returns the exit code and stderr. The command makes two calls at a time.
     """
-    # The command waits for longer than a busy machine needs to send the signal.
+    # A busy machine may need long to send the signal.
     monkeypatch.setenv("EXAMPLARY_TIMEOUT", str(PATIENCE))
     monkeypatch.setenv("EXAMPLARY_DEADLINE", str(PATIENCE))
     reached, signalled = threading.Event(), threading.Event()
@@ -621,8 +621,8 @@ def interrupt(examplary, monkeypatch):
         wait_for(reached.is_set, command)
         command.send_signal(number)
         signalled.set()
-        _, said = command.communicate(timeout=PATIENCE)
-        return command.returncode, said
+        _, errors = command.communicate(timeout=PATIENCE)
+        return command.returncode, errors
 
     return run_and_signal
 
@@ -632,13 +632,13 @@ def interrupt(examplary, monkeypatch):
 def test_stopped_command_can_be_continued(examplary, interrupt, number, code, make_users):
     make_users(40)
 
-    returned, said = interrupt(number, "examplary_provision", "--rate", "0")
+    returned, errors = interrupt(number, "examplary_provision", "--rate", "0")
 
-    assert returned == code, said
-    assert f"Stopped by {number.name}. Run it again to continue." in said
+    assert returned == code, errors
+    assert f"Stopped by {number.name}. Run it again to continue." in errors
     states = set(ExamplaryActor.objects.values_list("state", flat=True))
     assert states <= {State.ACTIVE, State.PENDING}
-    # No more than those that were under way.
+    # Only the calls that were under way.
     assert 1 <= ExamplaryActor.objects.filter(state=State.ACTIVE).count() <= 4
     assert run("examplary_provision", rate=0, concurrency=8)[0] == 0
     assert ExamplaryActor.objects.filter(state=State.ACTIVE).count() == 40
@@ -647,7 +647,7 @@ def test_stopped_command_can_be_continued(examplary, interrupt, number, code, ma
 
 @pytest.mark.django_db(transaction=True)
 def test_stopped_sweep_stores_every_outcome(examplary, interrupt, teacher):
-    """Every session that was asked about has its outcome, and the next sweep asks the others."""
+    """Each verified session has its outcome, and the next sweep verifies the others."""
     actor = services.provision_actor(teacher)
     remote = [examplary.add_session("edit-rubric", actor.examplary_id) for _ in range(40)]
     for session in remote:
@@ -659,9 +659,9 @@ def test_stopped_sweep_stores_every_outcome(examplary, interrupt, teacher):
     )
     completed = rows.filter(status="completed")
 
-    returned, said = interrupt(signal.SIGTERM, "examplary_sweep")
+    returned, errors = interrupt(signal.SIGTERM, "examplary_sweep")
 
-    assert returned == 143, said
+    assert returned == 143, errors
     assert 1 <= completed.count() <= 4
     assert rows.filter(asked_at=None).count() == rows.open().count() == 40 - completed.count()
     assert completed.filter(announced_at=None).count() == 0
@@ -680,7 +680,7 @@ def test_second_signal_kills_the_command(examplary, make_users):
     command.send_signal(signal.SIGTERM)
     time.sleep(0.5)
     assert command.poll() is None
-    # Signals that come before the first one is handled count as one.
+    # Signals that arrive before the first is handled count as one.
     while command.poll() is None:
         command.send_signal(signal.SIGTERM)
         time.sleep(0.1)
@@ -695,7 +695,7 @@ def test_commands_admin_and_launches_at_the_same_time_create_each_user_once(
 ):
     users = make_users(60)
     examplary.latency = 0.01
-    examplary.duplicates = "create"  # So that a second one would show.
+    examplary.duplicates = "create"  # Makes duplicates visible.
     arguments = ["examplary_provision", "--rate", "0", "--json"]
     commands = [process(*arguments) for _ in range(2)]
     wait_for(lambda: examplary.calls("POST", "/users"), *commands)
@@ -724,14 +724,14 @@ def test_commands_admin_and_launches_at_the_same_time_create_each_user_once(
     assert {command.returncode for command in commands} <= {0, 1}
     assert all(result["failed"] == {} for result in results)
     assert sum(result["provisioned"] for result in results) <= 61
-    # The signed-in admin too: the commands cover all users.
+    # Including the signed-in admin: the commands select all users.
     assert ExamplaryActor.objects.filter(state=State.ACTIVE).count() == 61
     assert len(examplary.users) - 1 == len(examplary.calls("POST", "/users")) == 61
     assert len(examplary.sessions) == 60
 
 
 def test_call_command_keeps_the_signal_handlers(db, fake):
-    """Signals are the main thread's."""
+    """Only the main thread can set signal handlers."""
     codes = []
     command = base.ExamplaryCommand()
 
@@ -815,10 +815,10 @@ def test_sweep_with_a_limit_as_json(fake, completed):
 def test_sweep_that_fails(fake, completed, status, message):
     fake.fail("GET", "/embed-sessions/{id}", status=status)
 
-    code, text, said = run("examplary_sweep")
+    code, text, errors = run("examplary_sweep")
 
     assert code == 1
-    assert message in said
+    assert message in errors
     assert "none has ended" in text
 
 

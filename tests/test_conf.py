@@ -12,12 +12,12 @@ from django_examplary.exceptions import ExamplaryConfigurationError
 
 
 def describe(user: Any) -> None:
-    """Represent a project's EXAMPLARY_ACTOR_PROFILE or EXAMPLARY_THEME."""
+    """A value for EXAMPLARY_ACTOR_PROFILE or EXAMPLARY_THEME."""
 
 
 DESCRIBE = f"{__name__}.describe"
 
-# By setting: its default, a Django setting, an environment variable and the value parsed from it.
+# By setting: the default, a Django setting, an environment variable and its parsed value.
 TABLE: dict[str, tuple[Any, Any, str, Any]] = {
     "EXAMPLARY_API_KEY": ("", "examp_setting", "examp_environment", "examp_environment"),
     "EXAMPLARY_API_URL": (
@@ -165,7 +165,7 @@ SECRET = "examp_secret"
 
 
 def read_and_catch(name: str) -> ExamplaryConfigurationError:
-    """Read a setting that raises. Verify that no part of the error holds its value."""
+    """Return the error of reading a setting, after verifying that it does not contain the value."""
     with pytest.raises(ExamplaryConfigurationError) as caught:
         getattr(conf, name)
     error = caught.value

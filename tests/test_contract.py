@@ -1,4 +1,4 @@
-"""Our requests and the fake's answers, held against the written contract."""
+"""Validate the requests of the client and the responses of the fake against the contract."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ EVERY_PRESET = [
 
 
 class Recorder(FakeExamplary):
-    """A fake that keeps its answers beside the requests."""
+    """A fake that records its responses with the requests."""
 
     def handle(self, request):
         response = super().handle(request)
@@ -91,7 +91,7 @@ def operation_for(method: str, path: str) -> dict[str, Any]:
 
 
 def validate(instance: object, schema: dict[str, Any]) -> None:
-    """Check against a schema whose references are those of the contract."""
+    """Validate against a schema with references into the contract."""
     absolute = json.loads(json.dumps(schema).replace('"#/', '"contract#/'))
     jsonschema.Draft202012Validator(absolute, registry=REGISTRY).validate(instance)
 
@@ -106,7 +106,7 @@ def response_schema(operation: dict[str, Any], status: int) -> dict[str, Any] | 
 
 
 def exercise(client: ExamplaryClient, fake: FakeExamplary) -> None:
-    """Call every operation with everything it takes."""
+    """Call every operation with all its arguments."""
     user = client.create_user(email="ann@school.example", name="Ann", role="student")
     client.get_me()
     client.update_me(name="Head")
@@ -209,7 +209,7 @@ def test_every_refusal_of_the_fake_raises(shape):
 
 
 def test_presets_of_the_flows_match_the_contract():
-    """A preset that is documented is known to its flow, and the other way round."""
+    """The flows and the contract have the same presets."""
     names = {
         "PresetsGenerateExam": GenerateExam,
         "PresetsGenerateQuestion": GenerateQuestion,

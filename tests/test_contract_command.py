@@ -1,4 +1,4 @@
-"""`examplary_contract`: every kind of difference, the document's dialects, and the probe."""
+"""`examplary_contract`: every kind of difference, dialects of documents, and the probe."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(*arguments, **options):
 
 
 def changed(*edits):
-    """Return the written document with changes."""
+    """Return the written contract with changes."""
     document = copy.deepcopy(WRITTEN)
     for edit in edits:
         edit(document)
@@ -52,7 +52,7 @@ def changed(*edits):
 
 
 def findings(document):
-    """Return the findings that the written document does not have."""
+    """Return the findings that the written contract does not have."""
     return [each for each in compare(Document.from_content(document)) if each not in KNOWN]
 
 
@@ -95,7 +95,7 @@ def responses(method, path):
 
 @pytest.fixture(scope="module")
 def recorded():
-    """The fake that every method of the client has called."""
+    """A fake that has recorded every call of the client."""
     fake = FakeExamplary(staging=True)
     with serve(fake) as server, ExamplaryClient(DEFAULT_API_KEY, base_url=server.url) as client:
         exercise(client, fake)
@@ -114,7 +114,7 @@ def test_baseline_has_every_operation_of_the_client(recorded):
 
 @pytest.mark.parametrize("call", [call for call in CALLS if call.bodies], ids=str)
 def test_baseline_sends_the_fields_of_the_client(call, recorded):
-    """Top-level fields; those of presets come from the flows themselves."""
+    """Compare top-level fields only; the presets come from the flows."""
     sent = {name for request in recorded.calls(call.method, call.path) for name in request.json}
 
     assert sent <= {name for example in call.bodies for name in example}
@@ -168,13 +168,13 @@ def test_readers_require_the_needed_fields_of_the_baseline(call: Call):
 def test_written_contract_has_only_one_difference():
     found = compare(Document.from_content(WRITTEN))
 
-    # That an answer always has the URL is not documented; without it a launch fails.
+    # The URL is not documented as required, but launches need it.
     assert [(each.group, each.where) for each in found] == [
         ("WARN", "POST /embed-sessions answer embedUrl")
     ]
 
 
-# One row for each kind of difference: the change, the group, where, and the text
+# One row for each kind of difference: the change, the group, the location and the text
 
 SESSION_BODY = schema("EmbedSessionCreate")
 SESSIONS = ("/embed-sessions", "/embed-sessions/{embedSessionId}")
@@ -518,7 +518,7 @@ def test_difference(kind):
 
 
 def test_difference_is_reported_once():
-    """A flow is removed: no other flow and no preset is blamed for it."""
+    """A removed flow is not also reported as a change of other flows or presets."""
     document = changed(lambda document: schema("Flow")(document)["enum"].remove("edit-exam"))
 
     assert [each.where for each in findings(document)] == ["POST /embed-sessions flow"]
@@ -833,7 +833,7 @@ def test_patterns_end_as_in_javascript(pattern, value, problems):
 
 
 def test_envelopes():
-    """A user in a user, and a list in an object: the client reads both."""
+    """The client reads nested users and lists in objects."""
     document = changed(
         lambda document: answer("post", "/users")(document).update(
             schema={"properties": {"user": {"$ref": "#/components/schemas/User", "type": "object"}}}
@@ -868,7 +868,7 @@ def test_envelopes():
 
 
 def test_alternatives_of_a_request():
-    """The alternative for a flow is compared, also where a generator writes one for each."""
+    """The alternative for the flow is compared, even if there is one for each flow."""
     options = [
         {
             "type": "object",
@@ -894,7 +894,7 @@ def test_alternatives_of_a_request():
 
 
 def test_unexpected_nodes_are_ignored():
-    """Booleans, numbers and texts where a schema or a list of them belongs."""
+    """Booleans, numbers and strings in place of schemas or lists."""
     document = changed(
         put(properties("UserCreate"), name=True, sendInvite=7),
         put(schema("UserCreate"), required="email", allOf={"type": "string"}),
@@ -923,7 +923,7 @@ def test_unexpected_nodes_are_ignored():
 
 
 def test_document_of_another_api():
-    """None of the operations is there, and nothing is settled."""
+    """All operations are missing, and no unknown is settled."""
     found = compare(Document.from_content({"openapi": "3.0.0", "paths": {"/cats": {"get": {}}}}))
 
     assert {each.group for each in found} == {"ERROR", "WARN", "NEWS"}
@@ -1052,7 +1052,7 @@ def test_missing_file(tmp_path):
 
 
 def test_deeply_nested_document(document):
-    """Where the parser of JSON gives up, and where it does not."""
+    """One depth is refused by the JSON parser, the other by this package."""
     for depth in (900, 100_000):
         nested = '{"if": ' * depth + "{}" + "}" * depth
         text = json.dumps(changed(put(properties("UserCreate"), name="nested")))
@@ -1089,7 +1089,7 @@ def test_saved_document_is_used_for_the_next_comparison(fake, tmp_path):
     code, text, _ = run(against=saved, fail_on="warn")
     assert code == 1
     assert "may be 'archived'" in text
-    # It was there before.
+    # It is in both documents.
     assert "embedUrl" not in text
 
 
@@ -1125,7 +1125,7 @@ def test_json(document):
 
 
 def test_strings_of_the_document_are_escaped(document):
-    """A document cannot clear the screen, or print a line that looks like the command's own."""
+    """A document cannot clear the screen or imitate the output of the command."""
     hostile = "\x1b[2J\rERROR (0)\nNEWS (0)\x9b\u202e\u2028\ud800"
     content = changed(
         put(lambda document: document["paths"], **{"/x": {"get": {"summary": hostile}}}),
@@ -1203,7 +1203,7 @@ def test_probe_of_a_known_address(fake, probe, duplicates):
 
 @pytest.mark.parametrize("shape", ["message", "error-object", "empty", "html"])
 def test_probe_shows_no_values(fake, probe, shape):
-    """Neither the report nor the output has an id, an address, a URL or the key."""
+    """The report and the output contain no id, address, URL or key."""
     fake.error_shape = shape
 
     _, text, _, report = probe("--json", email="ann@school.example", domain=None)
@@ -1287,7 +1287,7 @@ def test_probe_without_an_answer(fake, probe, settings):
 
     assert code == 1
     assert "read the session: GET /embed-sessions/{id}: no answer, Examplary" in text
-    # It was deleted nevertheless.
+    # The session was deleted anyway.
     assert len(fake.calls("DELETE", "/embed-sessions/{id}")) == 1
 
 
@@ -1327,7 +1327,7 @@ def test_probe_asks_for_confirmation(fake, probe, monkeypatch, reply, sent):
         (0, message) if sent else (2, "Nothing was sent. Pass --yes to skip the question.")
     )
     assert sent is False or f"at {fake.base_url}, who cannot be deleted" in message
-    # The question is no part of the result.
+    # The question is not part of the output.
     assert "Continue?" not in text
 
 

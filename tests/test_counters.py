@@ -1,4 +1,4 @@
-"""Calls to Examplary, counted by day in Django's cache, and shown on the activity page."""
+"""Counters of API calls by day, in the cache and on the activity page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ACTIVITY = "/admin/django_examplary/examplarysession/activity/"
 
 @pytest.fixture(autouse=True)
 def _one_day(monkeypatch):
-    """No test begins on one day and ends on the next."""
+    """Prevent a change of the day during a test."""
     now = timezone.now()
     monkeypatch.setattr(timezone, "now", lambda: now)
 

@@ -1,4 +1,4 @@
-"""The sources that a policy must allow, and the origin of a response's nonce."""
+"""The sources that a policy must allow, and the nonce of a response."""
 
 from __future__ import annotations
 

@@ -217,7 +217,7 @@ def test_embed_session_keeps_its_secrets_out_of_its_repr():
         (None, None),
         (True, None),
         ({"seconds": 1}, None),
-        # Not times but durations, or what some languages write for none.
+        # Durations, and the zero times of some languages.
         (604800, None),
         (0, None),
         ("0001-01-01T00:00:00Z", None),
@@ -400,13 +400,13 @@ def test_user_is_read_from_several_formats(change, field, value):
 
 
 def test_unexpected_type_is_logged_once_without_its_value(caplog):
-    class Unheard(list):
-        """No other test has had this type logged."""
+    class Unexpected(list):
+        """A type that no other test has logged."""
 
     for _ in range(2):
-        User.from_json({"id": "user_1", "name": Unheard(["Ada", "1815"])})
+        User.from_json({"id": "user_1", "name": Unexpected(["Ada", "1815"])})
     assert [record.getMessage() for record in caplog.records] == [
-        "operation='read response' outcome=unexpected-shape field=name type=Unheard"
+        "operation='read response' outcome=unexpected-shape field=name type=Unexpected"
     ]
 
 

@@ -1,4 +1,4 @@
-"""The documentation against the code: every block runs, every table and list is complete."""
+"""The documentation matches the code: every block runs, every table and list is complete."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def with_blocks(*languages: str) -> list[str]:
     return sorted({block.page for block in of(*languages)})
 
 
-# The site that the pages speak of
+# The site of the examples
 
 
 def new_exam(request: HttpRequest) -> HttpResponse:
@@ -122,7 +122,7 @@ urlpatterns = [
 
 @pytest.fixture
 def school(monkeypatch) -> None:
-    """A project with models and functions that the pages import."""
+    """Install the models and functions that the pages import."""
     models = types.ModuleType("school.models")
     models.Exam = mock.MagicMock()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "school", types.ModuleType("school"))
@@ -131,7 +131,7 @@ def school(monkeypatch) -> None:
 
 @pytest.fixture
 def receivers(quick_collection) -> Iterator[None]:
-    """Those that a page connects are not for the next test."""
+    """Disconnect the receivers that a page connects."""
     every = [each for each in vars(signals).values() if isinstance(each, Signal)]
     before = [list(each.receivers) for each in every]
     yield
@@ -143,7 +143,7 @@ def receivers(quick_collection) -> Iterator[None]:
 
 @pytest.fixture
 def fake_examplary() -> Iterator[FakeExamplary]:
-    """As in a project that has our fixtures."""
+    """The fixture of the testing kit, as in a project."""
     with helpers.fake_examplary() as fake:
         yield fake
 
@@ -165,7 +165,7 @@ def test_every_block_is_of_a_known_language():
 
 @pytest.fixture
 def admin_classes():
-    """Take back the admin classes that a block registers, so that no other test meets them."""
+    """Unregister the admin classes that a block registers."""
     registered = dict(admin.site._registry)
     yield
     admin.site._registry.clear()
@@ -179,12 +179,12 @@ def test_python(page, request, settings, teacher, rf_request):
     fake = request.getfixturevalue("fake_examplary")
     names: dict[str, Any] = {
         "__name__": "school",
-        # The start of the files that the quick start adds lines to.
+        # The beginning of files to which the quick start adds lines.
         "BASE_DIR": ROOT,
         "INSTALLED_APPS": [],
         "TEMPLATES": [{}],
         "urlpatterns": [],
-        # The user and the objects that the examples mention.
+        # The user and the objects of the examples.
         "request": rf_request,
         "user": teacher,
         "fake": fake,
@@ -255,7 +255,7 @@ def test_recipe_to_rename_an_alias(teacher, student, fake, settings):
 
 @pytest.fixture
 def histograms(monkeypatch):
-    """Read what OpenTelemetry has recorded: attributes, counts and sums by name and unit."""
+    """Return the metrics of OpenTelemetry: attributes, counts and sums by name and unit."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
     monkeypatch.setattr(metrics, "get_meter", provider.get_meter)
@@ -313,12 +313,12 @@ def test_recipes_for_metrics_count_calls_and_failures(fake, histograms):
 
 
 def run_tests(names: dict[str, Any], request: pytest.FixtureRequest) -> None:
-    """Run what a block defines that is a test."""
+    """Run the tests that a block defines."""
     for name, value in names.items():
         ExamplarySession.objects.all().delete()
         if inspect.isclass(value) and issubclass(value, unittest.TestCase):
             result = unittest.TestResult()
-            # One by one: what Django does around a whole class, pytest's fixtures have done.
+            # One by one, because the fixtures of pytest already did the setup of the class.
             for method in unittest.defaultTestLoader.getTestCaseNames(value):
                 value(method)(result)
             assert result.wasSuccessful(), result.errors + result.failures
@@ -360,7 +360,7 @@ def test_fragment_cache_keeps_users_apart(rf_request, admin_user):
         html = Template(block.code).render(RequestContext(rf_request))
         frames.append(find(html, "iframe")["src"])
 
-    # The last is that of the first user from the cache.
+    # The last page is the cached one of the first user.
     assert frames[0] == frames[2] != frames[1]
 
 
@@ -392,7 +392,7 @@ def commands() -> list[tuple[str, ...]]:
     return sorted({tuple(words.split()) for line in lines for words in line.split(" && ")})
 
 
-# Not ours.
+# Commands of other packages.
 TOOLS = {
     *(
         ".",
@@ -414,7 +414,7 @@ TOOLS = {
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_command(words):
-    """It exists, and takes the arguments that are shown."""
+    """The command exists, and accepts the documented arguments."""
     match words:
         case ["python", "manage.py", name, *arguments]:
             command = load_command_class(get_commands()[name], name)
@@ -437,7 +437,7 @@ def test_command(words):
 
 
 def test_quick_start(tmp_path):
-    """A new project with the lines and the commands of the README, and with no others."""
+    """A new project works with only the lines and commands of the README."""
     assert len([line for _, code in QUICK_START for line in code.splitlines() if line]) <= 10
 
     with serve() as server:
@@ -457,14 +457,14 @@ def test_quick_start(tmp_path):
             assert launch.headers["Location"] == session.embed_url
             assert browser.get(session.embed_url).ok
             server.fake.complete(session.id)
-            told = browser.post(
+            response = browser.post(
                 f"{address}/examplary/sync/{embed['data-key']}/",
                 headers={"Accept": "application/json"},
                 data={"csrfmiddlewaretoken": embed["data-csrf-token"]},
             )
 
-    assert told.json()["status"] == "completed"
-    assert told.json()["redirect"] == "/admin/"
+    assert response.json()["status"] == "completed"
+    assert response.json()["redirect"] == "/admin/"
 
 
 def sign_in(browser: requests.Session, url: str) -> None:
@@ -482,7 +482,7 @@ def read(name: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of every row of every table."""
+    """Return the cells of every row of every table."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
@@ -495,7 +495,7 @@ def test_flows():
     table = [row for row in rows(read("reference/flows.md")) if codes(row[0])]
     described = [describe(flow) for flow in FLOWS.values()]
 
-    # Two tables, because one is too wide for a page.
+    # In two tables, because one would be too wide.
     assert table == [row[:1] + row[2:] for row in described] + [row[:2] for row in described]
 
 
@@ -507,7 +507,7 @@ def describe(flow: type[Flow]) -> list[str]:
         if isinstance(value, property) and name != "is_complete"
     ]
     need = f"`{flow.needs.role}` of `{flow.needs.preset}`" if flow.needs else ""
-    # Read from the class, so that no presets are needed.
+    # From the class, because instances need presets.
     completes = bool(flow.completes)
     availability = "staging only" if flow.prerelease else "production"
     return [
@@ -636,7 +636,7 @@ def test_states_and_statuses():
 
 
 def test_messages_of_the_views():
-    """The page on troubleshooting quotes the messages that users see."""
+    """The page on troubleshooting has the messages that users see."""
     text = read("howto/troubleshooting.md")
     quoted = set(re.findall(r"“([A-Z][^”]+)”", text))
     titles = {problems.explain(reason)[0] for reason in REASONS}

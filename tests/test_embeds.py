@@ -1,4 +1,4 @@
-"""None of these tests may use the database unless it asks to, so rendering needs none."""
+"""Embeds and links. Rendering does not use the database, so most tests have no access to it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def return_theme(request: HttpRequest) -> dict[str, Any]:
 
 @pytest.fixture
 def page(rf) -> Iterator[HttpRequest]:
-    """A request of a signed-in user for a page in English."""
+    """A request of a signed-in user, with English as the language."""
     request: HttpRequest = rf.get("/exams/?page=2")
     request.user = User(pk=7, username="teacher")
     with translation.override("en"):
@@ -91,7 +91,7 @@ def page(rf) -> Iterator[HttpRequest]:
 
 @pytest.fixture
 def visit(rf) -> HttpRequest:
-    """Return a request for a page by a visitor who is not."""
+    """A request of a visitor who is not signed in."""
     request: HttpRequest = rf.get("/exams/?page=2&by=name")
     request.user = AnonymousUser()
     return request
@@ -105,7 +105,7 @@ def launched(url: str, view: str = "launch") -> Launch:
 
 
 def opened(url: str) -> Launch:
-    """Return the launch of a whole window's URL."""
+    """Return the launch of a whole-window URL."""
     return launched(url, "window")
 
 
@@ -239,7 +239,7 @@ def test_embed_has_at_most_two_kilobytes(page, display, load, flow):
 
     assert len(html.encode()) <= 2048
     assert not find_all(html, "form")
-    # The token stands in it once.
+    # The token occurs once.
     addresses = [*find_all(html, "iframe"), *find_all(html, "a")]
     tokens = [
         each
@@ -250,7 +250,7 @@ def test_embed_has_at_most_two_kilobytes(page, display, load, flow):
 
 
 def test_links_without_javascript_belong_to_one_session(page):
-    """The frame's session is finished; where the opener gives the whole window, that one is."""
+    """Links end the session of the frame, or of the whole window if there is an opener."""
     inline, modal = (
         render_embed(page, EditExam(exam_id="exam_a"), display=display) for display in DISPLAYS
     )
@@ -327,8 +327,7 @@ def test_sandbox_permissions(page):
 
     allowed = find(render_embed(page, "generate-exam", sandbox=True), "iframe")["sandbox"].split()
 
-    # Its messages would come from nowhere without the first, and nothing would run without the
-    # second; the window is the site's own.
+    # Messages need the origin, and the embed needs scripts. It must not navigate the window.
     assert {"allow-same-origin", "allow-scripts"} <= set(allowed)
     assert not [permission for permission in allowed if "top-navigation" in permission]
 
@@ -371,7 +370,7 @@ def test_done_button_is_for_flows_without_completion(page, flow, done):
         ]
 
     assert ("data-done" in find(render_embed(page, flow), "examplary-embed")) is done
-    # Without JavaScript the user must confirm the end; a whole window comes back.
+    # Without JavaScript the user must confirm the end; a whole window returns by itself.
     assert links() == [True]
     assert links(load="click") == links(display="modal") == ([False, True] if done else [False])
 
@@ -437,7 +436,7 @@ def test_csrf_token_is_the_token_of_the_page(page):
 
 @pytest.mark.parametrize("name", ["title", "css_class", "allow"])
 def test_text_from_a_template_is_escaped_like_any_other(page, name):
-    """Template text is marked as safe: that holds in the page, but not in an attribute."""
+    """Template text is marked as safe, which must not apply to attributes."""
     text = 'a" onclick="b'
     marked = render_embed(page, "generate-exam", **{name: SafeString(text)})
     plain = render_embed(page, "generate-exam", **{name: text})
@@ -470,7 +469,7 @@ def test_texts_are_translated(page):
 def test_script(nonce):
     html = render_script(nonce=nonce)
 
-    # In the page, and in the panels that are copied into shadow trees.
+    # In the page, and in the panels for shadow trees.
     sheets = find_all(html, "link")
     assert [sheet["href"] for sheet in sheets] == ["/static/django_examplary/embed.css"] * 2
     script = find(html, "script")
@@ -480,7 +479,7 @@ def test_script(nonce):
 
 
 def test_every_state_of_the_script_has_its_panel():
-    """The states without a panel are those in which the frame is seen."""
+    """Only the states with a visible frame have no panel."""
     script = (
         Path(django_examplary.__file__).parent / "static/django_examplary/embed.js"
     ).read_text()
@@ -528,7 +527,7 @@ def test_rendering_uses_neither_the_api_nor_the_database(
         render_script()
     assert fake.calls() == []
 
-    # The frame does, when it is loaded.
+    # The frame does so when it loads.
     browser = Client()
     browser.force_login(teacher)
     answer = browser.get(find(html, "iframe")["src"])
@@ -680,7 +679,7 @@ def test_launch_url(page):
 
 
 def test_request_without_a_user_is_anonymous(rf):
-    """As on error pages, where the middleware has not run."""
+    """On error pages the middleware has not run."""
     request = rf.get("/exams/")
 
     assert "launch" not in render_embed(request, "generate-exam")
@@ -718,7 +717,7 @@ def test_preview_shows_the_title_and_opens_no_session(page, display):
         ("/sign-in/", "/sign-in/", {}, ""),
         ("/sign-in/?tenant=north", "/sign-in/", {"tenant": ["north"]}, ""),
         ("http://testserver/sign-in/", "/sign-in/", {}, ""),
-        # From another host, or over another scheme, only a whole address leads back.
+        # From another host or scheme the return link needs an absolute URL.
         ("https://testserver/sign-in/", "/sign-in/", {}, "http://testserver"),
         ("https://id.school.example/", "/", {}, "http://testserver"),
         ("http://id.school.example/", "/", {}, "http://testserver"),

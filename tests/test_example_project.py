@@ -10,7 +10,7 @@ import requests
 
 from tests import example, processes
 
-# In memory, so that nothing is left behind.
+# In memory, so that no files remain.
 ENVIRONMENT = {
     "DATABASE_URL": "sqlite://:memory:",
     "EXAMPLARY_API_KEY": "examp_0123456789abcdefghijklmnopqrstuv",
@@ -27,9 +27,9 @@ ENVIRONMENT = {
     ids=" ".join,
 )
 def test_command(arguments):
-    code, said = example.run(*arguments, **ENVIRONMENT)
+    code, output = example.run(*arguments, **ENVIRONMENT)
 
-    assert code == 0, said
+    assert code == 0, output
 
 
 def test_demo_keeps_its_data_in_a_store(tmp_path):
@@ -52,14 +52,14 @@ def read_exams(store):
 
 
 def test_demo_reports_an_unusable_seed():
-    code, said = example.run("demo", "--seed", "missing.json", "--port", "0", "--fake-port", "0")
+    code, output = example.run("demo", "--seed", "missing.json", "--port", "0", "--fake-port", "0")
 
     assert code == 1
-    assert "--seed or --store can't be used: missing.json" in said
+    assert "--seed or --store can't be used: missing.json" in output
 
 
 def test_demo_of_two_schools():
-    """A teacher of each downloads an exam, which is in the workspace of the school."""
+    """A teacher of each school downloads an exam from the workspace of the school."""
     with example.demo(SOUTHFIELD_API_KEY="examp_south") as address:
         answer = requests.get(f"{address}/admin/", timeout=processes.PATIENCE)
         assert "Northfield School" in answer.text
@@ -80,8 +80,8 @@ def test_demo_reports_a_port_in_use(option):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         others = {"--port": "0", "--fake-port": "0", option: port}
-        code, said = example.run("demo", *(word for pair in others.items() for word in pair))
+        code, output = example.run("demo", *(word for pair in others.items() for word in pair))
 
     assert code == 1
-    assert f"Port {port} is not free" in said
-    assert f"Choose another with {option}." in said
+    assert f"Port {port} is not free" in output
+    assert f"Choose another with {option}." in output

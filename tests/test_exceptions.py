@@ -42,7 +42,7 @@ def pickled(error: Exception) -> Exception:
 
 
 def documented_tree() -> dict[str, str | None]:
-    """The parent of each class in the docstring's drawing; three characters are one level."""
+    """Return the parent of each class in the docstring; a level has three characters."""
     assert exceptions.__doc__
     parents: dict[str, str | None] = {}
     path: list[str] = []

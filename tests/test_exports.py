@@ -1,4 +1,4 @@
-"""Exports of rows by other packages hold neither an embed URL nor a session's remote id."""
+"""Exports of rows by other packages contain neither embed URLs nor remote ids of sessions."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def render(session):
 
 
 def show_variables(session):
-    """As collectors of errors show the variables of a frame."""
+    """Return the variables of a frame as error collectors show them."""
     return f"{session.__dict__} {vars(session)!r} {session.pk}"
 
 
@@ -121,7 +121,7 @@ def test_secrets_are_compared_by_their_strings():
 
 
 def test_session_from_a_fixture_is_not_launched(fake, session, teacher):
-    """It has no URL, since fixtures omit it."""
+    """Fixtures omit the URL."""
     ExamplarySession.objects.update(embed_url="", examplary_id=None)
 
     opened = services.open_session(teacher, GenerateExam(), origin=ORIGIN)

@@ -44,7 +44,7 @@ EXAM_IDS = (
     ["exam_", "abc", "xexam_abc", "", 7, None, "exam_1/../users", "exam_1\n", "exam_é"],
 )
 
-# The tables of the API's documentation: valid and invalid values of each preset.
+# From the tables of the API documentation: valid and invalid values of each preset.
 PRESETS: dict[str, dict[str, tuple[list[Any], list[Any]]]] = {
     "generate-exam": {
         "name": TEXTS,
@@ -73,7 +73,7 @@ PRESETS: dict[str, dict[str, tuple[list[Any], list[Any]]]] = {
         "rubric": ([{"rubricType": "analytical"}, {}], ["{}", [{}]]),
     },
     "mark-answer": {},
-    # Without the prefix: this flow's page does not state it as a rule.
+    # Without a prefix: the page of this flow does not document one.
     "edit-exam": {"examId": (["exam_abc", "abc"], ["", 7, None, "exam_1/../users", "a b"])},
     "take-exam": {"examId": EXAM_IDS},
     "practice-space-student": {

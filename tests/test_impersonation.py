@@ -1,4 +1,4 @@
-"""A staff member acts as a user, with the packages that many projects install."""
+"""Staff members act as users, with common impersonation packages."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ LAUNCH = Launch(
     language="nl",
 )
 
-# Another value for every field that distinguishes two sessions.
+# A change of every field that distinguishes two sessions.
 CHANGES: dict[str, Any] = {
     "user_id": "8",
     "flow": EditExam(exam_id="exam_abc"),
@@ -158,7 +158,7 @@ def test_token_fits_into_a_url(text):
 
 
 def test_token_that_is_too_long_is_refused_with_advice():
-    # Too random to be any shorter compressed.
+    # Random, so that it cannot be compressed.
     launch = Launch(user_id="7", flow=preset(secrets.token_urlsafe(3_000)))
 
     with pytest.raises(ExamplaryValidationError, match=r"services\.open_session\(\)") as caught:
@@ -248,7 +248,7 @@ def test_next_is_a_path_on_this_site(next_url):
         "\t//evil.example",
         "\x00//evil.example",
         "\x1f/exams/",
-        # Browsers drop these three wherever they stand.
+        # Browsers remove these three characters at any position.
         "/\t/evil.example",
         "/\n/evil.example",
         "/\r\\evil.example",

@@ -31,7 +31,7 @@ def users(fake):
 
 @pytest.fixture
 def link(tmp_path):
-    """Run the command on a text; return the exit code, the output and the message."""
+    """Run the command on a string; return the exit code, the output and the message."""
 
     def run(content, *arguments, **options):
         path = tmp_path / "users.csv"

@@ -1,4 +1,4 @@
-"""A locale that the API refuses: sent again without it, and then left out."""
+"""Launches with a refused locale are retried without it, and then omit it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_refused_locale_is_left_out(fake, client, launch, caplog):
     [(first, key), (second, other_key), (third, third_key)] = sent(fake)
     assert (first, key) == (THEME, "key-1")
     assert second == third == {"primaryColor": "#4f46e5"}
-    # The same body of the same launch has the same key, which is another than with the locale.
+    # The same launch with the same body has the same key; without the locale the key differs.
     assert other_key == third_key
     assert other_key not in ("", key)
     lines = [each.getMessage() for each in caplog.records if "locale-refused" in each.getMessage()]

@@ -1,4 +1,4 @@
-"""Every migration of the app, applied to tables that hold rows, and undone."""
+"""Every migration of the app, applied to tables with rows, and reversed."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ NAMES = sorted(path.stem for path in FOLDER.glob("[0-9]*.py"))
 
 @pytest.fixture
 def database(transactional_db):
-    """Without our tables at first; the tests after this one find them as they are today."""
+    """Start without the tables of the app, and restore them afterwards."""
     migrate(None)
     yield
     call_command("migrate", APP, verbosity=0)
 
 
 def migrate(name: str | None) -> Any:
-    """Go to a migration, from either side, and return the models as they were then."""
+    """Migrate forwards or backwards, and return the historical models."""
     return MigrationExecutor(connection).migrate([(APP, name)]).apps
 
 
 def add_rows(apps: Any, number: int) -> dict[str, Any]:
-    """Add a row to each table, with no more than it must have, and return their keys."""
+    """Add a minimal row to each table, and return the keys."""
     user = apps.get_model("auth", "User").objects.create(username=f"user-{number}")
     rows = {type(user): user}
 
@@ -49,7 +49,7 @@ def add_rows(apps: Any, number: int) -> dict[str, Any]:
 
 
 def present(apps: Any) -> dict[str, set[Any]]:
-    """The keys of the rows of each table there is."""
+    """Return the keys of the rows of each existing table."""
     models = apps.get_app_config(APP).get_models() if APP in apps.app_configs else ()
     return {
         model._meta.model_name: set(model.objects.values_list("pk", flat=True)) for model in models

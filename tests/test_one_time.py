@@ -30,7 +30,7 @@ SYNC, CLOSE = "/examplary/report/sync/", "/examplary/report/close/"
 
 @pytest.fixture
 def request_of(rf):
-    """Make a request that a token has authenticated, as Django REST framework does."""
+    """Create a request authenticated by a token, as Django REST framework does."""
 
     def make(user):
         request = rf.get("/api/embed/")
@@ -42,7 +42,7 @@ def request_of(rf):
 
 @pytest.fixture
 def embed(request_of, teacher):
-    """The data of a new embed of the teacher, each time that it is called."""
+    """Return the data of a new embed of the teacher."""
 
     def make(flow="generate-exam", user=teacher, **options):
         return embed_context(request_of(user), flow, one_time=True, **options)
@@ -72,14 +72,14 @@ def test_user_of_a_link_finishes_without_a_cookie(fake, embed, teacher, announce
         "redirect": "/exams/",
     }
     assert announced == [("completed", session.pk)]
-    # For this launch only.
+    # The user is set for this launch only.
     assert client.cookies == {}
 
 
 def test_user_hidden_by_the_default_manager_can_use_a_link(
     fake, client, embed, teacher, monkeypatch
 ):
-    """As a manager without the archived users does."""
+    """For example, a manager that excludes archived users."""
     data = embed()
     hidden = type(teacher)._default_manager.none()
     monkeypatch.setattr(type(teacher), "objects", hidden)
@@ -185,7 +185,7 @@ def test_concurrent_uses_of_a_link_open_one(fake, embed):
 
 
 def test_late_use_gets_the_session_of_the_first_use(fake, teacher):
-    """The link was checked before the other caller's use, and used after that session ended."""
+    """The link was checked before the first use, and used after its session ended."""
     launch = Launch(
         user_id=str(teacher.pk), flow=GenerateExam(), origin="http://testserver", ticket=7
     )
@@ -205,7 +205,7 @@ def test_link_expires_after_minutes(fake, client, embed, pass_time):
     pass_time(TICKET_MAX_AGE + 2)
 
     assert problem(go(client, data["url"])) == "stale"
-    # The page goes on.
+    # The page still works.
     assert post(client, SYNC, data={"token": data["token"]}).status_code == 404
     assert fake.requests == []
 
@@ -219,7 +219,7 @@ def test_launch_without_a_ticket_expires_after_hours(teacher, pass_time):
 
 @pytest.fixture
 def pass_time(monkeypatch):
-    """Let time pass for signatures."""
+    """Advance the clock of signatures."""
     real = signing.time.time
 
     def wait(seconds):
@@ -318,7 +318,7 @@ def test_report_needs_a_token_of_this_site(fake, client, embed, token):
 
 
 def test_report_is_authenticated_by_its_token(fake, client, teacher, embed):
-    """So it needs no CSRF token: another site cannot make a signed-in browser report."""
+    """It ignores the cookie and needs no CSRF token, because other sites have no report token."""
     client.force_login(teacher)
     data = embed("edit-rubric")
     go(client, data["url"])
@@ -372,7 +372,7 @@ def test_whole_window_returns(fake, client, request_of, teacher):
     response = client.get(f"{remote.return_url}?again")
     assert (response.status_code, response["Location"]) == (302, "/exams/")
     assert ExamplarySession.objects.get().status == "completed"
-    # The address is in logs, so it gives no outputs away.
+    # Logs contain the URL, so it must not return outputs.
     response = client.get(f"{remote.return_url}?again", headers={"accept": "application/json"})
     assert response["Location"].startswith("/accounts/login/")
 

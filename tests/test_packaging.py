@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TOX = ConfigParser(interpolation=None)
 TOX.read(ROOT / "tox.ini")
 
-# Every pair of a Python and a Django that is tested: {("3.11", "5.2"), ...}
+# The tested pairs of Python and Django: {("3.11", "5.2"), ...}
 MATRIX = {
     (f"3.{python}", f"{django[0]}.{django[1]}")
     for pythons, djangos in re.findall(r"py3\{(.+?)\}-django\{(.+?)\}", TOX["tox"]["labels"])
@@ -34,7 +34,7 @@ def oldest(versions: set[str]) -> str:
 
 
 def classified(subject: str) -> set[str]:
-    """The versions of a subject that the classifiers name."""
+    """Return the versions of a subject in the classifiers."""
     pattern = re.compile(rf"{subject} :: (\d+\.\d+)")
     return {match[1] for line in PROJECT["classifiers"] if (match := pattern.fullmatch(line))}
 
@@ -103,7 +103,7 @@ def test_release_needs_the_tests():
     ci = yaml.safe_load((WORKFLOWS / "ci.yml").read_text())
     release = yaml.safe_load((WORKFLOWS / "release.yml").read_text())
 
-    # YAML takes the key "on" for a truth.
+    # YAML parses the key "on" as a boolean.
     assert "workflow_call" in ci[True]
     assert release["jobs"]["tests"]["uses"] == "./.github/workflows/ci.yml"
     assert set(release["jobs"]["publish"]["needs"]) == {"tests", "build"}

@@ -24,7 +24,7 @@ def session(fake, teacher):
 
 @pytest.fixture
 def patient(monkeypatch):
-    """Let signing out wait for a busy computer."""
+    """Give signing out more time on busy machines."""
     monkeypatch.setattr(receivers, "_PATIENCE", 60.0)
 
 
@@ -42,7 +42,7 @@ def test_deleting_a_user_succeeds_while_the_api_is_down(fake, teacher, session):
 
 @pytest.fixture
 def save(django_capture_on_commit_callbacks):
-    """Save a row as outside of a transaction, where callbacks run at once."""
+    """Save a row as outside a transaction, so that callbacks run at once."""
 
     def save(instance):
         with django_capture_on_commit_callbacks(execute=True):
@@ -72,7 +72,7 @@ def test_new_password_revokes_the_sessions(fake, teacher, session, save, setting
 
 
 def test_rehashed_password_revokes_nothing(fake, client, teacher, session):
-    # With a salt so short that signing in replaces it.
+    # The short salt makes Django hash the password again at sign-in.
     teacher.password = weak = make_password("secret", salt="a")
     teacher.save()
     assert client.login(username="teacher", password="secret")
@@ -106,7 +106,7 @@ def sign_out(user):
 def test_no_queries_run_in_a_transaction_of_the_project(
     fake, teacher, session, end, django_assert_num_queries
 ):
-    """An error in it would break it, and MariaDB undoes all of it to end a deadlock."""
+    """A failed query would break it, and MariaDB rolls back all of it after a deadlock."""
     with transaction.atomic():
         with django_assert_num_queries(1 if end is deactivate else 0):
             end(teacher)
@@ -122,7 +122,7 @@ def test_no_queries_run_in_a_transaction_of_the_project(
 
 
 def test_is_active_of_other_models_is_not_read(monkeypatch):
-    """A project's own property of that name may query, or fail on a row that is not complete."""
+    """A property with this name may run queries or fail on incomplete rows."""
     monkeypatch.setattr(Group, "is_active", property(lambda group: 1 / 0), raising=False)
     Group.objects.create(name="Form 5")
     assert Group.objects.exists()
@@ -131,7 +131,7 @@ def test_is_active_of_other_models_is_not_read(monkeypatch):
 def test_deactivating_a_user_succeeds_while_the_database_fails(
     fake, teacher, session, save, before_query, caplog
 ):
-    """As before the tables of this app exist."""
+    """For example, before the tables of this app exist."""
 
     def fail():
         raise ProgrammingError("no such table (SECRET)")
@@ -289,7 +289,7 @@ def test_signing_out_waits_at_most_two_seconds_for_a_slow_api(
     client.force_login(teacher)
     with django_capture_on_commit_callbacks(execute=True):
         client.post("/accounts/logout/")
-    # Each of the five sessions would be looked at and deleted, in ten seconds.
+    # Verifying and deleting all five sessions would take ten seconds.
     assert not ExamplarySession.objects.open().exists()
     left = ExamplarySession.objects.filter(revoke_pending=True).count()
     assert left >= 3
@@ -314,12 +314,12 @@ def test_signing_out_succeeds_without_an_api_key(
 def test_signing_out_revokes_each_session_in_its_own_workspace(
     fake, client, teacher, session, settings, caplog, removed, django_capture_on_commit_callbacks
 ):
-    """A key of another workspace would be answered with 404, and revoke nothing."""
+    """With the key of another workspace the API would return 404, and revoke nothing."""
     north = fake.add_workspace()
     settings.EXAMPLARY_WORKSPACES = {"north": {"API_KEY": north.api_key}}
     settings.EXAMPLARY_WORKSPACE = lambda user: "north"
     other = services.open_session(teacher, GenerateExam(), origin="https://x.example")
-    # As when it was opened by another process just before the user moved.
+    # As if another process had opened it just before the user moved.
     ExamplarySession.objects.filter(pk=session.pk).update(status=Status.PENDING)
     if removed == "default":
         settings.EXAMPLARY_API_KEY = ""

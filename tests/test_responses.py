@@ -1,4 +1,4 @@
-"""Every plausible response of the API either works or is reported with its content."""
+"""Every plausible response of the API works, or raises an error with its content."""
 
 from __future__ import annotations
 
@@ -639,7 +639,7 @@ def test_plausible_response(client, server, call, response, outcome):
         assert outcome.text in str(caught.value)
         result, attributes = caught.value, outcome.attributes
         assert is_uncertain(result) or not isinstance(result, ExamplaryResponseError)
-        # A session's id and URL open it.
+        # The id and the URL of a session are secrets.
         assert "embed_session_" not in str(result)
     else:
         result = CALLS[call](client)

@@ -1,4 +1,4 @@
-"""A canary: the API key, an embed URL and a session's remote id are planted, and looked for."""
+"""Use unique secrets, and search for them in all outputs: API key, embed URL, session id."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ UNTRUSTED = f"https://evil.example/{get_random_string(40)}"
 
 @pytest.fixture
 def fake(settings):
-    """Examplary with a key that is nowhere else."""
+    """A fake Examplary with a unique key."""
     with serve(FakeExamplary(api_key=KEY)) as server:
         settings.EXAMPLARY_API_KEY = KEY
         settings.EXAMPLARY_API_URL = server.url
         settings.EXAMPLARY_EMBED_ORIGINS = [server.url]
         settings.EXAMPLARY_MAX_RETRIES = 0
-        settings.DEBUG = True  # Embeds over http.
+        settings.DEBUG = True  # Allows embeds over http.
         yield server.fake
 
 
@@ -56,7 +56,7 @@ def session(fake, teacher):
 
 
 def assert_clean(text, fake):
-    """None of the secrets that exist by now is in the text."""
+    """Assert that the text contains none of the current secrets."""
     assert KEY not in text
     for session in fake.sessions.values():
         assert session.token not in text
@@ -64,7 +64,7 @@ def assert_clean(text, fake):
 
 
 def report_on(error_type):
-    """Return the report that Django would mail to the site's admins, in both its forms."""
+    """Return the report that Django mails to the admins, as text and HTML."""
     _, error, traceback = sys.exc_info()
     assert isinstance(error, error_type)
     with override_settings(DEBUG=False):
@@ -115,12 +115,12 @@ def test_error_report_of_a_provisioning_holds_no_secret(fake, teacher, caplog, f
 
 
 def error_text(report):
-    """The error itself, without the variables that the report shows."""
+    """Return the error itself, without the variables in the report."""
     return report.partition("Exception Value:")[2].partition("Raised during")[0]
 
 
 def test_error_report_of_a_bug_in_the_transport_holds_no_secret(fake, session, monkeypatch):
-    """In the middle of a call, where the key is on its way."""
+    """During a call, frames hold the key."""
     monkeypatch.setattr(
         "django_examplary.client.transport._DeadlineReader.readinto", lambda self, buffer: 1 / 0
     )
@@ -187,7 +187,7 @@ def fail_on_the_way_out(get_response):
 
 
 def test_error_report_of_a_middleware_holds_no_secret(fake, client, teacher, settings):
-    """Its frames hold the response that redirects to the embed."""
+    """The frames of the middleware hold the redirect to the embed."""
     reports = []
 
     def receiver(**kwargs):

@@ -9,7 +9,7 @@ from django_examplary.signals import api_call_finished
 
 @pytest.fixture
 def measured():
-    """Return the arguments that a receiver for metrics gets."""
+    """Return the arguments that a receiver of `api_call_finished` gets."""
     calls = []
 
     def receiver(signal, sender, **call):

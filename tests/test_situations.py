@@ -1,4 +1,4 @@
-"""Sites that are set up in unusual ways. In each, a user finishes an embed."""
+"""Sites with unusual settings, in each of which a user finishes an embed."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ SITUATIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Pool]:
-    """A process for each call, forked from one that has imported Django."""
+    """A pool that forks a process for each call, after the import of Django."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["django.contrib.admin", "django.test", "requests"])
     with mock.patch.dict(os.environ, COVERAGE), context.Pool(1, maxtasksperchild=1) as pool:

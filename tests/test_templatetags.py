@@ -26,7 +26,7 @@ from tests.html import find
 
 
 class Nonce:
-    """Like Django's own: false until it is used."""
+    """Like the nonce of Django: false until it is used."""
 
     used = False
 
@@ -180,7 +180,7 @@ def test_script_has_the_nonce_of_the_response(page):
 )
 def test_nonce_is_in_the_policy(teacher, client, settings, middleware):
     settings.MIDDLEWARE = [middleware, *settings.MIDDLEWARE]
-    # Django's and django-csp's words for where the nonce goes.
+    # The placeholders of Django and django-csp for the nonce.
     settings.SECURE_CSP = {"script-src": ["<CSP_NONCE_SENTINEL>"]}
     settings.CONTENT_SECURITY_POLICY = {"DIRECTIVES": {"script-src": [NONCE]}}
     client.force_login(teacher)
@@ -217,13 +217,13 @@ def test_script_without_a_request_is_explained_in_debug(settings):
 
 
 def include_part(context):
-    """The function of an inclusion tag, whose template gets these variables only."""
+    """Inclusion tag whose template gets only these variables."""
     return {}
 
 
 @pytest.mark.parametrize("tag", ['examplary_embed "generate-exam"', "examplary_script"])
 def test_request_is_found_without_the_context(page, tag):
-    """`only` and inclusion tags pass the request on, but none of its variables."""
+    """`only` and inclusion tags pass the request, but not its variables."""
     page.csp_nonce = "r4nd0m"
     part = Template(f"{{% load examplary %}}{{% {tag} %}}")
     library = Library()
@@ -242,7 +242,7 @@ def test_request_is_found_without_the_context(page, tag):
 
 
 def test_request_is_found_as_a_variable(page):
-    """Components get no more than the attributes that they are given."""
+    """Components get only their attributes."""
     page.csp_nonce = "r4nd0m"
     template = Template('{% load examplary %}{% examplary_embed "generate-exam" %}')
     script = Template("{% load examplary %}{% examplary_script %}")

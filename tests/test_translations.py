@@ -1,4 +1,4 @@
-"""The catalogues have every text of the source, and are compiled as they are."""
+"""The catalogues are complete, and their compiled files are current."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def run(*command: str | Path) -> str:  # pragma: no cover  # for machines with G
 def extracted(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:  # pragma: no cover  # for machines with GNU gettext
-    """A copy of the package whose catalogues were just brought up to date."""
+    """A copy of the package with updated catalogues."""
     package = tmp_path_factory.mktemp("source") / "django_examplary"
-    # Only developers see the texts of the testing tools.
+    # The texts of the testing kit are for developers.
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("testing", "__pycache__"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(package)
@@ -78,7 +78,7 @@ def test_catalogue_is_complete(
 def test_catalogue_has_the_format_of_makemessages(
     extracted, language
 ):  # pragma: no cover  # for machines with GNU gettext
-    """A diff then shows the changes only, without lines that are only wrapped again."""
+    """So a diff has no lines that only changed their wrapping."""
     path = f"locale/{language}/LC_MESSAGES/django.po"
     fresh, ours = (
         [line for line in (root / path).read_text().splitlines() if "POT-Creation" not in line]
@@ -124,7 +124,7 @@ def test_plurals(language, one, two):
 
     with translation.override(language):
         assert (revoked(1), revoked(2)) == (one, two)
-        # French counts nothing as one.
+        # In French, zero is singular.
         assert revoked(0) == (one if language == "fr" else two).replace("1", "0").replace("2", "0")
 
 
@@ -134,7 +134,7 @@ def test_page_in_the_frame_has_the_language_of_the_user(client, teacher, languag
     token = Launch(user_id=str(teacher.pk), flow=GenerateExam(), origin="http://testserver").sign()
     headers = {"accept-language": language, "sec-fetch-dest": "iframe"}
 
-    # The middleware activates the language, which stays active after the request.
+    # The middleware leaves the language active after the request.
     with translation.override("en"):
         page = client.get(f"/examplary/launch/{token}/", headers=headers).content.decode()
 

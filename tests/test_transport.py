@@ -1,4 +1,4 @@
-"""Facts that only the socket has: TLS, and whether a request was sent."""
+"""The transport over real sockets: TLS, proxies, and whether a request was sent."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def authority():
 
 @pytest.fixture
 def trusted(authority, tmp_path, monkeypatch):
-    """Let clients trust the authority of these tests, and it alone."""
+    """Let clients trust only the authority of these tests."""
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setattr("certifi.where", lambda: str(tmp_path / "ca.pem"))
 
@@ -69,7 +69,7 @@ def make_client(monkeypatch):
 
 @contextmanager
 def serve_tls(certificate):
-    """The fake over TLS; yields its URL and itself."""
+    """Serve the fake over TLS, and yield its URL and the fake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
     fake = FakeExamplary()
@@ -129,7 +129,7 @@ def test_reset_inside_tls_is_uncertain(authority, trusted, make_client):
 
 @contextmanager
 def listen(talk, *, threads=False):
-    """A raw server; `talk` gets each connection. Yields its port and the number of connections."""
+    """Run a raw server that calls `talk` for each connection; yield its port and connections."""
     accepted, started = [], []
 
     def serve(connection):
@@ -165,7 +165,7 @@ CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc"
 
 
 def read_until_closed(connection):
-    """Accept everything and send nothing, until the client gives up."""
+    """Read everything and send nothing, until the client disconnects."""
     with suppress(ConnectionResetError):
         while connection.recv(65536):
             pass
@@ -265,7 +265,7 @@ def test_host_with_many_dead_addresses_respects_the_deadline(make_client, monkey
             with pytest.raises(ExamplaryTimeoutError) as caught:
                 make_client(f"http://localhost:{port}", deadline=0.9).get_me()
     assert caught.value.sent is False
-    # All of them together would take at least 24 seconds.
+    # All addresses together would take at least 24 seconds.
     assert time.monotonic() - started < 15
 
 
@@ -290,7 +290,7 @@ def test_tls_ignores_environment_variables(authority, trusted, make_client, monk
 
 @pytest.fixture(params=["file", "directory"])
 def ca_bundle(authority, tmp_path, request):
-    """The authority's certificate, which `certifi` does not know."""
+    """The certificate of an authority that is not in `certifi`."""
     path = tmp_path / "own.pem"
     authority.cert_pem.write_to_path(path)
     if request.param == "file":
@@ -323,7 +323,7 @@ def test_ca_bundle_of_the_environment_is_trusted(authority, tmp_path, settings, 
 
 
 def test_certificates_that_lack_identifiers_are_accepted_with_a_ca_bundle(make_client, tmp_path):
-    """Networks that inspect TLS make such certificates, which Python 3.13 refuses by default."""
+    """Networks that inspect TLS use such certificates, which Python 3.13 refuses by default."""
     now = datetime.now(UTC)
 
     def certify(name, key, *, issuer, issuer_key, extension):
@@ -375,7 +375,7 @@ API_HOST = "api.examplary.test"
 
 
 class Proxy(socketserver.ThreadingTCPServer):
-    """A forwarding proxy that finds the API by its port alone: its name resolves nowhere."""
+    """A forwarding proxy that connects to the port of the API and ignores the host name."""
 
     daemon_threads = True
     status = 200
@@ -435,7 +435,7 @@ def proxy():
 
 @pytest.fixture
 def behind_proxy(authority, proxy, tmp_path):
-    """The API as it is reached through the proxy alone: its URL, the fake, and a CA bundle."""
+    """The API behind the proxy: its URL, the fake, and a CA bundle."""
     authority.cert_pem.write_to_path(tmp_path / "own.pem")
     with serve_tls(authority.issue_cert(API_HOST)) as (url, fake):
         yield url.replace("localhost", API_HOST), fake, str(tmp_path / "own.pem")
@@ -536,7 +536,7 @@ def test_proxy_that_cannot_be_used_is_a_configuration_error(make_client, proxy):
 
 @contextmanager
 def forgetful():
-    """A server that keeps idle connections open and forgets them: later requests get no answer."""
+    """A server that keeps idle connections open, but ignores later requests on them."""
 
     def talk(connection):
         connection.recv(65536)
@@ -555,7 +555,7 @@ def test_call_with_an_unsent_retry_counts_as_sent(make_client):
         def close_unanswered():
             connection, _ = listener.accept()
             connection.recv(65536)
-            # From now on its port refuses connections.
+            # The port refuses connections from now on.
             listener.shutdown(socket.SHUT_RDWR)
             connection.close()
 
@@ -591,7 +591,7 @@ def test_debugging_output_of_http_client_holds_no_secret(make_client, monkeypatc
 
 
 def test_instrumented_libraries_do_not_receive_session_ids(make_client, monkeypatch):
-    """As OpenTelemetry wraps urllib3 and Sentry http.client."""
+    """OpenTelemetry wraps urllib3, and Sentry wraps http.client."""
     seen = []
 
     def record(function):
@@ -623,7 +623,7 @@ def test_instrumented_libraries_do_not_receive_session_ids(make_client, monkeypa
 
 
 def answering(*answers):
-    """A server that sends these, one to each request of a connection."""
+    """Run a server that sends one of these responses to each request of a connection."""
 
     def talk(connection):
         for answer in answers:

@@ -1,4 +1,4 @@
-"""The tutorial, from an empty folder to the last stage, with its files and commands alone."""
+"""Follow the tutorial from an empty folder to the last stage, with only its files and commands."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ JSON = {"Accept": "application/json"}
 
 
 def address(page: str) -> str:
-    """Return the address that the iframe of a page gets, at once or after a click."""
+    """Return the URL of the iframe of a page, before or after a click."""
     source = find(page, "iframe").get("src")
     openers = [each["href"] for each in find_all(page, "a") if "data-examplary-opener" in each]
     return source or openers[0].replace("/window/", "/launch/")
 
 
 class Visitor:
-    """A signed-in user of the site, who stays signed in when the server starts again."""
+    """A user who stays signed in when the server restarts."""
 
     def __init__(self, site: str, fake: FakeExamplary, name: str) -> None:
         self.site = site
@@ -47,7 +47,7 @@ class Visitor:
         return find(page, "examplary-embed"), response
 
     def finish(self, path: str, action: str) -> None:
-        """Open an embed, finish its session, and report that as the page's script does."""
+        """Open an embed, finish its session, and report the end as the script does."""
         known = set(self.fake.sessions)
         embed, response = self.launch(path)
         [session_id] = set(self.fake.sessions) - known
@@ -70,7 +70,7 @@ class School:
     visitors: dict[str, Visitor] = field(default_factory=dict)
 
     def sign_in(self, name: str) -> Visitor:
-        """Sign a user in, once: the password takes half a second."""
+        """Sign in a user once, because hashing the password takes half a second."""
         if name not in self.visitors:
             self.visitors[name] = Visitor(self.site, self.fake, name)
         self.visitors[name].site = self.site
@@ -103,7 +103,7 @@ def check_take(school: School) -> None:
     assert student.get("/exams/1/take/").status_code == 404
     school.sign_in("tea").post("/exams/1/publish/", page="/")
     student.finish("/exams/1/take/", "sync")
-    # A second attempt ends in the list.
+    # A second attempt redirects to the list.
     assert "<iframe" not in student.get("/exams/1/take/").text
 
 
@@ -119,7 +119,7 @@ def check_authorize(school: School) -> None:
     page = student.get("/exams/1/take/").text
     teacher.post("/exams/1/publish/", page="/")
 
-    # The page is still open, but its exam has been withdrawn.
+    # The page is still open, but its exam was withdrawn.
     assert student.get(address(page)).status_code == 403
     assert teacher.launch("/exams/1/edit/")[1].status_code == 302
 

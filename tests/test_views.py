@@ -1,4 +1,4 @@
-"""The endpoints, through the test client and against the fake."""
+"""The endpoints, with the test client and the fake."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def signed_in(client, teacher):
 
 
 def address(name, user, flow="generate-exam", presets=None, **facts):
-    """Return the address of a view for a launch, as a page of the user has it."""
+    """Return the URL of a view for a launch of the user."""
     facts = {"origin": "http://testserver", **facts}
     if "session_id" not in facts:
         facts["flow"] = get_flow(flow, presets or {})
@@ -51,13 +51,13 @@ def address(name, user, flow="generate-exam", presets=None, **facts):
 
 
 def post(client, url, **options):
-    """Post as a browser does whose last post was long ago."""
+    """Post as if the session had not been verified before."""
     ExamplarySession.objects.update(asked_at=None)
     return client.post(url, **{"headers": JSON, **options})
 
 
 def embed_of(client):
-    """Return the addresses of launch and sync, and the CSRF token, from a page with an embed."""
+    """Return the URLs of launch and sync, and the CSRF token, of a page with an embed."""
     html = client.get("/embed/").content.decode()
     key = re.search(r'data-key="([^"]+)"', html).group(1)
     return (
@@ -68,7 +68,7 @@ def embed_of(client):
 
 
 def problem(response):
-    """Return the reason that a page of ours gives, for the frame's script to find."""
+    """Return the reason in the page for the script of the frame."""
     return re.search(r'data-examplary-problem="([\w-]+)"', response.content.decode()).group(1)
 
 
@@ -97,7 +97,7 @@ def test_first_launch_makes_two_calls_and_a_reload_none(fake, signed_in, teacher
 
 def test_warm_launch_uses_three_queries(fake, signed_in, teacher, django_assert_num_queries):
     signed_in.get(address("launch", teacher))
-    with django_assert_num_queries(3):  # Django's session, its user, and our row.
+    with django_assert_num_queries(3):  # Web session, user, embed session.
         signed_in.get(address("launch", teacher))
 
 
@@ -113,7 +113,7 @@ def test_whole_window_launch_returns_to_the_site(fake, signed_in, teacher):
 
 
 def test_origin_of_the_session_is_the_signed_origin(fake, signed_in, teacher):
-    """The Host header of the launch does not count: each spelling would create a session."""
+    """The Host header of the launch is ignored, because each spelling would create a session."""
     launch = address("launch", teacher, origin="https://school.example")
     for host in ("localhost", "LOCALHOST:8000", "testserver"):
         signed_in.get(launch, headers={"host": host, "x-forwarded-host": "evil.example"})
@@ -145,7 +145,7 @@ def test_origin_of_a_window_launch_is_not_compared(fake, signed_in, teacher, cap
     for url in (
         # A link to the whole window may be on any page.
         address("window", teacher, mode="window"),
-        # The view that opened the session decided its origin.
+        # The view that opened the session has set its origin.
         address("launch", teacher, session_id=str(stored.pk), origin=""),
     ):
         assert signed_in.get(url, headers=elsewhere).status_code == 302
@@ -165,7 +165,7 @@ def test_launch_refuses_other_methods(fake, signed_in, teacher, method):
 )
 def test_prefetch_creates_nothing(fake, signed_in, teacher, headers):
     response = signed_in.get(address("launch", teacher), headers=headers)
-    # Django mails a 5xx to the administrators.
+    # Django mails 5xx responses to the administrators.
     assert (response.status_code, problem(response)) == (403, "unavailable")
     assert fake.requests == []
 
@@ -234,9 +234,9 @@ def test_hanging_api_is_not_called_by_every_launch(fake, client, settings):
         client.force_login(user)
         response = client.get(address("launch", user))
         assert (response.status_code, problem(response)) == (503, "unavailable")
-    # Three calls time out, and every few seconds another is sent.
+    # Three calls time out; then one is sent every few seconds.
     assert 3 <= len(fake.requests) < len(users)
-    # Users for whom nothing was sent have lost nothing.
+    # Users without a sent request are not uncertain.
     states = list(ExamplaryActor.objects.values_list("state", flat=True))
     assert states.count("uncertain") == len(fake.requests)
     assert states.count("pending") == len(users) - len(fake.requests)
@@ -253,7 +253,7 @@ def test_profile_that_raises_is_a_designed_page(signed_in, teacher, settings, ca
     response = signed_in.get(address("launch", teacher))
     assert (response.status_code, problem(response)) == (500, "misconfigured")
     assert "EXAMPLARY_ACTOR_PROFILE raised ZeroDivisionError" in caplog.text
-    # And where.
+    # With the location.
     assert "lambda user: 1 / 0" in caplog.text
 
 
@@ -318,7 +318,7 @@ def test_session_unknown_to_examplary_is_reported_as_ended(fake, signed_in, teac
 
 
 def test_uncertain_user_gets_a_retry_message(fake, signed_in, teacher, settings):
-    """Not told that it is impossible, nor is Examplary asked again so soon."""
+    """The launch is reported as temporary, and the API is not called again at once."""
     settings.EXAMPLARY_MAX_RETRIES = 0
     fake.fail("POST", "/users", status=502)
     for expected in ((503, "unavailable"), (409, "preparing")):
@@ -375,7 +375,7 @@ def test_launch_claimed_by_another_request_is_retried_by_the_page(
 
 @pytest.mark.django_db(transaction=True)
 def test_view_holds_no_database_connection_during_the_call(fake, signed_in, teacher):
-    # That of this thread, in which the view runs.
+    # The connection of this thread, in which the view runs.
     database = connections["default"]
     held = []
 
@@ -388,7 +388,7 @@ def test_view_holds_no_database_connection_during_the_call(fake, signed_in, teac
     fake.complete(ExamplarySession.objects.get().examplary_id)
     assert signed_in.post(address("sync", teacher), headers=JSON).json()["status"] == "completed"
 
-    # Of the user, of the session, and of its outcome.
+    # Creation of the user, creation of the session, and its outcome.
     assert held[:3] == [False] * 3
     assert not any(held)
 
@@ -402,14 +402,14 @@ def test_concurrent_launches_of_a_process_are_limited(
 
     def launch_elsewhere():
         responses.append(signed_in.get(address("launch", teacher, presets={"subject": "Art"})))
-        # A session that is open needs no call.
+        # An open session needs no call.
         responses.append(signed_in.get(address("launch", teacher, session_id=str(ready.pk))))
 
     during_call("create_embed_session", launch_elsewhere)
     signed_in.get(address("launch", teacher, presets={"subject": "Sums"}))
     assert [each.status_code for each in responses] == [409, 302]
     assert problem(responses[0]) == "preparing"
-    # The launch that has ended makes room, also if it failed.
+    # A failed launch releases its place, too.
     fake.fail("POST", "/embed-sessions", status=400)
     launch = address("launch", teacher, presets={"subject": "Art"})
     assert [signed_in.get(launch).status_code for _ in range(2)] == [403, 302]
@@ -575,7 +575,7 @@ def test_authorize_receives_the_launch(fake, signed_in, teacher, settings):
     facts = {"flow": "edit-exam", "presets": {"examId": exam}, "grant_access": True}
     for _ in range(2):
         assert signed_in.get(address("launch", teacher, **facts)).status_code == 302
-    # Each time, whether or not the session is reused.
+    # Called each time, even if the session is reused.
     assert [user for user, _ in launches] == [teacher, teacher]
     assert {launch.flow.resource for _, launch in launches} == {exam}
     assert all(launch.grant_access for _, launch in launches)
@@ -595,7 +595,7 @@ def test_authorize_receives_the_fields_of_a_stored_session(fake, signed_in, teac
 
 
 async def deny_later(request, launch):
-    """Deny, if anyone awaited it."""
+    """Deny, but as a coroutine that nothing awaits."""
 
 
 def deny_with_a_response(request, launch):
@@ -610,7 +610,7 @@ def forget_to_return(request, launch):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("authorize", [deny_later, deny_with_a_response, forget_to_return])
 def test_authorize_must_return_a_boolean(fake, signed_in, teacher, settings, caplog, authorize):
-    """A coroutine and a response are true, whatever they mean."""
+    """A coroutine and a response are truthy, but not True."""
     settings.EXAMPLARY_AUTHORIZE = authorize
     response = signed_in.get(address("launch", teacher))
     assert (response.status_code, problem(response)) == (500, "misconfigured")
@@ -654,7 +654,7 @@ def test_visitor_who_signs_out_during_the_launch_gets_no_url(
 
 
 def sign_in_at_once(get_response):
-    """As a middleware for single sign-on does."""
+    """Middleware like that of single sign-on packages."""
 
     def middleware(request):
         login(request, User.objects.get())
@@ -672,7 +672,7 @@ def test_launch_that_signs_its_user_in(fake, client, teacher, settings, engine):
 
 @pytest.mark.parametrize("session", [None, {}])
 def test_launch_of_a_user_without_a_web_session(fake, rf, teacher, session):
-    """As a middleware authenticates requests by a header."""
+    """A middleware may authenticate requests by a header."""
     request = rf.get("/")
     request.user, request.resolver_match = teacher, None
     if session is not None:
@@ -708,7 +708,7 @@ def test_problem_page_has_the_language_of_the_page(fake, signed_in, teacher, set
         settings.EXAMPLARY_AUTHORIZE = lambda request, launch: False
     page = signed_in.get(address("launch", teacher, language="nl")).content.decode()
     assert '<html lang="nl" dir="ltr">' in page
-    # The next request of this thread has the language of its own.
+    # The language is reset for the next request of this thread.
     assert translation.get_language() == "en"
 
 
@@ -804,7 +804,7 @@ def test_posting_in_a_loop_makes_one_call(
     url = address(name, teacher, next_url="/exams/")
     responses = []
     for _ in range(20):
-        # Not the clock decides: however slow the machine is, the last call was just now.
+        # On a slow machine too, the last call was just now.
         ExamplarySession.objects.filter(asked_at__isnull=False).update(asked_at=timezone.now())
         responses.append(signed_in.post(url, headers=JSON))
     assert len(fake.calls("GET", "/embed-sessions/{id}")) == 1
@@ -937,7 +937,7 @@ def test_csrf_token_works_with_every_configuration(
     [
         ("SECURE_PROXY_SSL_HEADER", ("HTTP_X_FORWARDED_PROTO", "https"), True),
         ("CSRF_TRUSTED_ORIGINS", ["https://testserver"], True),
-        # The origin that embeds report to does not count.
+        # The check does not use the origin of the embed messages.
         ("EXAMPLARY_SITE_ORIGIN", "https://testserver", False),
     ],
 )
@@ -971,7 +971,7 @@ def test_finish_posts_to_the_url_that_ends_the_flow(fake, teacher, flow, target,
     response = client.get(finish)
     assert response["Cache-Control"] == "no-store, private"
     html = response.content.decode()
-    # The browser resolves it against the address of the page.
+    # The browser resolves it relative to the URL of the page.
     action = urljoin(finish, re.search(r'action="([^"]+)"', html).group(1))
     assert action == address(target, teacher, **facts)
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', html).group(1)
@@ -1002,7 +1002,7 @@ def test_finish_finds_sessions_of_the_user_only(fake, client, teacher, student):
 
 @pytest.fixture
 def away(fake, teacher):
-    """A session that was opened in the whole window."""
+    """A session opened in the whole window."""
     return services.open_session(
         teacher, GenerateExam(), origin="http://testserver", mode="window", next_url="/exams/"
     )
@@ -1118,7 +1118,7 @@ def test_every_endpoint_works_outside_of_transactions_and_caches(
 
 
 def atomic_middleware(get_response):
-    """As in projects that run each request in a transaction."""
+    """Middleware of projects that run each request in a transaction."""
     return transaction.atomic(get_response)
 
 
@@ -1147,7 +1147,7 @@ def test_transaction_of_a_middleware_is_explained(fake, client, teacher, setting
 @pytest.mark.parametrize("name", ["launch", "window", "sync", "close", "finish", "return"])
 @pytest.mark.parametrize("method", ["get", "post", "put", "options"])
 def test_refusals_are_not_cached(fake, signed_in, name, method):
-    """Caches may store a 404, a 405 and a 410 that nothing forbids them to."""
+    """Caches may store 404, 405 and 410 responses unless a header forbids it."""
     response = getattr(signed_in, method)(reverse(f"django_examplary:{name}", args=["x"]))
     assert response.status_code in (400, 404, 405)
     assert response["Cache-Control"] == "no-store, private"
@@ -1191,7 +1191,7 @@ def test_page_from_a_shared_cache_is_useless_for_other_users(
     launch, _, _ = embed_of(client)
     assert client.get(launch).status_code == 302
     client.force_login(student)
-    # The badly configured cache returns the teacher's page to the student; it opens nothing.
+    # The badly configured cache returns the page of the teacher to the student.
     assert embed_of(client)[0] == launch
     response = client.get(launch)
     assert (response.status_code, problem(response)) == (403, "other-account")
@@ -1220,6 +1220,6 @@ def test_cached_page_of_one_user_is_useless_for_another(fake, client, teacher, s
 
 
 def test_page_with_an_embed_makes_no_calls(fake, signed_in, django_assert_num_queries):
-    with django_assert_num_queries(2):  # Django's session and its user.
+    with django_assert_num_queries(2):  # The web session and the user.
         signed_in.get("/embed/")
     assert fake.requests == []

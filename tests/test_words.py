@@ -1,4 +1,4 @@
-"""Constructions that are hard to read stay rare in the documentation and in the code.
+"""Constructions that are hard to read are rare in the documentation and in the code.
 
 `python -m tests.test_words` prints the rates.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# The contract quotes its sources, and the log of measurements has a form of its own.
+# The contract quotes its sources, and the log of measurements has its own style.
 EXEMPT = {"docs/maintainers/api.md", "docs/maintainers/performance.md"}
 PAGES = [
     page
@@ -28,7 +28,7 @@ PAGES = [
     if page.relative_to(ROOT).as_posix() not in EXEMPT
 ]
 
-# By name, since other folders hold installed packages.
+# By name, because other folders contain installed packages.
 FOLDERS = (".ci", "django_examplary", "example_project", "tests")
 MODULES = [
     module
@@ -63,7 +63,7 @@ COMMENTS = {
 }
 MARKS = r"^[ \t]*(?:#|//|/?\*+/?|description =)|\*/|[{]#|#[}]|\{%.*?%\}|<!--|-->"
 
-#: Each construction.
+#: The patterns by name.
 CONSTRUCTIONS = {
     "clauses without a noun": (
         r"\b(?:of|to|for|and|with|than|says|by|at) (?:what|whatever|whoever|who) |"
@@ -74,7 +74,7 @@ CONSTRUCTIONS = {
     "says": r"\b(?:says|said|is told|are told|tells)\b",
     "old turns": r"\b(?:but for|be it|for ever|all the same|by then|in vain|anew|alike)\b",
 }
-#: How often each may occur in 1,000 sentences.
+#: The maximum of each in 1,000 sentences.
 LIMITS = {
     "pages": (5, 2, 1, 3, 1),
     "messages": (5, 2, 1, 3, 1),
@@ -121,7 +121,7 @@ def find_comments(source: str, pattern: str) -> Iterator[str]:
 
 
 def strings(tree: ast.AST) -> Iterator[str]:
-    """Return the strings that are no docstrings, such as errors and lines of the log."""
+    """Return the strings that are not docstrings, such as errors and log lines."""
     skipped = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):

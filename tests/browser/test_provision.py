@@ -107,18 +107,18 @@ def test_few_updates_are_announced(visit, pupils, monkeypatch):
     limit(monkeypatch, batch=0.1)
     admin = visit("admin")
     admin.page.goto(admin.site + PAGE)
-    said = []
-    admin.page.expose_function("heard", lambda text: said.append(text))
+    updates = []
+    admin.page.expose_function("record", lambda text: updates.append(text))
     admin.page.evaluate("""() => {
         const status = document.querySelector("[role=status]");
-        new MutationObserver(() => heard(status.textContent)).observe(status, {childList: true});
+        new MutationObserver(() => record(status.textContent)).observe(status, {childList: true});
     }""")
     admin.page.get_by_role("button", name="Provision 80 users as student").click()
     expect(admin.page.get_by_role("heading", name="Finished", exact=True)).to_be_visible(
         timeout=180_000
     )
 
-    tenths = [int(text.split()[0]) // 8 for text in said]
+    tenths = [int(text.split()[0]) // 8 for text in updates]
     assert tenths == sorted(set(tenths))
 
 

@@ -196,9 +196,9 @@ def test_fault(fake, teacher, settings, caplog, lapse, journey, fault):
     else:
         over = fault in DELETED or fault in REFUSED_FINALLY
         assert (session.status, session.revoke_pending) == (Status.REVOKED, not over)
-    told = f"{caplog.text}{error!r}{error}{actor.last_error}"
+    output = f"{caplog.text}{error!r}{error}{actor.last_error}"
     for secret in (DEFAULT_API_KEY, "teacher@school.example", *fake.sessions):
-        assert secret not in told
+        assert secret not in output
     services.get_client().close()
     wait_for(lambda: open_files() <= before)
 

@@ -1,4 +1,4 @@
-"""Connections to a fake's server, below the level of a client."""
+"""Low-level connections to the server of a fake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each profile of answers changes the part that it names, and nothing else."""
+"""Each answer profile changes the documented part of responses, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``docs/howto/testing.md`` lists the profiles, options and seeds of the kit."""
+"""``docs/howto/testing.md`` lists the profiles, options and seeds of the testing kit."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_openapi_document_is_the_written_contract(fake):
 
 
 def test_request_bodies_are_found_by_simple_tools(fake):
-    """Some tools ignore the ``properties`` beside an ``allOf``, or look at nothing else."""
+    """Some tools ignore the ``properties`` beside an ``allOf``, others ignore the ``allOf``."""
     document = call(fake, "GET", "/openapi").json
     for item in document["paths"].values():
         for operation in item.values():
@@ -186,7 +186,7 @@ def test_every_documented_operation_exists_except_oauth(fake):
     for method, path in operations:
         response = call(fake, method, path.replace("{", "").replace("}", ""), {})
         assert response.status != 405, (method, path)
-        # An id that does not exist may be missed; the endpoint may not.
+        # The id may be unknown, but the endpoint must exist.
         assert response.status != 404 or "{" in path, (method, path)
 
 
@@ -341,7 +341,7 @@ def test_actor_rules_apply_in_order(fake):
     assert "actor" in answer(None)
     assert answer(fake.owner_id) == ACTOR_IS_OWNER
     assert answer("user_stranger") == ACTOR_IS_UNKNOWN
-    # A wrong prefix is found before anything is looked up.
+    # The prefix is checked before the look-up.
     fake.owner_id = "owner"
     assert "user_" in answer("owner")
 
@@ -408,7 +408,7 @@ def test_unknown_presets_are_accepted_or_refused(fake, actor):
     assert create(fake, "/embed-sessions", body)["presets"] == {"mood": "good"}
     fake.refuse_unknown_presets = True
     assert "mood" in refused(call(fake, "POST", "/embed-sessions", body))
-    # Which presets mark-answer knows is unknown.
+    # The presets of mark-answer are not documented.
     create(fake, "/embed-sessions", body | {"flow": "mark-answer"})
 
 
@@ -650,7 +650,7 @@ def test_permission_for_a_group_is_one_for_its_members(fake, actor):
     granted = call(fake, "POST", path, {"actor": group["id"], "role": "editor"})
     assert granted.status == 201
     assert granted.json["actor"] == {"id": group["id"], "type": "group", "name": "Class 3"}
-    # As documented, the actor's own permission does not show it.
+    # As documented, the permission of the actor does not include it.
     refused(call(fake, "GET", f"{path}/{actor}"), 404)
     assert [each["actor"]["id"] for each in call(fake, "GET", path).json][1:] == [group["id"]]
     session = fake.add_session("edit-exam", actor, presets={"examId": exam_id})
@@ -803,7 +803,7 @@ def test_question_types_of_the_key_owner_are_translated(fake):
     assert names["true-false"] == {"en": "True or false", "nl": "Waar of niet waar"}
 
 
-# The parts that the contract leaves open.
+# Parts that the contract does not define.
 
 
 @pytest.mark.parametrize(
@@ -960,7 +960,7 @@ def test_delay_and_latency(fake):
 
 def test_latency_is_not_shared(fake, monkeypatch):
     together = threading.Barrier(40)
-    # Each call ends only when all of them sleep.
+    # Each call ends only after all of them sleep.
     monkeypatch.setattr(time, "sleep", lambda seconds: together.wait(60))
     call_at_once(*[lambda: call(fake, "GET", "/me")] * 40)
     assert not together.broken
@@ -995,7 +995,7 @@ def test_idempotency_key_is_ignored_by_default(fake):
 
 def test_idempotency_key_repeats_the_first_response(fake):
     fake.honour_idempotency_keys = True
-    # The first response is lost on its way.
+    # The first response is lost.
     fake.fail("POST", "/users", status=503, before=False)
     assert with_key(fake, "1").status == 503
     second = with_key(fake, "1")

@@ -46,7 +46,7 @@ def fake():
         yield fake
 
 
-# The real Examplary
+# Hosts of the real Examplary
 
 
 def test_real_examplary_is_refused(teacher):
@@ -102,9 +102,9 @@ def test_complete(client, fake):
 
 
 def test_complete_with_outputs_like_those_of_the_flow(client, fake):
-    told = open_embed(client, fake, "/embed/").complete()
+    response = open_embed(client, fake, "/embed/").complete()
 
-    assert told["outputs"]["examId"] in fake.exams
+    assert response["outputs"]["examId"] in fake.exams
 
 
 def test_cancel(client, fake):
@@ -249,7 +249,7 @@ class CourseTests(ExamplaryTestMixin, TestCase):
 
 
 def test_mixin(db):
-    """Once more, as the runner of Django or unittest would."""
+    """Run the tests again with the runner of unittest."""
     result = unittest.TestResult()
     CourseTests("test_all")(result)
 
@@ -258,7 +258,7 @@ def test_mixin(db):
 
 
 def test_mixin_refuses_real_examplary_in_set_up_class(monkeypatch):
-    """Without the help of a fixture."""
+    """Without a fixture."""
     looked_up = []
     monkeypatch.setattr("socket.getaddrinfo", lambda host, *args: looked_up.append(host))
 
@@ -325,7 +325,7 @@ def test_fixtures(pytester, monkeypatch):
     # Other plugins take longer to import than the tests to run.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     plugin = "pytest_django.plugin"
-    # With its folder on the path, as projects have it.
+    # With its folder on the path, as in projects.
     result = pytester.run(sys.executable, "-m", "pytest", "-p", plugin, "--ds=project")
 
     result.assert_outcomes(passed=3)

@@ -205,7 +205,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="module")
 def files(authority, tmp_path_factory) -> dict[str, str]:
-    """The paths of a certificate for localhost, its key, and its authority."""
+    """The paths of a certificate for localhost, its key and its authority."""
     folder = tmp_path_factory.mktemp("tls")
     issued = authority.issue_cert("localhost", "127.0.0.1")
     issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
@@ -222,7 +222,7 @@ def test_https(files):
         assert server.url == f"https://127.0.0.1:{server.server_port}" == server.fake.base_url
         session = server.fake.add_session("edit-rubric", server.fake.add_user()["id"])
         assert fetch(session.embed_url).ok
-        # A client that doesn't know the authority, or speaks http, stops no other.
+        # Clients that don't trust the authority, or use http, don't affect others.
         with pytest.raises(requests.exceptions.SSLError):
             requests.get(f"{server.url}/openapi", timeout=60)
         with pytest.raises(requests.ConnectionError):
@@ -249,7 +249,7 @@ def test_new_sessions_have_the_public_url():
         assert server.url.startswith("http://127.0.0.1:")
 
 
-# On its own.
+# As a command.
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -279,7 +279,7 @@ def test_main_prints_the_settings_and_ends_on_a_signal(number, request, monkeypa
 
 @contextlib.contextmanager
 def running(*arguments: str) -> Iterator[str]:
-    """Run the fake in a process of its own, and give the address that it prints."""
+    """Run the fake in its own process, and return the URL that it prints."""
     environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"} | COVERAGE
     with subprocess.Popen(
         [sys.executable, "-m", "django_examplary.testing", "--port", "0", *arguments],
@@ -355,7 +355,7 @@ def test_main_explains_a_port_in_use(capsys):
 
 
 def test_command_runs_without_settings():
-    """The whole fake, its templates included, works outside a Django project."""
+    """The fake and its templates work outside a Django project."""
     with running() as url:
         assert requests.get(f"{url}/openapi", timeout=60).ok
         call = functools.partial(requests.post, headers=HEADERS, timeout=60)

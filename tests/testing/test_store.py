@@ -1,4 +1,4 @@
-"""The content of a fake in a file, to start with or to keep over a restart."""
+"""Store the content of a fake in a file, as a seed or across restarts."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_every_change_is_stored(path):
     restored = FakeExamplary()
     load(restored, path)
     assert restored.users == fake.users
-    # A page's buttons change the content too.
+    # Buttons of embed pages also change the content.
     session = fake.add_session("edit-rubric", fake.add_user()["id"])
     fake.handle(Request("POST", f"/embeds/{session.token}/complete", {}, BEARER, b"{}"))
     restored = FakeExamplary()

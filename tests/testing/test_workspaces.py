@@ -1,4 +1,4 @@
-"""Several workspaces on one server, each with its own API key, as for a site with two schools."""
+"""Several workspaces on one server, each with its own API key."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_faults_and_calls_of_one_workspace(fake, south):
     south.heal()
     fake.fail(status=500, times=2)
     assert [call(fake, each, "GET", "/me").status for each in (fake, south)] == [500, 500]
-    # Both strike, and the more specific one shows.
+    # Both faults apply, and the more specific one determines the response.
     fake.fail(status=500)
     south.fail(status=418)
     assert call(fake, south, "GET", "/me").status == 418

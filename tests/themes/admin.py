@@ -23,7 +23,7 @@ class SchoolUserAdmin(ProvisionActorsMixin, UserAdmin):  # type: ignore[type-arg
 
 
 if apps.is_installed("import_export"):
-    # No theme, but a mixin that has templates and URLs of its own.
+    # Not a theme, but a mixin with its own templates and URLs.
     mixin = import_module("import_export.admin").ImportExportMixin
     admin.site.unregister(ExamplaryActor)
     admin.site.register(ExamplaryActor, type("Mixed", (mixin, ExamplaryActorAdmin), {}))

@@ -20,7 +20,7 @@ SESSIONS = "/admin/django_examplary/examplarysession/"
 
 
 def make_rows() -> None:
-    """Create one of everything, with fixed primary keys."""
+    """Create one row of each model, with fixed primary keys."""
     call_command("migrate", verbosity=0)
     User.objects.create_superuser("head", "head@school.example", "demo", pk=1)
     Group.objects.create(name="Pupils")
@@ -42,7 +42,7 @@ POSTED = {
         "ann",
     ]
 }
-#: Each page and the texts that staff must find on it.
+#: By page: the texts that it must contain.
 PAGES: dict[str, list[str]] = {
     ACTORS: [
         "Provision users",
@@ -94,7 +94,7 @@ PAGES: dict[str, list[str]] = {
 
 
 def render_pages() -> dict[str, list[str]]:
-    """Return the faults of each page: an exception, a status code, texts that are missing."""
+    """Return the faults of each page: an exception, a status code, or missing texts."""
     make_rows()
     browser = Client()
     browser.force_login(User.objects.get(username="head"))
@@ -105,7 +105,7 @@ def render_pages() -> dict[str, list[str]]:
 def _faults(load: Callable[[str], Any], url: str, texts: list[str]) -> list[str]:
     try:
         response = load(url)
-    except Exception:  # Any exception of a theme belongs in the test's message.
+    except Exception:  # Include any exception of a theme in the message of the test.
         return [traceback.format_exc()]
     if response.status_code != 200:
         return [f"status {response.status_code}"]

@@ -1,6 +1,6 @@
 """Render every admin page of this package under one theme, and print the results as JSON.
 
-Run by the tests in a process of its own, because a theme is a setting of the whole process.
+Run by the tests in its own process, because a theme is a global setting.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ THEMES: dict[str, tuple[list[str], list[str]]] = {
 
 
 def configure(theme: str, **options: Any) -> None:
-    """Set Django up with a theme and a database in memory."""
+    """Set up Django with a theme and a database in memory."""
     before, after = THEMES[theme]
     names = [name for name in dir(base) if name.isupper()]
     values = {name: getattr(base, name) for name in names if name != "SQLITE"}

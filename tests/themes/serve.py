@@ -15,10 +15,10 @@ from tests.themes.render import configure
 
 
 def main(theme: str) -> None:
-    # The folder is deleted on SIGTERM too.
+    # Delete the folder on SIGTERM, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with tempfile.TemporaryDirectory() as folder:
-        # Not in memory: each thread has a connection of its own.
+        # Not in memory, because each thread has its own connection.
         database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(Path(folder, "rows"))}
         # Static files are served only while DEBUG is on.
         configure(theme, DATABASES={"default": database}, DEBUG=True)

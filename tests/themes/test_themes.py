@@ -1,4 +1,4 @@
-"""Every page of the admin under the themes that many projects install."""
+"""Every admin page under common admin themes."""
 
 from __future__ import annotations
 

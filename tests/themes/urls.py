@@ -11,7 +11,7 @@ urlpatterns = []
 if apps.is_installed("grappelli"):
     urlpatterns.append(path("grappelli/", include("grappelli.urls")))
 if apps.is_installed("baton"):
-    # It has a site of its own, with everything that was registered with Django's.
+    # This theme has its own site, with all models registered on the default site.
     site = import_module("baton.autodiscover").admin.site
     urlpatterns.append(path("baton/", include("baton.urls")))
 urlpatterns += [path("i18n/", include("django.conf.urls.i18n")), path("admin/", site.urls)]

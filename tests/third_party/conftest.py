@@ -1,4 +1,4 @@
-"""Projects that are made from the quick start, with another package each, in Chromium."""
+"""Projects based on the quick start, each with another package, in Chromium."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.projects import Manage, start_quick_start
 
 expect.set_options(timeout=60_000)
 
-#: The steps of a visitor with a browser on the site of a project.
+#: The actions of a visitor on the site of a project.
 Visit = Callable[[Manage], AbstractContextManager[Page]]
 
 
@@ -49,7 +49,7 @@ def project(tmp_path: Path, fake: FakeExamplary) -> Manage:
 
 @pytest.fixture
 def visit(browser: Browser) -> Visit:
-    """Run the project's site, and open a browser at it."""
+    """Run the site of the project, and open it in a browser."""
 
     @contextmanager
     def visit(project: Manage) -> Iterator[Page]:
@@ -61,7 +61,7 @@ def visit(browser: Browser) -> Visit:
     return visit
 
 
-#: Packages of npm that contain scripts for pages, with the SHA-512 of version 18.3.1.
+#: Packages of npm with scripts for pages, and the SHA-512 of version 18.3.1.
 REACT = {
     "react": (
         "c12fa1020252851d0a844bcf240adfb8f54dd7e1f3d6dd18ea7e632eb1906e46"
@@ -76,7 +76,7 @@ REACT = {
 
 @pytest.fixture(scope="session")
 def react(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The two scripts of React 18, which are the last that need no build."""
+    """The two scripts of React 18, the last version that needs no build."""
     npm = shutil.which("npm")
     if not npm:
         pytest.skip("npm is not installed.")

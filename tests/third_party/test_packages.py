@@ -1,4 +1,4 @@
-"""A user finishes an embed on the site of each project, and the project has the result."""
+"""A user finishes an embed on the site of each project, which stores the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ session = ExamplarySession.objects.get()
 print(session.status, session.actor.user.email, session.outputs.get("examId"))
 """
 
-# A page in React, without a build: it has a token in its address, and no cookie.
+# A React page without a build, with a token in its URL and no cookie.
 APP = """
 const { createElement: h, useEffect, useRef, useState } = React;
 
@@ -59,7 +59,7 @@ def create_teacher(project: Manage) -> None:
 
 
 def sign_in(page: Page, path: str, label: str = "Username:") -> None:
-    """Sign in as the teacher at the project's own page, and wait for the page after it."""
+    """Sign in as the teacher on the page of the project, and wait for the next page."""
     page.goto(path)
     sign_in_here(page, label)
 
@@ -67,14 +67,14 @@ def sign_in(page: Page, path: str, label: str = "Username:") -> None:
 def sign_in_here(page: Page, label: str = "Username:") -> None:
     page.get_by_label(label).fill("tea")
     page.get_by_label("Password").first.fill("demo")
-    # The scripts of the next page have run when it is loaded. A click before that is lost.
+    # Clicks are lost until the scripts of the next page have run.
     with page.expect_navigation():
         page.locator("[type=submit]").first.click()
 
 
 def finish(page: Page) -> None:
     """Finish the only embed of a page, in the frame of the fake."""
-    # The script of the page listens now, and the script of the frame has run.
+    # The scripts of the page and the frame have run.
     expect(page.locator("examplary-embed")).to_have_attribute("data-state", "loaded")
     page.frame_locator("iframe").locator("[data-examplary-action=complete]").click()
 
@@ -309,7 +309,7 @@ print(Site.objects.get().root_page.add_child(instance=page).pk)
         page.get_by_role("button", name="Toggle preview").click()
         preview = page.frame_locator("#w-preview-iframe")
         expect(preview.get_by_text("New exam")).to_be_visible()
-        # There is nothing in it that could launch.
+        # The preview cannot launch.
         expect(preview.locator("iframe, examplary-embed")).to_have_count(0)
         assert fake.sessions == {}
 

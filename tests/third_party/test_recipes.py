@@ -1,4 +1,4 @@
-"""What the documentation advises for other packages and servers, on projects that follow it."""
+"""Recipes of the documentation for other packages and servers, in real projects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.third_party.test_packages import (
 
 
 def blocks(package: str) -> list[str]:
-    """Return the code of the documentation that needs this package."""
+    """Return the code blocks of the documentation that need this package."""
     pattern = re.compile(rf"<!-- needs {package} -->\n\n```python\n(.*?)^```$", re.S | re.M)
     return [
         code
@@ -181,7 +181,7 @@ def test_static_files_on_another_host(
             if has_cors:
                 finish(page)
             else:
-                # The page has no script that would tell when the frame's has run.
+                # The page has no script that reports when the script of the frame has run.
                 button = page.frame_locator("iframe").locator("[data-examplary-action=complete]")
                 button.wait_for()
                 page.frames[-1].wait_for_load_state()
@@ -277,8 +277,8 @@ def test_staff_member_acts_as_a_user(
     create_teacher(project)
     code = STAFF.replace("METHOD", method).replace("LEAVE", leave)
 
-    # The user; then a staff member as the user, refused as the user, and after leaving; then a
-    # staff member as the user, refused as the user, and signing out.
+    # The user; a staff member as the user, refused, then after leaving; a staff member as the user,
+    # refused, then signing out.
     assert project.run("shell", "-c", code).split()[-7:] == [
         *("302", "302", "403", "302", "302", "403"),
         "pending",

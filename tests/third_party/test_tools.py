@@ -1,4 +1,4 @@
-"""The tools that projects test with, beside the fake and without it."""
+"""Test tools of projects, with and without the fake."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def user() -> User:
 
 @pytest.fixture
 def real(settings: Any) -> None:
-    """Settings as in production. The guard is what every project's tests should have."""
+    """Settings as in production, with the guard against real calls."""
     settings.EXAMPLARY_API_KEY = "examp_0123456789abcdefghijklmnopqrstuv"
 
 
@@ -82,7 +82,7 @@ def test_ineffective_mock_does_not_reach_the_real_api(user: User) -> None:
 
 
 def test_vcr_records_nothing(user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The first call imports it, and a process may be recording then.
+    # Makes the first call import this module again, during the recording.
     monkeypatch.delitem(sys.modules, "django_examplary.client.transport", raising=False)
     cassette = tmp_path / "cassette.yaml"
     with fake_examplary() as fake, vcr.use_cassette(str(cassette)):

@@ -1,4 +1,4 @@
-"""The public surface in a project's code. Checked by mypy, basedpyright and ty; never run."""
+"""The public API in the code of a project. Checked by mypy, basedpyright and ty; never run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes that mypy and basedpyright find. A comment that suppresses nothing is an error."""
+"""Mistakes that mypy and basedpyright must report; an unused ignore comment is an error."""
 
 from __future__ import annotations
 
