@@ -89,8 +89,20 @@ def page(
     request: HttpRequest, name: str, context: dict[str, Any], status: int = 200
 ) -> HttpResponse:
     """Render one of this app's pages."""
-    context = {**context, "style_nonce": csp_nonce(request)}
-    return render(request, f"django_examplary/{name}.html", context, status=status)
+    template = f"django_examplary/{name}.html"
+    context = {**context, "request": request, "style_nonce": csp_nonce(request)}
+    try:
+        return render(request, template, context, status=status)
+    except Exception as error:
+        if name != "problem":
+            raise
+        # A context processor of the project, which may need the database that has just failed.
+        logger.error(
+            "operation=render-problem error=%s",
+            type(error).__name__,
+            exc_info=None if isinstance(error, Error) else error,
+        )
+        return render(None, template, context, status=status)
 
 
 def wants_json(request: HttpRequest) -> bool:

@@ -14,13 +14,13 @@ from django.contrib.auth import login
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
-from django.db import DataError, connection, connections, transaction
+from django.db import DataError, OperationalError, connection, connections, transaction
 from django.http import HttpResponseForbidden
 from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone, translation
 
-from django_examplary import services
+from django_examplary import problems, services
 from django_examplary.flows import GenerateExam, get_flow
 from django_examplary.launch import Launch, new_ticket, sign_report, sign_return
 from django_examplary.models import LIFETIME, ExamplaryActor, ExamplarySession
@@ -466,6 +466,19 @@ def test_ends_wait_for_a_database_connection(
     assert (response.status_code, response.json()["reason"]) == (409, "preparing")
 
 
+def test_connection_that_fails_to_close_leaves_room_for_others(
+    fake, signed_in, teacher, monkeypatch
+):
+    def fail():
+        raise OperationalError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(limits, "release_obsolete_connections", fail)
+        for _ in range(9):
+            assert signed_in.get(address("launch", teacher)).status_code == 503
+    assert signed_in.get(address("launch", teacher)).status_code == 302
+
+
 def test_launch_beyond_the_limit_of_the_user_is_busy(fake, signed_in, teacher, settings):
     settings.EXAMPLARY_SESSIONS_PER_HOUR = 1
     signed_in.get(address("launch", teacher))
@@ -505,6 +518,43 @@ def test_missing_table_is_a_designed_page_with_a_reference(fake, signed_in, teac
     assert response.get("X-Frame-Options") is None
     [reference] = re.findall(r"reference=(\w+)", caplog.text)
     assert reference in response.content.decode()
+
+
+def count_groups(request):
+    """A context processor that needs the database."""
+    return {"groups": request.user.groups.count()}
+
+
+@pytest.mark.parametrize("error", [OperationalError("(SECRET)"), KeyError("not of the database")])
+def test_problem_page_does_without_context_processors_that_fail(
+    fake, signed_in, teacher, settings, before_query, caplog, error
+):
+    [engine] = settings.TEMPLATES
+    processors = [*engine["OPTIONS"]["context_processors"], f"{__name__}.count_groups"]
+    settings.TEMPLATES = [{**engine, "OPTIONS": {"context_processors": processors}}]
+    signed_in.raise_request_exception = False
+
+    def fail():
+        raise error
+
+    with before_query(fail, "SELECT", "auth_", times=9):
+        response = signed_in.get(address("launch", teacher))
+        with pytest.raises(type(error)):
+            problems.page(response.wsgi_request, "outcome", {})
+    assert problem(response) in ("unavailable", "misconfigured")
+    assert response.get("X-Frame-Options") is None
+    assert "operation=render-problem" in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+def test_problem_page_links_to_another_try_without_context_processors(
+    fake, signed_in, teacher, settings
+):
+    [engine] = settings.TEMPLATES
+    settings.TEMPLATES = [{**engine, "OPTIONS": {}}]
+    fake.fail("POST", "/users", status=503, times=None)
+    url = address("launch", teacher)
+    assert f'href="{url}"' in signed_in.get(url).content.decode()
 
 
 @pytest.mark.parametrize("debug", [True, False])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from django_examplary.conf import conf
 from django_examplary.exceptions import ExamplaryNotReadyError
@@ -39,11 +39,11 @@ def embed_with_connection() -> Iterator[None]:
     semaphore = _semaphore("connection", _CONNECTIONS)
     if not semaphore.acquire(timeout=_PATIENCE):
         raise ExamplaryNotReadyError("Too many embeds of this process use the database.")
-    try:
+    with ExitStack() as stack:
+        stack.callback(semaphore.release)
+        # A connection that was lost may fail to close.
+        stack.callback(release_obsolete_connections)
         yield
-    finally:
-        release_obsolete_connections()
-        semaphore.release()
 
 
 @contextmanager
