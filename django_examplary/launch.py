@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, Self, get_args
@@ -153,13 +153,17 @@ def new_ticket() -> int:
 
 def one_time_options(user: Any) -> dict[str, Any]:
     """Return the arguments that make a launch of the user a one-time link."""
-    return {"ticket": new_ticket(), "credentials": credentials_of(user)}
+    return {"ticket": new_ticket(), "credentials": credentials_of(user)[0]}
 
 
-def credentials_of(user: Any) -> str:
-    """Return a digest that a new password changes, like the one in Django's sessions."""
-    session_hash = getattr(user, "get_session_auth_hash", str)()
-    return hashlib.sha256(session_hash.encode()).hexdigest()[:16]
+def credentials_of(user: Any) -> list[str]:
+    """Return digests that a new password changes, like those in Django's sessions.
+
+    The first is of SECRET_KEY, and the others of SECRET_KEY_FALLBACKS.
+    """
+    current = getattr(user, "get_session_auth_hash", str)()
+    former: Iterable[str] = getattr(user, "get_session_auth_fallback_hash", list)()
+    return [hashlib.sha256(each.encode()).hexdigest()[:16] for each in [current, *former]]
 
 
 def sign_report(launch: Launch) -> str:

@@ -135,7 +135,7 @@ def _act_as(request: HttpRequest, user_id: Any, credentials: str | None) -> None
     """
     if not is_signed_in(request):
         user = get_user_model()._default_manager.filter(pk=user_id).first()
-        if user is not None and user.is_active and credentials in (None, credentials_of(user)):
+        if user is not None and user.is_active and credentials in (None, *credentials_of(user)):
             request.user = user
 
 

@@ -260,6 +260,16 @@ def test_new_password_ends_links_and_reports(fake, client, embed, teacher, opene
     assert go(client, embed()["url"]).status_code == 302
 
 
+def test_former_secret_key_is_accepted_as_a_fallback(fake, client, embed, settings):
+    data, another = embed(), embed(subject="Art")
+    go(client, data["url"])
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "another"
+
+    assert post(client, SYNC, data={"token": data["token"]}).status_code == 200
+    assert go(client, another["url"]).status_code == 302
+
+
 @pytest.mark.parametrize("name", ["launch", "report"])
 def test_deactivated_or_deleted_user_is_refused(fake, client, embed, teacher, name):
     data = embed()
