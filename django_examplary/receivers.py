@@ -54,7 +54,7 @@ def revoke_when_signed_out(user: Any, request: Any = None, **kwargs: Any) -> Non
     if any(session.get(name) for name in _IMPERSONATIONS):
         return  # A staff member ends an impersonation. The user may be at work elsewhere.
     key = user.pk
-    _after_commit(lambda: _revoke(_end_sessions(key)))
+    _after_commit(lambda: _end_and_revoke(key))
 
 
 def _revokes_on_logout() -> bool:
@@ -92,6 +92,13 @@ def _end_sessions(user_pk: Any) -> list[ExamplarySession]:
         # As before this app's tables exist. A sweep revokes the sessions of inactive users too.
         logger.error("operation=revoke error=%s", type(error).__name__)
         return []
+
+
+def _end_and_revoke(user_pk: Any) -> None:
+    if sessions := _end_sessions(user_pk):
+        _revoke(sessions)
+        # Until now the user is signed in, and may have launched during the wait for the API.
+        _end_sessions(user_pk)
 
 
 def _revoke(sessions: list[ExamplarySession]) -> None:

@@ -217,7 +217,7 @@ def test_signing_out_continues_after_a_session_that_was_erased(
 
     def revoke_while_one_is_erased(actor):
         revoked = revoke_sessions(actor)
-        ExamplarySession.objects.filter(pk=revoked[0].pk).delete()
+        ExamplarySession.objects.filter(pk__in=[each.pk for each in revoked[:1]]).delete()
         return revoked
 
     monkeypatch.setattr("django_examplary.services.revoke_sessions", revoke_while_one_is_erased)
@@ -228,6 +228,21 @@ def test_signing_out_continues_after_a_session_that_was_erased(
     left = ExamplarySession.objects.get()
     assert left in (session, other)
     assert fake.sessions[left.examplary_id].revoked
+
+
+@pytest.mark.usefixtures("patient")
+def test_session_that_was_launched_while_signing_out_waits_ends(
+    fake, client, teacher, session, during_call, django_capture_on_commit_callbacks
+):
+    def launch():
+        services.open_session(teacher, GenerateExam(subject="b"), origin="https://x.example")
+
+    during_call("get_embed_session", launch)
+    client.force_login(teacher)
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post("/accounts/logout/")
+    assert not ExamplarySession.objects.open().exists()
+    assert services.sweep_sessions().revoked == 1
 
 
 @pytest.mark.django_db(transaction=True)
