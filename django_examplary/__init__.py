@@ -17,7 +17,11 @@ from __future__ import annotations
 
 def __getattr__(name: str) -> str:
     if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415  # slow, and rarely asked for
+        from importlib import metadata  # noqa: PLC0415  # slow, and rarely asked for
 
-        return version("django-examplary")
+        try:
+            return metadata.version("django-examplary")
+        except metadata.PackageNotFoundError:
+            # A copy of the folder in a project, or in a frozen application.
+            return "unknown"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

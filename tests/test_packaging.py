@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 import tomllib
 from configparser import ConfigParser
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -111,6 +111,14 @@ def test_release_needs_the_tests():
 
 def test_version_is_the_version_of_the_distribution():
     assert django_examplary.__version__ == version("django-examplary") == PROJECT["version"]
+
+
+def test_copy_of_the_folder_needs_no_distribution(monkeypatch):
+    def refuse(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", refuse)
+    assert django_examplary.__version__ == "unknown"
 
 
 def test_version_is_the_only_lazy_attribute():
