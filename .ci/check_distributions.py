@@ -1,7 +1,7 @@
 """Check a folder with a wheel and an sdist, and the package installed beside this interpreter.
 
-A script's own folder comes first on its path, so the checkout is out of reach: whatever is
-imported here comes from the installed wheel.
+The path of a script begins with its own folder and not the checkout, so imports use the installed
+wheel.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def checkout(folder: str) -> set[str]:
 
 
 def check_wheel(wheel: Path) -> None:
-    """The wheel holds the whole package and nothing else, and is the one that is installed."""
+    """Check that the wheel contains exactly the package, and that it is installed."""
     with ZipFile(wheel) as archive:
         members = {name for name in archive.namelist() if ".dist-info/" not in name}
     installed = {
@@ -47,15 +47,15 @@ def check_wheel(wheel: Path) -> None:
 
 
 def check_description() -> None:
-    """The description links to no file of the repository, which PyPI does not have."""
+    """Check that the description has no links to files of the repository, which PyPI lacks."""
     description = metadata("django-examplary").get_payload()
     links = re.findall(r"\]\(([^)]*)\)", description)
-    assert links, "there is no README"
+    assert links, "the README is missing"
     assert all(link.startswith("https://") for link in links), links
 
 
 def check_sdist(sdist: Path) -> None:
-    """The sdist holds everything that the tests need."""
+    """Check that the sdist contains everything that the tests need."""
     with tarfile.open(sdist) as archive:
         members = {name.partition("/")[2] for name in archive.getnames()}
     needed = {"LICENSE", "README.md", "pyproject.toml", "tox.ini"}
@@ -65,7 +65,7 @@ def check_sdist(sdist: Path) -> None:
 
 
 def check_installed_app() -> None:
-    """The app works in a bare project, with its templates and static files."""
+    """Check that the app works in a minimal project, with its templates and static files."""
     assert not Path(django_examplary.__file__).samefile(ROOT / "django_examplary/__init__.py")
     settings.configure(
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},

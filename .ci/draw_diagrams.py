@@ -12,7 +12,7 @@ from pathlib import Path
 from mermaid_render import mermaid_to_svg
 
 DIAGRAMS = Path(__file__).parents[1] / "docs/diagrams"
-#: A variable for each colour of the renderer: in a light page, and in a dark one.
+#: By CSS variable of the renderer: its colour in light and in dark mode.
 COLOURS = {
     "#FFFFFF": ("ground", "#ffffff", "#1e2129"),
     "#172D4A": ("text", "#1b2a33", "#e2e6ea"),
@@ -40,7 +40,7 @@ svg {{ {light} background: var(--ground); font: 16px sans-serif; }}
     # A test compares this copy with the source.
     metadata = f"<metadata>{escape(source, quote=False)}</metadata>\n"
     svg = svg.replace("</desc>", f"</desc>\n{metadata}{style}", 1)
-    # Lines, for the sake of a diff.
+    # Line breaks make diffs readable.
     return svg.replace("><g", ">\n<g") + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Print one line about the checks that `tox` left out: python .ci/summary.py"""
+"""Print the checks that `tox` did not run: python .ci/summary.py"""
 
 from __future__ import annotations
 

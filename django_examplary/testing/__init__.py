@@ -1,7 +1,7 @@
 """A fake Examplary for tests and demonstrations.
 
-Production code doesn't use it. It is written from the API's contract alone, and uses no code that
-knows the API, so that it can't share a misunderstanding with the client.
+Production code doesn't use it. It follows the API contract and uses no code of the client, so that
+the two cannot share a misunderstanding.
 """
 
 from __future__ import annotations

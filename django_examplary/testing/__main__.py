@@ -29,7 +29,7 @@ Press Ctrl-C to stop.
 
 
 def _welcome(server: FakeServer) -> None:
-    # The key is not a secret: it opens nothing but this fake.
+    # The key is not a secret: it works with this fake only.
     fake = server.fake
     sys.stdout.write(
         _WELCOME.format(url=server.url, api_key=fake.api_key, public_url=fake.base_url)

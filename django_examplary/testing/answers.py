@@ -1,6 +1,7 @@
-"""Plausible answers of the real service, one named profile each: ``fake.answers = "text-plain"``.
+"""Profiles of plausible responses of the real service: ``fake.answers = "text-plain"``.
 
-The contract leaves their shape open (sections 13, 14 and 18), so a client must survive all of them.
+The contract does not define these details (sections 13, 14 and 18), so clients must handle all of
+them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Edit = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """One way in which the real service may answer."""
+    """A way in which the real service may respond."""
 
     #: Attributes of the fake that the profile sets.
     switches: Mapping[str, object] = field(default_factory=dict)
@@ -30,7 +31,7 @@ class Answers:
     media_type: str | None = JSON_TYPE
 
     def shape(self, operation: str, response: Response) -> Response:
-        """Return an API response in the shape of this profile."""
+        """Return an API response changed by this profile."""
         if response.headers.get("Content-Type") != JSON_TYPE or operation == "GET /openapi":
             return response
         body = response.body
@@ -59,7 +60,7 @@ _ABSENT: Final = object()
 
 
 def _fields(operations: Iterable[str], **changes: object) -> dict[str, Edit]:
-    """Change fields of an object: to a value, with a function of the old value, or to absence."""
+    """Return a function that changes or removes fields; a callable gets the old value."""
 
     def edit(body: dict[str, Any]) -> dict[str, Any]:
         for name, change in changes.items():
@@ -99,7 +100,7 @@ def _mask(email: str) -> str:
     return f"{email[0]}***@{email.partition('@')[2]}"
 
 
-#: The profiles by name. Each leaves all else as documented.
+#: The profiles by name. Everything else stays as documented.
 PROFILES: Mapping[str, Answers] = {
     "documented": Answers(),
     # Statuses and media types (section 14, 2; section 18).
@@ -176,7 +177,7 @@ PROFILES: Mapping[str, Answers] = {
         for status in (402, 403, 405, 415, 451)
     },
     "locale-refused": Answers(switches={"refuse_locale": True}),
-    # Permissions (section 6). A user with access through others has none of their own: a 404.
+    # Permissions (section 6). Users whose access comes from others get 404 for their own.
     "permission-actor-id": Answers(switches={"permission_actor": "id"}),
     "permission-actor-absent": Answers(edits=_fields(_PERMISSION, actor=_ABSENT)),
     "permission-role-list": Answers(edits=_fields(_PERMISSION, role=lambda role: [role])),

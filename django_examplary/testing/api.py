@@ -14,7 +14,7 @@ from django_examplary.testing.rules import (
 )
 from django_examplary.testing.workspace import Workspace, new_token
 
-# Both are quoted word for word in section 7.
+# Both are quoted literally in section 7.
 ACTOR_IS_OWNER = (
     "Actor ID cannot be the same as the requesting user. "
     "Create a new user in the workspace and use its ID."
@@ -180,7 +180,7 @@ def download_export(workspace: Workspace, request: Request, token: str) -> Respo
 
 def _check_resource(workspace: Workspace, resource: str) -> dict[str, Json]:
     permissions = workspace.permissions.get(resource)
-    # The documented refusal is 403, so a missing resource is answered with it too.
+    # The documented refusal is 403, so it is also the response for a missing resource.
     if permissions is None or resource in workspace.forbidden:
         raise Refusal(403, "You do not have access to this resource.")
     return permissions

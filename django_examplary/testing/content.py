@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape, quoteattr
 from django_examplary.testing.rules import Json
 from django_examplary.testing.texts import texts
 
-# The shapes of these lists are not documented (section 1); the ids appear in examples.
+# The format of these lists is not documented (section 1); the ids are from examples.
 STUDENT_LEVELS = [
     {"id": "us_high_school_lower", "name": "High school, lower years (US)"},
     {"id": "us_undergraduate", "name": "Undergraduate (US)"},
@@ -41,7 +41,7 @@ _QUESTIONS = {"single-line-text": 2, "true-false": 1, "multi-line-text": 4}
 
 
 def rubric(language: str, points: float = 2) -> Json:
-    """Return a small rubric in the shape of section 11."""
+    """Return a small rubric in the format of section 11."""
     names = texts(language)
     levels = {"correct": points, "partly correct": _number(points / 2), "incorrect": 0}
     return {
@@ -60,7 +60,7 @@ def rubric(language: str, points: float = 2) -> Json:
 
 
 def edited(rubric: Json, answers: Json) -> Json:
-    """Put typed values into a rubric; ``c0.l1.points`` names a field of the rubric page."""
+    """Return a rubric with typed values; ``c0.l1.points`` is a field of the rubric page."""
     for c, criterion in enumerate(rubric.get("criteria", [])):
         criterion["title"] = answers.get(f"c{c}.title", criterion.get("title", ""))
         for i, level in enumerate(criterion.get("levels", [])):
@@ -72,7 +72,7 @@ def edited(rubric: Json, answers: Json) -> Json:
 
 
 def _number(value: float) -> float:
-    """Return a whole number as an integer, which JSON and the pages show without a fraction."""
+    """Return whole numbers as integers, so that JSON and pages show them without a fraction."""
     return int(value) if value.is_integer() else value
 
 
@@ -129,7 +129,7 @@ _RESOURCE = '    <resource identifier={identifier} type="imsqti_item_xmlv3p0" hr
 
 
 def qti_item(question: Json, output_format: str) -> str:
-    """Return a question as QTI XML, always as an open question: it is only a sample."""
+    """Return a question as sample QTI XML, always as an open question."""
     title = str(question.get("title", ""))
     return _QTI[output_format].format(
         identifier=quoteattr(question["id"]), title=quoteattr(title), prompt=escape(title)

@@ -1,4 +1,4 @@
-"""The pages behind ``embedUrl`` (section 8); the addresses below it are the fake's own."""
+"""Serve the pages of ``embedUrl`` (section 8); the URLs below it are invented."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def show(workspace: Workspace, request: Request, token: str) -> Response:
 
 
 def _refusal(workspace: Workspace, session: Session) -> tuple[int, str]:
-    """Return the status of a session's page, and the name of its text if it shows no form."""
+    """Return the status code of a session's page, and the name of its text if there is no form."""
     if not workspace.is_open(session):
         return workspace.gone_status, "ended"
     if session.status != "pending":
@@ -47,7 +47,7 @@ def _refusal(workspace: Workspace, session: Session) -> tuple[int, str]:
 
 @routes.page("POST", "/embeds/{token}/{action}")
 def act(workspace: Workspace, request: Request, token: str, action: str) -> Response:
-    """Save, complete or cancel; return the page's next step."""
+    """Save, complete or cancel; return the next step of the page."""
     session = workspace.session_by_token(token)
     if session is None or action not in ("save", "complete", "cancel"):
         raise Refusal(404, "Not found.")

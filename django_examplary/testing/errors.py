@@ -1,4 +1,4 @@
-"""The bodies that an error may have: no page documents one (section 13)."""
+"""Plausible bodies of errors, which no page documents (section 13)."""
 
 from __future__ import annotations
 

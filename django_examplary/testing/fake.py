@@ -1,4 +1,4 @@
-"""The fake: one or more workspaces that answer requests, and break them on demand."""
+"""The fake: one or more workspaces that respond to requests, with faults on demand."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _ROUTES = Routes([*api.routes, *embeds.routes])
 class FakeExamplary(Workspace):
     """Examplary in memory, as section 17 of the API contract requires.
 
-    It is a workspace itself, and serves those of ``add_workspace`` too. Its ``calls``, its faults
-    and its rate limit are about the requests to all of them. Attributes with a default may be
-    passed to the constructor, or set later from any thread.
+    It is a workspace itself, and also serves those of ``add_workspace``. Its ``calls``, faults and
+    rate limit apply to the requests of all workspaces. Attributes with a default may be passed to
+    the constructor, or set later from any thread.
     """
 
     #: Seconds that every API call takes.
@@ -39,10 +39,10 @@ class FakeExamplary(Workspace):
         self.workspaces.append(self)
 
     def add_workspace(self, api_key: str = "", **options: Any) -> Workspace:
-        """Serve another workspace, to which the requests with this API key belong.
+        """Add a workspace, which serves the requests with this API key.
 
         ``options`` are switches, ``owner_id``, ``org_id`` and ``embed_origin``. Without an API key
-        the workspace gets a new one, in its ``api_key``.
+        the workspace gets a new one; see its ``api_key``.
         """
         workspace = Workspace(
             **{
@@ -59,11 +59,11 @@ class FakeExamplary(Workspace):
         return workspace
 
     def handle(self, request: Request) -> Response:
-        """Answer one request."""
+        """Return the response to a request."""
         route, arguments = _ROUTES.find(request)
         is_api = route is None or route.is_api
         if is_api and request.is_preflight:
-            # A browser sends it by itself, so it is neither recorded nor broken.
+            # Browsers send it automatically, so it is not recorded and has no faults.
             return Response(204, _allow_origin(request))
         workspace = self._find_workspace(request, arguments[0] if not is_api else "")
         involved: list[Workspace] = [self]
@@ -96,7 +96,7 @@ class FakeExamplary(Workspace):
         return response
 
     def _find_workspace(self, request: Request, token: str) -> Workspace | None:
-        """Return the workspace of an embed token or of the request's API key, if there is one."""
+        """Return the workspace of the embed token or the API key, or None."""
         credentials = request.headers.get("Authorization")
         for workspace in self.workspaces:
             # The official demo sends the raw key (section 3).
@@ -112,7 +112,7 @@ class FakeExamplary(Workspace):
         route: Route | None,
         arguments: tuple[str, ...],
     ) -> Response:
-        """Answer a request that meets no fault and no limit."""
+        """Return the response to a request without a fault and within the limit."""
         if route is None:
             if _ROUTES.knows(request):
                 return self._error(workspace or self, 405, "Method not allowed.")

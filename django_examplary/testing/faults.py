@@ -1,4 +1,4 @@
-"""Faults that a test can order: an error status, a wrong body, a delay, a lost connection."""
+"""Faults for tests: an error status, a wrong body, a delay, a lost connection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django_examplary.testing.messages import JSON_TYPE, Response, Transport
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Fault:
-    """A fault that strikes ``times`` times; see ``FakeExamplary.fail``."""
+    """A fault for ``times`` requests; see ``FakeExamplary.fail``."""
 
     method: str | None
     path: str | None
@@ -32,7 +32,7 @@ class Fault:
 
     @property
     def prevents(self) -> bool:
-        """Whether the request isn't processed because the fault brings its own outcome."""
+        """Whether the request isn't processed because the fault determines the response."""
         if isinstance(self.transport, Transport):
             loses_answer = self.transport.loses_answer
         else:
@@ -40,7 +40,7 @@ class Fault:
         return self.before and (self.status is not None or self.body is not None or loses_answer)
 
     def apply(self, response: Response) -> Response:
-        """Return ``response`` with this fault in it."""
+        """Return ``response`` with this fault."""
         headers, body = dict(response.headers), response.body
         if isinstance(self.body, bytes):
             body = self.body

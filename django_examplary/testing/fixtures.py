@@ -22,13 +22,13 @@ def refuse_examplary() -> Iterator[None]:
 
 @pytest.fixture
 def fake_examplary() -> Iterator[FakeExamplary]:
-    """Give one test a fake, and settings that point to it."""
+    """Run a fake for a test, and point the settings to it."""
     with helpers.fake_examplary() as fake:
         yield fake
 
 
 @pytest.fixture
 def browser_examplary() -> Iterator[FakeExamplary]:
-    """Give one test with a live server a fake whose embeds a browser can open."""
+    """Run a fake whose embeds a browser can open, for a test with a live server."""
     with helpers.fake_examplary(browser=True) as fake:
         yield fake

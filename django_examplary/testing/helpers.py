@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 else:
     TestCase = object
 
-#: The origin of a fake's embeds. No server answers there: only a browser would open them.
+#: The origin of embed URLs of a fake. It has no server, because only browsers would open them.
 EMBED_ORIGIN = "https://embeds.examplary.test"
 
 
@@ -38,7 +38,7 @@ class RealExamplaryError(AssertionError):
 
 @contextmanager
 def refuse_examplary() -> Iterator[None]:
-    """Fail on a look-up of any host of examplary.ai, in any thread of this process."""
+    """Raise an error if any thread of this process looks up a host of examplary.ai."""
     look_up = socket.getaddrinfo
 
     def refuse(host: Any, *args: Any, **kwargs: Any) -> Any:
@@ -57,10 +57,10 @@ def refuse_examplary() -> Iterator[None]:
 def fake_examplary(
     fake: FakeExamplary | None = None, *, browser: bool = False
 ) -> Iterator[FakeExamplary]:
-    """Run a fake, point the settings to it, and refuse the real Examplary meanwhile.
+    """Run a fake, point the settings to it, and refuse calls to the real Examplary.
 
-    With `browser`, its embed pages can be opened too. They are served over http, which the app
-    accepts from localhost only while DEBUG is on, so DEBUG is on then.
+    With `browser`, browsers can open its embed pages. They are served over http, which the app
+    accepts only from localhost and with DEBUG, so this sets DEBUG.
     """
     with refuse_examplary(), serve(fake) as server:
         fake = server.fake
@@ -74,7 +74,7 @@ def fake_examplary(
         else:
             for workspace in fake.workspaces:
                 workspace.embed_origin = EMBED_ORIGIN
-        # The site checks a session once a second at most, and a test is faster.
+        # The site verifies a session at most once a second, and tests are faster.
         interval = "django_examplary.views.VERIFY_INTERVAL"
         installed = apps.is_installed("django_examplary")
         at_once = mock.patch(interval, timedelta(0)) if installed else nullcontext()
@@ -83,9 +83,9 @@ def fake_examplary(
 
 
 class Embed:
-    """An embed on a page of the project, in the hands of a user.
+    """A simulated user of an embed on a page of the project.
 
-    `client` is the Django test client of that user. `response` is the last answer of the site.
+    `client` is the Django test client of that user. `response` is the last response of the site.
     """
 
     def __init__(
@@ -104,39 +104,39 @@ class Embed:
 
     @property
     def session(self) -> Session:
-        """The session as the fake has it: `flow`, `actor`, `presets`, `theme`, `metadata`."""
+        """The session in the fake: `flow`, `actor`, `presets`, `theme`, `metadata`."""
         return self.fake.sessions[self._session_id]
 
     def load(self) -> Embed:
-        """Load the frame, and follow it to the session. Fails when the site refuses."""
+        """Load the frame and follow its redirect to the session. Fail if the site refuses."""
         self.response = self.client.get(self.launch_url, headers={"Sec-Fetch-Dest": "iframe"})
         self._session_id = _session_at(self.fake, self.response)
         return self
 
     def complete(self, outputs: Json | None = None) -> Json:
-        """Finish, with outputs like those of the flow or with these; see `report`."""
+        """Complete the session, with these or typical outputs of the flow; see `report`."""
         self.fake.complete(self._session_id, outputs)
         return self.report()
 
     def cancel(self) -> Json:
-        """Press Cancel in the embed; see `report`."""
+        """Cancel the session; see `report`."""
         self.fake.cancel(self._session_id)
         return self.report()
 
     def expire(self) -> Json:
         """Let the session expire at Examplary, as it does after seven days; see `report`.
 
-        By the site's clock there are days left, so its row stays open until they are over.
+        The clock of the site does not change, so the row stays open.
         """
         self.fake.expire(self._session_id)
         return self.report()
 
     def close(self) -> Json:
-        """Press the Done button beside the embed, as flows that never complete have one."""
+        """Press the Done button beside the embed, which flows without completion have."""
         return self._post("close")
 
     def report(self) -> Json:
-        """Post an event to the site, as the page's script does.
+        """Report an event to the site, as the script of the page does.
 
         Returns the response to the script: `status`, `outputs` and `redirect`; or, if the site
         could not verify the session, `reason`, `title`, `text` and `reference`.
@@ -155,14 +155,12 @@ class Embed:
         try:
             answer: Json = self.response.json()
         except ValueError:
-            raise AssertionError(
-                f"{url} was answered {self.response.status_code}, not in JSON."
-            ) from None
+            raise AssertionError(f"{url} returned {self.response.status_code}, not JSON.") from None
         return answer
 
 
 class Window:
-    """A flow that has the whole window, from a link of `{% examplary_url %}`."""
+    """A simulated user of a flow in the whole window, from a link of `{% examplary_url %}`."""
 
     def __init__(self, client: Client, fake: Workspace, url: str) -> None:
         self.client = client
@@ -172,25 +170,25 @@ class Window:
 
     @property
     def session(self) -> Session:
-        """The session as the fake has it."""
+        """The session in the fake."""
         return self.fake.sessions[self._session_id]
 
     def complete(self, outputs: Json | None = None) -> Any:
-        """Finish, and return the site's response to the browser that comes back."""
-        return self._come_back(self.fake.complete(self._session_id, outputs))
+        """Complete the session, and return the response of the site to the returning browser."""
+        return self._return(self.fake.complete(self._session_id, outputs))
 
     def cancel(self) -> Any:
-        """Press Cancel, and return the site's response to the browser that comes back."""
-        return self._come_back(self.fake.cancel(self._session_id))
+        """Cancel the session, and return the response of the site to the returning browser."""
+        return self._return(self.fake.cancel(self._session_id))
 
-    def _come_back(self, session: Session) -> Any:
+    def _return(self, session: Session) -> Any:
         url = urlsplit(session.redirect_url(keep_query=True) or "")
         self.response = self.client.get(f"{url.path}?{url.query}")
         return self.response
 
 
 def find_embeds(client: Client, fake: Workspace, response: Any) -> list[Embed]:
-    """Return the embeds on a page, none of them loaded."""
+    """Return the embeds of a page, without loading them."""
     reader = _Reader()
     reader.feed(response.content.decode(response.charset))
     reader.close()
@@ -210,7 +208,7 @@ def open_embed(client: Client, fake: Workspace, url: str) -> Embed:
 
 
 def assert_sent(fake: Workspace, method: str, path: str, **fields: Any) -> None:
-    """Fail unless exactly one such request was sent, with these fields of its JSON.
+    """Assert that exactly one such request was sent, with these fields in its JSON.
 
     `path` may be a template, such as `/permissions/{resource}`.
     """
@@ -229,14 +227,14 @@ class ExamplaryTestMixin(TestCase):
 
     #: Arguments for the fake, such as `{"staging": True}`; see `FakeExamplary`.
     fake_options: dict[str, Any] = {}
-    #: Whether a browser opens the embeds, as in a LiveServerTestCase.
+    #: Set this if a browser opens the embeds, as in a LiveServerTestCase.
     fake_for_browser = False
 
     fake: FakeExamplary
 
     @classmethod
     def setUpClass(cls) -> None:
-        # Here already: `setUpTestData` comes before any fake.
+        # Start here, because `setUpTestData` runs before `setUp`.
         cls.enterClassContext(refuse_examplary())
         super().setUpClass()
 
@@ -254,17 +252,17 @@ class ExamplaryTestMixin(TestCase):
         return Window(self.client, self.fake, url)
 
     def assert_sent(self, method: str, path: str, **fields: Any) -> None:
-        """Fail unless exactly one such request was sent, with these fields of its JSON."""
+        """Assert that exactly one such request was sent, with these fields in its JSON."""
         assert_sent(self.fake, method, path, **fields)
 
 
 def _session_at(fake: Workspace, response: Any) -> str:
-    """Return the id of the session that the site sent the browser to."""
+    """Return the id of the session to which the site redirected."""
     location = response.headers.get("Location", "")
     for session in fake.sessions.values():
         if session.embed_url == location:
             return session.id
-    answer = f"it answered {response.status_code}"
+    answer = f"it returned {response.status_code}"
     if location:
         answer += f", to {urlsplit(location).path}"
     for title in re.findall(r"data-examplary-title>([^<]+)<", response.content.decode()):
@@ -273,7 +271,7 @@ def _session_at(fake: Workspace, response: Any) -> str:
 
 
 class _Reader(HTMLParser):
-    """Collects the attributes of each embed, and the address that its script launches."""
+    """Collect the attributes of each embed, and the URL that its script launches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -288,7 +286,7 @@ class _Reader(HTMLParser):
         elif tag == "iframe" and "slot" in attributes and "src" in attributes:
             self.launch_urls[-1] = attributes["src"]
         elif "data-examplary-opener" in attributes and "href" in attributes:
-            # Without a frame that loads by itself, the script opens the address of the link.
+            # Without a frame that loads automatically, the script opens the URL of the link.
             window = attributes["href"]
             token = window.rstrip("/").rpartition("/")[2]
             self.launch_urls[-1] = urljoin(window, f"../../launch/{token}/")

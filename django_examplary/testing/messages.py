@@ -1,4 +1,4 @@
-"""The fake's own HTTP messages: plain values, no sockets."""
+"""HTTP messages of the fake: plain values without sockets."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as the fake received it; header names are kept in Title-Case."""
+    """A request that the fake received; header names are in Title-Case."""
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
-    # Headers and bodies hold credentials and personal data, which a failing test should not print.
+    # Headers and bodies contain credentials and personal data, which failing tests must not print.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
 
@@ -44,7 +44,7 @@ class Request:
 
     @property
     def is_preflight(self) -> bool:
-        """Whether a browser checks if it may send a request from another origin."""
+        """Whether this is a preflight request of a browser."""
         return (
             self.method == "OPTIONS"
             and "Origin" in self.headers
@@ -64,20 +64,20 @@ class Request:
 
 
 class Transport(NamedTuple):
-    """A way to send a response other than whole and unharmed.
+    """A way to send a response incorrectly or not at all.
 
-    ``send`` receives the connection's request handler and the response. The server has two
-    transports by name, ``"close"`` and ``"reset"``; a test suite may bring others.
+    ``send`` receives the request handler of the connection and the response. The server has the
+    transports ``"close"`` and ``"reset"``; a test suite may add others.
     """
 
     send: Callable[[Any, Response], None]
-    #: Whether the client receives nothing of the response, so that the request isn't processed.
+    #: Whether the client receives no part of the response, so the request isn't processed.
     loses_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response; ``transport`` is the way in which the server sends it."""
+    """A response; ``transport`` defines how the server sends it."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -98,7 +98,7 @@ def json_response(status: int, content: object) -> Response:
 
 
 def html_response(status: int, content: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an HTML page that caches don't store, because its address is a secret."""
+    """Return an HTML page that caches don't store, because its URL is a secret."""
     return Response(
         status,
         {"Content-Type": HTML_TYPE, "Cache-Control": "no-store", **(headers or {})},

@@ -1,6 +1,6 @@
-"""The pages behind ``embedUrl``: stand-ins for the seven flows, from ``templates/``.
+"""Render the pages of ``embedUrl``: stand-ins for the seven flows, from ``templates/``.
 
-Only their messages to the surrounding page are documented (section 8). Their look is invented.
+Only their messages to the surrounding page are documented (section 8). Their design is invented.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _PRIMARY = "#4f46e5"
 
 @functools.cache
 def _engine() -> Engine:
-    # An engine of its own needs no settings, and ignores those of a project.
+    # A separate engine needs no settings, and ignores those of a project.
     return Engine(dirs=[str(Path(__file__).parent / "templates")])
 
 
 def _render(name: str, context: Json) -> str:
-    # Formatting by locale would read the settings.
+    # Localised formatting would read the settings.
     page = _engine().get_template(f"{name}.html")
     return page.render(Context(context, use_l10n=False, use_tz=False))
 
 
 def message(name: str, locale: str = "") -> str:
-    """Return a page that shows one of the texts, or ``name`` itself if it isn't one of them."""
+    """Return a page that shows the text with this name, or ``name`` itself if there is none."""
     language = choose_language(locale)
     names = texts(language)
     return _render(
@@ -64,7 +64,7 @@ def embed(session: Session, *, actor: Json, content: Json) -> str:
     return _render(
         flow,
         {
-            # The page's own language, so that screen readers pronounce it correctly.
+            # The language of the page, for screen readers.
             "lang": session.locale if known else language,
             "primary": _colour(session.theme.get("primaryColor", "")),
             "t": names,
@@ -103,7 +103,7 @@ def embed(session: Session, *, actor: Json, content: Json) -> str:
 
 
 def _colour(value: str) -> str:
-    # A style attribute must not take more than a colour.
+    # Only a colour may go into the style attribute.
     return value if re.fullmatch(r"#[0-9a-fA-F]{3,8}|[a-zA-Z]+", value) else _PRIMARY
 
 
@@ -138,14 +138,14 @@ def _readable(value: object) -> str:
 
 
 def _options(names: dict[str, str], chosen: str = "") -> list[tuple[str, str]]:
-    """Return the choices of a select: none, these names, and the chosen id if it is unknown."""
+    """Return the options of a select: empty, these names, and the chosen id if it is unknown."""
     return list({"": "", **names, chosen: names.get(chosen, chosen)}.items())
 
 
 def _question(question: Json, answer: str, marks: Json) -> dict[str, Any]:
     """Return a question with its points as text, in total and for each level.
 
-    ``marks`` are the levels that the teacher chose: ``{"c0": "2"}`` is the second level of the
+    ``marks`` are the levels that the teacher chose: ``{"c0": "2"}`` selects the second level of the
     first criterion.
     """
     criteria = [

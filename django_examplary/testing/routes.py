@@ -1,4 +1,4 @@
-"""The table of routes: requests and the functions that answer them."""
+"""The table of routes, from requests to their handlers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Handler = Callable[..., Response]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method and a path template, and the function that takes the path's variable parts."""
+    """A method, a path template, and the handler, which gets the variable parts of the path."""
 
     method: str
     template: str
@@ -23,7 +23,7 @@ class Route:
 
 
 class Routes(list[Route]):
-    """A table of routes that is filled by decorating functions."""
+    """A table of routes, filled with decorators."""
 
     def api(
         self, method: str, template: str, *, needs_key: bool = True, is_api: bool = True
@@ -50,5 +50,5 @@ class Routes(list[Route]):
         return None, ()
 
     def knows(self, request: Request) -> bool:
-        """Return whether the path exists for any method."""
+        """Return whether the path exists with any method."""
         return any(request.matches(None, route.template) for route in self)

@@ -1,4 +1,4 @@
-"""The rules for request bodies: those of the OpenAPI document beside this file."""
+"""Validation of request bodies, by the OpenAPI document in this folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django_examplary.contract.validation import Validator
 
 Json = dict[str, Any]
 
-# From the most powerful to the least.
+# From the highest to the lowest.
 CONTENT_ROLES = ("owner", "manager", "editor", "viewer", "participant")
 
 
@@ -33,7 +33,7 @@ def document() -> Document:
 
 
 def is_origin(value: str) -> bool:
-    """Return whether it is an origin. No page documents a wildcard, a list or "null"."""
+    """Return whether the value is an origin. Wildcards, lists and "null" are not documented."""
     return bool(re.fullmatch(r"https?://[^\s/?#@\\*,]+", value))
 
 
@@ -45,7 +45,7 @@ def _is_absolute_url(value: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
-# The pages say more about these strings than the document does.
+# The documentation defines these strings more precisely than the document.
 _STRICTER = {
     "allowedOrigin": (is_origin, "an origin, without a path"),
     "returnUrl": (_is_absolute_url, "an absolute URL"),

@@ -1,4 +1,4 @@
-"""The fake over real HTTP, on loopback."""
+"""Serve the fake over HTTP on localhost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FakeServer(ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 128
-    # Two servers on one port would share its connections.
+    # Otherwise two servers on one port would share its connections.
     allow_reuse_port = False
 
     def __init__(
@@ -39,11 +39,11 @@ class FakeServer(ThreadingHTTPServer):
         self._connections: set[socket.socket] = set()
         self._changed = threading.Condition()
         super().__init__((host, port), FakeHandler)
-        #: Where it listens.
+        #: The URL on which it listens.
         self.url = f"{'https' if tls else 'http'}://{host}:{self.server_port}"
 
     def server_bind(self) -> None:
-        # HTTPServer would look up the name of this host.
+        # HTTPServer would look up the host name.
         TCPServer.server_bind(self)
         self.server_name = str(self.server_address[0])
         self.server_port = self.server_address[1]
@@ -51,19 +51,19 @@ class FakeServer(ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         if self.tls is not None:
-            # The handshake happens with the first read, in the connection's own thread.
+            # The handshake happens at the first read, in the thread of the connection.
             connection = self.tls.wrap_socket(
                 connection, server_side=True, do_handshake_on_connect=False
             )
         return connection, address
 
     def opened(self, connection: socket.socket) -> None:
-        """Note a connection that has to be closed in the end."""
+        """Register a connection, which is closed when the server stops."""
         with self._changed:
             self._connections.add(connection)
 
     def closed(self, connection: socket.socket) -> None:
-        """Forget a connection."""
+        """Unregister a connection."""
         with self._changed:
             self._connections.discard(connection)
             self._changed.notify_all()
@@ -100,13 +100,13 @@ class FakeHandler(BaseHTTPRequestHandler):
         self.server.closed(self.connection)
 
     def log_message(self, *args: Any, **kwargs: Any) -> None:
-        """Stay quiet: request lines hold session ids and embed tokens."""
+        """Log nothing, because request lines contain session ids and embed tokens."""
 
     def version_string(self) -> str:
         return "FakeExamplary"
 
     def answer(self) -> None:
-        """Pass one request to the fake, and send its response."""
+        """Pass a request to the fake, and send the response."""
         length = self.headers.get("Content-Length", "0")
         if "Transfer-Encoding" in self.headers or not length.isdecimal():
             self.close_connection = True
@@ -128,13 +128,13 @@ class FakeHandler(BaseHTTPRequestHandler):
             response.transport.send(self, response)
 
     def __getattr__(self, name: str) -> Any:
-        # Every method is accepted here: the fake itself refuses unknown ones.
+        # Accept every method here, because the fake refuses unknown ones.
         if name.startswith("do_"):
             return self.answer
         raise AttributeError(name)
 
     def head(self, response: Response, **extra: str) -> bytes:
-        """Return the status line and the headers as they go over the wire."""
+        """Return the status line and the headers as bytes."""
         headers = {
             "Server": self.version_string(),
             "Date": self.date_time_string(),
@@ -150,14 +150,14 @@ class FakeHandler(BaseHTTPRequestHandler):
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def send(self, response: Response) -> None:
-        """Send a response whole."""
+        """Send a complete response."""
         content = b"" if self.command == "HEAD" else response.body
         self.wfile.write(self.head(response) + content)
 
     def reset(self) -> None:
         """Close the connection with an RST instead of a FIN."""
         self.close_connection = True
-        # Lingering for no time has that effect. A shutdown would send a FIN first.
+        # A linger time of 0 has this effect. A shutdown would send a FIN first.
         no_linger = struct.pack("ii", 1, 0)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
         self.rfile.close()
@@ -175,8 +175,8 @@ def serve(
 ) -> Iterator[FakeServer]:
     """Serve a fake while the context lasts.
 
-    The server's own address is in ``url``, and the fake in ``fake``. Behind a proxy, ``public_url``
-    is the address for clients and for new embed URLs. ``tls`` holds a certificate for https.
+    The server has the attributes ``url`` and ``fake``. Behind a proxy, ``public_url`` is the URL
+    for clients and for new embed URLs. ``tls`` contains a certificate for https.
     """
     fake = FakeExamplary() if fake is None else fake
     with FakeServer(fake, host, port, tls) as server:

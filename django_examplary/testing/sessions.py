@@ -16,7 +16,7 @@ class Flow:
 
     completes: bool = True
     cancels: bool = True
-    # The preset that names the content, and the least role on it that the actor needs.
+    # The preset with the id of the content, and the lowest role on it that the actor needs.
     content: str | None = None
     role: str = ""
 
@@ -29,7 +29,7 @@ FLOWS = {
     "generate-exam": Flow(),
     "generate-question": Flow(),
     "edit-rubric": Flow(cancels=False),
-    # Its presets are unknown: an exam is looked at only when the caller happens to name one.
+    # Its presets are unknown, so access is only checked if the caller passes an exam.
     "mark-answer": Flow(content="examId", role="editor"),
     "edit-exam": Flow(completes=False, cancels=False, content="examId", role="editor"),
     "take-exam": Flow(cancels=False, content="examId", role="participant"),
@@ -40,7 +40,7 @@ FLOWS = {
 
 
 def timestamp(moment: datetime) -> str:
-    """Return the moment as the API writes it: UTC, milliseconds, a final Z."""
+    """Return a time in the format of the API: UTC, milliseconds, a final Z."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -63,7 +63,7 @@ class Session:
     status: str = "pending"
     outputs: Json = field(default_factory=dict)
     revoked: bool = False
-    # How many times the session was read since it completed.
+    # Number of reads since the session completed.
     reads: int = 0
     # The values that the user typed into the embed page. Not part of the API.
     answers: Json = field(default_factory=dict)
@@ -75,7 +75,7 @@ class Session:
 
     @property
     def locale(self) -> str:
-        """The language of the theme, if it names one."""
+        """The language of the theme, if set."""
         locale: str = self.theme.get("locale", "")
         return locale
 
@@ -98,7 +98,7 @@ class Session:
         }
 
     def redirect_url(self, *, keep_query: bool) -> str | None:
-        """Return where the browser is sent with the result (section 8), if anywhere."""
+        """Return the URL that the browser is redirected to with the result (section 8), or None."""
         if self.return_url is None:
             return None
         result = {"status": self.status} | {

@@ -19,16 +19,16 @@ from django_examplary.testing.workspace import Workspace
 
 
 class StoreError(ValueError):
-    """A file that doesn't hold the content of a fake."""
+    """The file doesn't contain the content of a fake."""
 
 
 def load(fake: FakeExamplary, path: Path) -> None:
     """Add the content of a JSON file to a fake.
 
-    The file holds an object with any of ``users``, ``groups``, ``exams``, ``practiceSpaces``,
-    ``sourceMaterials`` and ``permissions``, each an array of objects as the API has them.
-    ``workspaces`` is an array of such objects with an ``apiKey`` each, for further workspaces.
-    Raise StoreError, with the file and the reason, if it has another shape.
+    The file contains an object with any of ``users``, ``groups``, ``exams``, ``practiceSpaces``,
+    ``sourceMaterials`` and ``permissions``, each an array of API objects.
+    ``workspaces`` is an array of such objects, each with an ``apiKey``, for further workspaces.
+    Raise StoreError, with the file and the reason, if the structure differs.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -78,16 +78,16 @@ _SESSION_TIMES = ("created_at", "expires_at")
 
 
 def _with_id(name: str, row: Json) -> dict[str, Any]:
-    """Return an object as the arguments of an ``add_…`` method, which takes its id as ``name``."""
+    """Return an object as the arguments of an ``add_…`` method, with the id as ``name``."""
     return {name if key == "id" else key: value for key, value in row.items()}
 
 
 def save(fake: FakeExamplary, path: Path) -> None:
-    """Write the content of a fake, so that ``load`` restores it: all but the request log."""
+    """Write the content of a fake, without the request log, so that ``load`` can restore it."""
     first, *others = fake.workspaces
     content = _content(first)
     content["workspaces"] = [{"apiKey": each.api_key, **_content(each)} for each in others]
-    # A reader, or a crash, must never meet half a file.
+    # Replace the file atomically, so that it is never incomplete.
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")
     os.replace(unfinished, path)
@@ -133,10 +133,10 @@ class StoringExamplary(FakeExamplary):
 
 
 def open_fake(seed: Path | None, store: Path | None, **options: Any) -> FakeExamplary:
-    """Return a fake with its content: the store's if that file exists, otherwise the seed's.
+    """Return a fake with the content of the store if that file exists, otherwise of the seed.
 
     ``options`` are those of FakeExamplary. With a store the fake keeps its content there. Raise
-    StoreError for a file with another shape, and OSError for a store that can't be written.
+    StoreError for a file with another structure, and OSError for a store that can't be written.
     """
     if store is None:
         fake = FakeExamplary(**options)
@@ -147,6 +147,6 @@ def open_fake(seed: Path | None, store: Path | None, **options: Any) -> FakeExam
     elif seed is not None:
         load(fake, seed)
     if store is not None:
-        # A path that can't be written is reported now, not at the first request.
+        # Raise an error for an unwritable path now, not at the first request.
         save(fake, store)
     return fake

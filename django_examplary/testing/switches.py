@@ -1,4 +1,4 @@
-"""The behaviours of a workspace that the contract leaves open, one attribute each."""
+"""The behaviours of a workspace that the contract does not define, one attribute each."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Switches:
     # and for DELETE of one that has finished; None deletes it.
     gone_status: int = 404
     delete_ended_status: int | None = None
-    # The session status that an expired session still reads; None for none (section 14, 9).
+    # The status with which an expired session is still returned; None for none (section 14, 9).
     expired_status: str | None = None
-    # How many times a completed session is read before its outputs are there (section 18).
+    # Number of reads of a completed session before its outputs are present (section 18).
     reads_before_outputs: int = 0
     # The actor's role on an exam generated in an embed; None for none (section 14, 16).
     generated_exam_role: str | None = "owner"
@@ -47,14 +47,14 @@ class Switches:
 
     # Whether an embed page refuses an actor without the role it needs (section 14, 31).
     check_permissions: bool = True
-    # The recipient of a role that is granted to a user (section 18).
+    # The actor that gets a role granted to a user (section 18).
     access_through: Literal["user", "group", "org"] = "user"
     # The workspace role of a user that the e-mail form of POST /permissions creates (section 6).
     permission_user_role: str = "member"
-    # The older shape of a permission's actor is a plain id (section 15).
+    # The older format of the actor of a permission is a plain id (section 15).
     permission_actor: Literal["object", "id"] = "object"
 
-    # How many times a source material is read before it is ready (section 12).
+    # Number of reads of a source material before it is ready (section 12).
     processing_polls: int = 2
 
     # The body of an error, by the names in `errors.py` (section 14, 1).
@@ -69,14 +69,14 @@ class Switches:
     embed_headers: dict[str, str] = field(default_factory=dict)
     clock: Callable[[], datetime] = _now
 
-    # A profile of `django_examplary.testing.answers`, which sets the switches that it names.
+    # A profile of `django_examplary.testing.answers`, which sets some of these switches.
     answers: str = "documented"
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "answers":
             new = profile(str(value))
             for switch in profile(self.answers).switches:
-                # The switches of the profile before return to their defaults.
+                # Reset the switches of the previous profile to their defaults.
                 setattr(self, switch, getattr(Switches, switch))
             for switch, setting in new.switches.items():
                 setattr(self, switch, setting)

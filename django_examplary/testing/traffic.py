@@ -1,4 +1,4 @@
-"""The requests that arrived, and the faults and the limit that await the next ones."""
+"""The received requests, and the faults and rate limit for the next ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django_examplary.testing.messages import Request, Transport
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Traffic:
-    """Record requests, and break them on demand."""
+    """Record requests, and apply faults and a rate limit."""
 
     requests: list[Request] = field(default_factory=list, init=False)
 
@@ -44,7 +44,7 @@ class Traffic:
         before: bool = True,
         transport: Literal["close", "reset"] | Transport | None = None,
     ) -> Fault:
-        """Let the next ``times`` matching requests fail; None lasts until ``heal``.
+        """Make the next ``times`` matching requests fail; with None, until ``heal``.
 
         ``status``, ``body`` and ``headers`` replace those of the response. ``edit`` is a function
         that changes its JSON. ``delay`` delays it, in seconds. ``transport`` loses it: ``"close"``
@@ -75,13 +75,13 @@ class Traffic:
             self._rate = None
 
     def rate_limit(self, per_second: int | None) -> None:
-        """Answer 429 with ``Retry-After`` above this number of API calls in any second."""
+        """Return 429 with ``Retry-After`` above this number of API calls per second."""
         with self._guard:
             self._rate = per_second
             self._recent.clear()
 
     def receive(self, request: Request) -> Fault | None:
-        """Record a request, and use up the fault that it meets."""
+        """Record a request, and return the fault for it, which counts as used."""
         with self._guard:
             self.requests.append(request)
             fault = next(
@@ -94,7 +94,7 @@ class Traffic:
             return fault
 
     def exceeds_limit(self, now: datetime) -> bool:
-        """Count an API call, and return whether it is one too many."""
+        """Count an API call, and return whether it exceeds the limit."""
         with self._guard:
             if self._rate is None:
                 return False

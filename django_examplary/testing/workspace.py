@@ -39,7 +39,7 @@ class Workspace(Switches, Traffic):
     api_key: str = DEFAULT_API_KEY
     owner_id: str = "user_owner"
     org_id: str = "org_fake"
-    # Where the fake is reached; the server sets it. Embeds may live elsewhere (section 2).
+    # The URL of the fake, set by the server. Embeds may have another origin (section 2).
     base_url: str = "http://127.0.0.1:8001"
     embed_origin: str | None = None
 
@@ -49,15 +49,15 @@ class Workspace(Switches, Traffic):
     exams: dict[str, Json] = field(default_factory=dict, init=False)
     practice_spaces: dict[str, Json] = field(default_factory=dict, init=False)
     source_materials: dict[str, Json] = field(default_factory=dict, init=False)
-    # How many times each source material was read.
+    # Number of reads by source material.
     material_reads: Counter[str] = field(default_factory=Counter, init=False)
     # By resource, then by actor.
     permissions: dict[str, dict[str, Json]] = field(default_factory=dict, init=False)
-    # Resources that the key's own user has no access to.
+    # Resources that the user of the key cannot access.
     forbidden: set[str] = field(default_factory=set, init=False)
-    # The exams that were exported, by the token in the address of their package.
+    # The exported exams, by the token in the URL of the package.
     exports: dict[str, str] = field(default_factory=dict, init=False)
-    # The requests with an Idempotency-Key and the first response to each.
+    # The requests with an Idempotency-Key, and their first responses.
     replies: dict[tuple[str, str, str], tuple[bytes, Response]] = field(
         default_factory=dict, init=False
     )
@@ -77,7 +77,7 @@ class Workspace(Switches, Traffic):
     def add_user(
         self, email: str = "", *, name: str = "", role: str = "teacher", user_id: str = ""
     ) -> Json:
-        """Add a user to the workspace, as an administrator would."""
+        """Add a user to the workspace."""
         with self.lock:
             user_id = user_id or f"user_{new_token()}"
             user = {"id": user_id, "email": email or f"{user_id}@example.com", "role": role}
@@ -89,7 +89,7 @@ class Workspace(Switches, Traffic):
     def add_group(
         self, name: str = "Group", *, members: Iterable[str] = (), group_id: str = ""
     ) -> Json:
-        """Add a group of users; its members have the roles that it is granted."""
+        """Add a group of users; its members have the roles granted to the group."""
         with self.lock:
             group_id = group_id or f"group_{new_token()}"
             self.groups[group_id] = {"id": group_id, "name": name, "members": list(members)}
@@ -123,7 +123,7 @@ class Workspace(Switches, Traffic):
             return space
 
     def add_source_material(self, url: str = "", *, material_id: str = "", **fields: Any) -> Json:
-        """Add a source material that is still to be processed."""
+        """Add a source material that is not processed yet."""
         with self.lock:
             material_id = material_id or f"mat_{new_token()}"
             now = timestamp(self.clock())
@@ -157,7 +157,7 @@ class Workspace(Switches, Traffic):
             token = new_token(60)
             now = self.clock()
             session = Session(
-                # In the examples the URL's token begins with the id's own (section 7).
+                # In the examples the token of the URL begins with that of the id (section 7).
                 id=f"embed_session_{token[:48]}",
                 token=token,
                 embed_url=f"{self.embed_origin or self.base_url}/embeds/{token}",
@@ -175,7 +175,7 @@ class Workspace(Switches, Traffic):
             return session
 
     def grant(self, resource: str, actor: str, role: str) -> Json:
-        """Give an actor a role on a resource, or change it; return the permission."""
+        """Set the role of an actor on a resource; return the permission."""
         with self.lock:
             if actor.startswith("user_") and actor != self.owner_id:
                 actor = self._grantee(actor)
@@ -192,7 +192,7 @@ class Workspace(Switches, Traffic):
             return permission
 
     def complete(self, session_id: str, outputs: Json | None = None) -> Session:
-        """Finish a session as its user would, with the outputs of section 8 or these."""
+        """Complete a session as its user would, with these outputs or those of section 8."""
         with self.lock:
             session = self._ending(session_id)
             session.outputs = self._outputs(session) if outputs is None else outputs
@@ -200,14 +200,14 @@ class Workspace(Switches, Traffic):
             return session
 
     def cancel(self, session_id: str) -> Session:
-        """Cancel a session as its user would; where a flow has no button, as the service might."""
+        """Cancel a session, as its user or, in flows without a button, as the service might."""
         with self.lock:
             session = self._ending(session_id)
             session.status = "cancelled"
             return session
 
     def expire(self, session_id: str) -> Session:
-        """End the seven days of a session."""
+        """Expire a session, as after its seven days."""
         with self.lock:
             session = self.sessions[session_id]
             session.expires_at = self.clock()
@@ -230,7 +230,7 @@ class Workspace(Switches, Traffic):
     # Methods for the endpoints.
 
     def find_user(self, email: str) -> Json | None:
-        """Return the user with an address, in upper or lower case."""
+        """Return the user with an e-mail address, ignoring case."""
         for user in self.users.values():
             if user["email"].casefold() == email.casefold():
                 return user
@@ -241,7 +241,7 @@ class Workspace(Switches, Traffic):
         return next((each for each in self.sessions.values() if each.token == token), None)
 
     def content_of(self, session: Session) -> Json:
-        """Return the exam or practice space that a session is about, or an empty object."""
+        """Return the exam or practice space of a session, or an empty object."""
         resource = session.presets.get(FLOWS[session.flow].content or "", "")
         return self.exams.get(resource) or self.practice_spaces.get(resource) or {}
 
@@ -250,7 +250,7 @@ class Workspace(Switches, Traffic):
         return actor in self.users or actor in self.groups or actor == self.org_id
 
     def role_of(self, user_id: str, resource: str) -> str | None:
-        """Return a user's highest role on a resource: their own, a group's or the workspace's."""
+        """Return a user's highest role on a resource, own or through groups and the workspace."""
         actors = [user_id, self.org_id]
         actors += [group["id"] for group in self.groups.values() if user_id in group["members"]]
         granted = self.permissions.get(resource, {})
@@ -258,19 +258,19 @@ class Workspace(Switches, Traffic):
         return min(roles, key=CONTENT_ROLES.index, default=None)
 
     def has_token(self, token: str) -> bool:
-        """Return whether a page or a download of this workspace has such an address."""
+        """Return whether the token belongs to a page or a download of this workspace."""
         return token in self.exports or self.session_by_token(token) is not None
 
     def is_open(self, session: Session) -> bool:
-        """Return whether the session still exists: it was not deleted and has not expired."""
+        """Return whether the session still exists, so it is neither deleted nor expired."""
         return not session.revoked and self.clock() < session.expires_at
 
     def succeed(self, content: object, *, status: int = 200) -> Response:
-        """Answer a call whose success status is not documented."""
+        """Return a success whose status code is not documented."""
         return json_response(self.success_status or status, content)
 
     def succeed_with_list(self, request: Request, items: list[Json]) -> Response:
-        """Answer a call for a list, or for a page of it; see ``page_size``."""
+        """Return a list, or a page of it; see ``page_size``."""
         if self.page_size is None:
             return json_response(200, items)
         start = int(request.query.get("cursor", 0))
@@ -279,7 +279,7 @@ class Workspace(Switches, Traffic):
         return json_response(200, {"items": items[start:end], "nextCursor": following})
 
     def once(self, request: Request, handler: Handler, arguments: tuple[str, ...]) -> Response:
-        """Process a request, or repeat the first response to its ``Idempotency-Key``."""
+        """Process a request, or return the first response for its ``Idempotency-Key``."""
         key = request.headers.get("Idempotency-Key")
         if key is None or not self.honour_idempotency_keys:
             return handler(self, request, *arguments)
@@ -297,7 +297,7 @@ class Workspace(Switches, Traffic):
             self.grant(resource, grant["actor"], grant["role"])
 
     def _grantee(self, user_id: str) -> str:
-        """Return the actor that receives a role instead of a user; see ``access_through``."""
+        """Return the actor that gets a role granted to a user; see ``access_through``."""
         if self.access_through == "org":
             return self.org_id
         if self.access_through == "user":
@@ -327,7 +327,7 @@ class Workspace(Switches, Traffic):
     def _ending(self, session_id: str) -> Session:
         session = self._pending(session_id)
         if not FLOWS[session.flow].completes:
-            msg = f"{session.flow} is never completed and never cancelled."
+            msg = f"{session.flow} never completes and cannot be cancelled."
             raise ValueError(msg)
         return session
 

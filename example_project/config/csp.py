@@ -1,6 +1,6 @@
-"""A strict Content-Security-Policy that lets Examplary's embeds in.
+"""A strict Content-Security-Policy that allows Examplary's embeds.
 
-Django 6.0 and later have this built in: the same policy goes into SECURE_CSP.
+In Django 6.0 and later, set SECURE_CSP to the same policy instead.
 See docs/howto/csp.md.
 """
 
@@ -29,11 +29,11 @@ def content_security_policy(
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
         if settings.DEBUG and response.status_code in (404, 500):
-            # Django's own debugging pages are made of inline styles and scripts.
+            # The debug pages of Django use inline styles and scripts.
             return response
         needed = csp_directives()
         policy = {
-            # Both lists, each source once.
+            # Merge both lists without duplicates.
             directive: dict.fromkeys([*POLICY.get(directive, []), *needed.get(directive, [])])
             for directive in POLICY | needed
         }

@@ -68,7 +68,7 @@ LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
 
-# The languages that the pages of this site are written in.
+# The languages of this site.
 LANGUAGES = [("en", "English"), ("nl", "Nederlands")]
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
@@ -77,7 +77,7 @@ STATIC_URL = "static/"
 # The app itself reads EXAMPLARY_API_KEY and similar settings from the environment.
 EXAMPLARY_THEME = {"primary_color": "#0b6b57"}
 EXAMPLARY_WORKSPACE = "courses.schools.workspace_of"
-# An API key is all that the second school needs.
+# The second school only needs an API key.
 SOUTHFIELD_API_KEY = env.str("SOUTHFIELD_API_KEY", default="")
 EXAMPLARY_WORKSPACES = {"southfield": {"API_KEY": SOUTHFIELD_API_KEY}} if SOUTHFIELD_API_KEY else {}
 EXAMPLARY_AUTHORIZE = "courses.access.may_launch"

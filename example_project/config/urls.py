@@ -17,6 +17,6 @@ urlpatterns = [
     path("language/", login_not_required(set_language), name="set_language"),
     path("examplary/", include("django_examplary.urls")),
     path("admin/", admin.site.urls),
-    # The admin's pages do not name one.
+    # The pages of the admin have no favicon link.
     path("favicon.ico", login_not_required(favicon)),
 ]

@@ -1,4 +1,4 @@
-"""The rule that decides at every launch of an embed: EXAMPLARY_AUTHORIZE."""
+"""The function for EXAMPLARY_AUTHORIZE, which runs at every launch of an embed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from django_examplary.launch import Launch
 
 
 def may_launch(request: HttpRequest, launch: Launch) -> bool:
-    """Return whether the user may open this now. The page may have been open for hours.
+    """Return whether the user may still open this. The page may have been open for hours.
 
-    The embeds of this site pass `grant_access=True`, which gives the user a role on the exam or the
-    space. So every id is looked up here among those that the user has to do with.
+    The embeds of this site pass `grant_access=True`, which gives the user a role on the exam or
+    practice space. So this function checks that the user may use each id.
     """
     user, presets, about = request.user, launch.flow.presets, launch.metadata
     taught = Course.objects.filter(teacher=user)

@@ -31,7 +31,7 @@ FINISHED = {
 
 
 def confirms(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Confirm the user's last flow if the query has `done`, and redirect to the page without it."""
+    """If the query has `done`, confirm the last flow of the user, and redirect to the plain URL."""
 
     @wraps(view)
     def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -40,7 +40,7 @@ def confirms(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         sessions = ExamplarySession.objects.filter(
             actor__user=request.user,
             status__in=(Status.COMPLETED, Status.CANCELLED, Status.CLOSED),
-            # An old address, from the history of the browser, confirms nothing.
+            # An old URL, from the history of the browser, confirms nothing.
             ended_at__gt=timezone.now() - timedelta(minutes=1),
         )
         session = sessions.order_by("-ended_at").first()
@@ -56,6 +56,6 @@ def describe(session: ExamplarySession) -> str:
     if session.status == Status.CANCELLED:
         return _("You cancelled. Nothing has changed.")
     exam_id = session.presets.get("examId") or session.outputs.get("examId")
-    # None would match an exam that Examplary does not have yet, of any course.
+    # None would match the exams without an id, of any course.
     exam = Exam.objects.filter(examplary_id=exam_id or "").first()
     return FINISHED[session.flow] % {"exam": exam}

@@ -1,7 +1,7 @@
-"""Create the exams and the practice spaces of this site at Examplary when they are first needed.
+"""Create exams and practice spaces at Examplary when they are first needed.
 
-These functions call the API, so call them outside transactions. They hold no lock: simultaneous
-visitors each create one, and all of them use the one whose id was stored first.
+These functions call the API, so call them outside transactions. They hold no lock: concurrent
+visitors each create an object, and all of them use the one whose id was stored first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from django_examplary.client import ExamplaryClient
 
 
 def client_of(course: Course) -> ExamplaryClient:
-    """Return the client of the school's workspace: no other workspace has the course's content."""
+    """Return the client of the school's workspace, which contains the content of the course."""
     return services.get_client(workspace_of(course.teacher))
 
 

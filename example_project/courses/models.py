@@ -45,12 +45,12 @@ class Course(models.Model):
 
     @property
     def done_url(self) -> str:
-        """The page after a flow, which confirms the flow's outcome."""
+        """The URL after a flow, which confirms its outcome."""
         return f"{self.get_absolute_url()}?done"
 
     @property
     def topic_names(self) -> list[str]:
-        """`linear-equations` -> `linear equations`."""
+        """The names of the topics: `linear-equations` becomes `linear equations`."""
         return [topic.replace("-", " ") for topic in self.topics]
 
 
@@ -62,7 +62,7 @@ class Exam(models.Model):
     examplary_id = models.CharField(
         _("Examplary id"), max_length=255, unique=True, null=True, blank=True
     )
-    #: The questions of an exam that the school had before. Examplary stores those of all others.
+    #: Questions of an existing exam of the school. Examplary stores those of all other exams.
     own_questions = models.JSONField(_("own questions"), default=list, blank=True)
     is_published = models.BooleanField(_("published to the students"), default=False)
     created_at = models.DateTimeField(_("added at"), default=timezone.now, editable=False)
@@ -80,7 +80,7 @@ class Exam(models.Model):
 
     @property
     def done_url(self) -> str:
-        """The page after a flow, which confirms the flow's outcome."""
+        """The URL after a flow, which confirms its outcome."""
         return f"{self.get_absolute_url()}?done"
 
 
@@ -101,7 +101,7 @@ class Question(models.Model):
 
     @property
     def kind(self) -> str:
-        """`examplary.expansion.date-year` -> `date year`."""
+        """The readable type: `examplary.expansion.date-year` becomes `date year`."""
         return self.content.get("type", "").rpartition(".")[2].replace("-", " ")
 
 

@@ -1,4 +1,4 @@
-"""Store the verified results of Examplary's flows in this site's own tables."""
+"""Store the verified results of Examplary's flows in the tables of this site."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def store_result(session: ExamplarySession, outputs: Outputs | Any, **kwargs: An
         case "take-exam":
             Sitting.objects.filter(pk=about["sitting"]).update(handed_in_at=timezone.now())
         case "mark-answer":
-            _note_marking(session)
+            _store_marking(session)
 
 
 @receiver(session_closed)
-def note_done(session: ExamplarySession, **kwargs: Any) -> None:
+def store_done(session: ExamplarySession, **kwargs: Any) -> None:
     match session.flow:
         case "edit-exam":
             content.read_name(Exam.objects.get(examplary_id=session.presets["examId"]))
         case "mark-answer":
-            # How this flow reports that it is complete is not documented, so Done counts as marked.
-            _note_marking(session)
+            # The completion of this flow is not documented, so Done counts as marked.
+            _store_marking(session)
 
 
-def _note_marking(session: ExamplarySession) -> None:
+def _store_marking(session: ExamplarySession) -> None:
     Sitting.objects.filter(pk=session.metadata["sitting"]).update(marked_at=timezone.now())

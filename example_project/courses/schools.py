@@ -1,4 +1,4 @@
-"""The schools of this site: Northfield, and Southfield if it has an API key of its own."""
+"""The schools of this site: Northfield, and Southfield if its API key is set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def workspace_of(user: AbstractUser) -> str:
 
 
 def school(request: HttpRequest) -> dict[str, str | bool]:
-    """Return for every page the user's school, and whether the site has the second one."""
+    """Return the context of every page: the school of the user, and whether there are two."""
     name, icon = "Northfield School", "courses/icon.svg"
     if request.user.is_authenticated and workspace_of(request.user) == "southfield":
         name, icon = "Southfield School", "courses/southfield.svg"

@@ -1,4 +1,4 @@
-"""How a project tests its use of Examplary: against the fake, over real HTTP, without a browser."""
+"""Example tests of a project: with the fake, over HTTP, without a browser."""
 
 # ruff: noqa: PT009  # Run by Django, as in most projects: manage.py test
 
@@ -81,13 +81,13 @@ class PageTests(SchoolTestCase):
         for url in (reverse("home"), self.exam.get_absolute_url()):
             self.assertRedirects(self.client.get(url), f"{reverse('login')}?next={url}")
 
-    def test_pages_ask_examplary_nothing(self) -> None:
+    def test_pages_make_no_calls(self) -> None:
         self.sign_in("teacher")
         for name in ("course", "exam-new", "rubric-new", "lesson"):
             self.client.get(reverse(name, args=[self.course.pk]))
         self.assertEqual(self.fake.calls(), [])
 
-    def test_head_makes_nothing(self) -> None:
+    def test_head_creates_nothing(self) -> None:
         for username, name, pk in (
             ("teacher", "rubric-edit", self.rubric.pk),
             ("teacher", "exam-edit", self.exam.pk),
@@ -100,7 +100,7 @@ class PageTests(SchoolTestCase):
                 self.assertEqual(self.client.head(reverse(name, args=[pk])).status_code, 405)
         self.assertEqual(self.fake.calls(), [])
 
-    def test_outage_has_a_page(self) -> None:
+    def test_outage_shows_an_error_page(self) -> None:
         self.sign_in("teacher")
         self.fake.fail(status=503, times=None)
         with self.assertLogs("courses.views", "ERROR"):
@@ -130,20 +130,20 @@ class PageTests(SchoolTestCase):
         self.course.students.remove(User.objects.get(username="student"))
         self.assert_answers("student", gone)
 
-    def test_policy_lets_the_embeds_in(self) -> None:
+    def test_policy_allows_the_embeds(self) -> None:
         policy = self.client.get(reverse("login"))["Content-Security-Policy"]
         self.assertIn("script-src 'self';", policy)
         self.assertIn(f"frame-src 'self' {self.fake.embed_origin};", policy)
         self.assertNotIn("unsafe", policy)
 
     @override_settings(STATIC_URL="https://static.northfield.example/")
-    def test_policy_keeps_what_the_site_has_itself(self) -> None:
+    def test_policy_keeps_the_sources_of_the_site(self) -> None:
         policy = self.client.get(reverse("login"))["Content-Security-Policy"]
         self.assertIn("script-src 'self' https://static.northfield.example;", policy)
 
 
 class LaunchTests(SchoolTestCase):
-    """A page that was opened while its user had the right to it, and stays open."""
+    """Launches from a page that stays open after its user loses the permission."""
 
     def open_sitting(self) -> Embed:
         self.sign_in("student")
@@ -167,7 +167,7 @@ class LaunchTests(SchoolTestCase):
         self.assert_launches(embed, 410)
         self.assertEqual(len(self.fake.sessions), 1)
 
-    def test_rights_that_were_lost_open_nothing(self) -> None:
+    def test_lost_permissions_open_nothing(self) -> None:
         pages = {
             "teacher": [
                 self.course.get_absolute_url(),
@@ -203,7 +203,7 @@ class ResultTests(SchoolTestCase):
         self.assertContains(page, "The exam “Mathematics 9, exam 2” is ready.")
         self.assertNotContains(page, exam.examplary_id)
 
-    def test_generated_exam_is_kept_when_its_name_cannot_be_read(self) -> None:
+    def test_generated_exam_is_stored_if_its_name_cannot_be_read(self) -> None:
         self.sign_in("teacher")
         self.fake.fail("GET", "/exams/{id}", status=404)
         with self.assertLogs("django.dispatch", "ERROR"):
@@ -244,7 +244,7 @@ class ResultTests(SchoolTestCase):
         self.sign_in("teacher")
         page = reverse("mark", args=[self.handed_in.pk])
         self.client.get(page)
-        # It waits for nothing but the exam; the rest is for the frame to ask.
+        # The page only waits for the exam; the frame makes the other calls.
         self.assertEqual(self.fake.calls(), self.fake.calls("POST", "/exams"))
         self.finish(page)
         self.assert_sent("POST", "/permissions/{resource}", role="editor")
@@ -288,7 +288,7 @@ class ConfirmationTests(SchoolTestCase):
 
         self.assert_confirmed(self.course.done_url, "You cancelled. Nothing has changed.")
 
-    def test_old_address_confirms_nothing(self) -> None:
+    def test_old_url_confirms_nothing(self) -> None:
         self.sign_in("teacher")
         self.finish(reverse("rubric-new", args=[self.course.pk]))
         ExamplarySession.objects.update(ended_at=timezone.now() - timedelta(minutes=2))
@@ -321,9 +321,9 @@ class TourTests(SchoolTestCase):
 
 
 class ContentTests(SchoolTestCase):
-    """Simultaneous visitors each read the row before any of them writes to it."""
+    """Concurrent visitors read the row before one of them updates it."""
 
-    def test_visitors_at_once_use_the_same_exam(self) -> None:
+    def test_concurrent_visitors_use_the_same_exam(self) -> None:
         first, second = Exam.objects.get(), Exam.objects.get()
         content.send_exam(first)
         content.send_exam(second)
@@ -332,7 +332,7 @@ class ContentTests(SchoolTestCase):
         self.assertEqual(first.examplary_id, self.exam.examplary_id)
         self.assertEqual(second.examplary_id, self.exam.examplary_id)
 
-    def test_visitors_at_once_use_the_same_practice_space(self) -> None:
+    def test_concurrent_visitors_use_the_same_practice_space(self) -> None:
         first, second = (Course.objects.get(pk=self.course.pk) for _ in range(2))
         content.open_practice_space(first)
         content.open_practice_space(second)
@@ -343,7 +343,7 @@ class ContentTests(SchoolTestCase):
 
 
 class TwoSchoolsTests(ExamplaryTestMixin, TestCase):
-    """Southfield has an API key, and so a workspace of its own."""
+    """Southfield has an API key, so it has its own workspace."""
 
     fake_options = {"staging": True}
 
@@ -417,7 +417,7 @@ class TwoSchoolsTests(ExamplaryTestMixin, TestCase):
         for account in ("teacher", "student", "admin", "rosa", "luis"):
             self.assertContains(page, f"<b>{account}</b>")
 
-    def test_without_the_key_there_is_one_school(self) -> None:
+    def test_site_without_the_key_has_one_school(self) -> None:
         with override_settings(SOUTHFIELD_API_KEY="", EXAMPLARY_WORKSPACES={}):
             self.assertNotContains(self.client.get(reverse("login")), "<b>rosa</b>")
             self.assertEqual(workspace_of(User.objects.get(username="rosa")), "default")
@@ -434,7 +434,7 @@ class DownloadTests(SchoolTestCase):
         with zipfile.ZipFile(io.BytesIO(response.content)) as package:
             self.assertIn("imsmanifest.xml", package.namelist())
 
-    def test_for_the_teacher_of_the_course_only(self) -> None:
+    def test_download_is_for_the_teacher_of_the_course_only(self) -> None:
         other = User.objects.create_user("other", "other@northfield.example")
         Course.objects.create(name="Art", subject="Art", teacher=other)
         for username in ("other", "student", "admin"):

@@ -1,5 +1,4 @@
-"""The pages. Pages of teachers are for the course's own teacher, and pages of students for its own
-students. Other users get a 404.
+"""The pages of the site, for the teacher or the students of a course. Other users get a 404.
 
 Pages that may create something at Examplary refuse HEAD, which must change nothing.
 """
@@ -127,7 +126,7 @@ def _course_page(request: HttpRequest, pk: int, template: str) -> HttpResponse:
 @calls_examplary
 def rubric_edit(request: HttpRequest, pk: int) -> HttpResponse:
     rubric = get_object_or_404(Rubric, pk=pk, course__teacher=request.user)
-    # A rubric may be too large for the tag to carry, so the session is opened here.
+    # A rubric may be too large for the tag, so the session is opened here.
     session = services.open_session(
         request.user,
         EditRubric(rubric=rubric.content),

@@ -155,7 +155,7 @@ def test_site_that_refuses(client, fake):
     assert embed.report()["reason"] == "stale"
 
     embed.client = Client(enforce_csrf_checks=True)
-    with pytest.raises(AssertionError, match=r"/examplary/\S+ was answered 403, not in JSON\.$"):
+    with pytest.raises(AssertionError, match=r"/examplary/\S+ returned 403, not JSON\.$"):
         embed.report()
 
 
@@ -171,7 +171,7 @@ def test_break(client, fake):
 def test_site_that_opens_no_session(client, fake):
     fake.approved = False
 
-    with pytest.raises(AssertionError, match=r"it answered 500, “This is not set up yet”\."):
+    with pytest.raises(AssertionError, match=r"it returned 500, “This is not set up yet”\."):
         open_embed(client, fake, "/embed/")
 
 
@@ -214,7 +214,7 @@ def test_window_cancel(client, fake, teacher):
 
 
 def test_window_that_is_redirected_to_a_problem_page(fake, teacher):
-    with pytest.raises(AssertionError, match="it answered 302, to /accounts/login/"):
+    with pytest.raises(AssertionError, match="it returned 302, to /accounts/login/"):
         Window(Client(), fake, launch(teacher))
 
 

@@ -33,10 +33,10 @@ FREE_PORT = """\
 
 class Command(BaseCommand):
     help = (
-        "Runs the site with its demonstration data, beside a fake Examplary, or, with "
-        "EXAMPLARY_API_KEY in the environment, with the real one."
+        "Runs the site with its demonstration data and a fake Examplary, or with the real one if "
+        "the environment has EXAMPLARY_API_KEY."
     )
-    # The checks need the API key, which the fake provides later.
+    # The checks need an API key, which the fake provides later.
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -67,12 +67,12 @@ class Command(BaseCommand):
         seed, store = options["seed"], options["store"]
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-            self._refuse_taken_port(port, "--port")
+            self._check_port_is_free(port, "--port")
             environment = {}
             examplary = f"{conf.EXAMPLARY_API_URL}, with your key"
             if not conf.EXAMPLARY_API_KEY:
-                self._refuse_taken_port(fake_port, "--fake-port")
-                # The site and the fake know each other's ids, so they share the folder.
+                self._check_port_is_free(fake_port, "--fake-port")
+                # The site and the fake store ids of each other, so they share the folder.
                 folder = store or Path(stack.enter_context(TemporaryDirectory()))
                 fake = self._open_fake(seed, folder)
                 stack.enter_context(serve(fake, port=fake_port))
@@ -83,7 +83,7 @@ class Command(BaseCommand):
                     "EXAMPLARY_EMBED_ORIGINS": fake.base_url,
                 }
                 second = settings.SOUTHFIELD_API_KEY
-                # A store may hold it already.
+                # The store may already contain it.
                 if second and second not in [each.api_key for each in fake.workspaces]:
                     fake.add_workspace(second, staging=True)
                 examplary = f"{fake.base_url}, a fake: nothing leaves this machine"
@@ -97,7 +97,7 @@ class Command(BaseCommand):
             if not port:
                 self.stdout.write(FREE_PORT)
             self.stdout.flush()
-            # A process of its own, so that reloading the code does not restart the fake.
+            # In its own process, so that the autoreloader does not restart the fake.
             reload = ["--noreload"] if noreload else []
             _manage(environment, "runserver", f"localhost:{port}", *reload)
 
@@ -108,7 +108,7 @@ class Command(BaseCommand):
         except (OSError, StoreError) as error:
             raise CommandError(f"--seed or --store can't be used: {error}") from None
 
-    def _refuse_taken_port(self, port: int, option: str) -> None:
+    def _check_port_is_free(self, port: int, option: str) -> None:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

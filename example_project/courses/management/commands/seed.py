@@ -16,7 +16,7 @@ PASSWORD = "demo"
 
 
 def _rubric(title: str, *levels: str) -> dict[str, Any]:
-    """A rubric of one criterion, its best level first."""
+    """Return a rubric with one criterion, whose best level is first."""
     return {
         "rubricType": "analytical",
         "criteria": [
@@ -52,7 +52,7 @@ QUESTIONS = [
 
 
 class Command(BaseCommand):
-    help = "Adds the accounts and the courses of the demonstration, where they are missing."
+    help = "Adds the missing accounts and courses of the demonstration."
 
     def handle(self, **options: Any) -> None:
         teacher = self._user("teacher", "Maya Lindqvist")
@@ -120,7 +120,7 @@ class Command(BaseCommand):
 
     @cached_property
     def _password(self) -> str:
-        """The password of every account, hashed once: that takes half a second."""
+        """The password of every account, hashed once because it takes half a second."""
         return make_password(PASSWORD)
 
     def _user(self, username: str, name: str, school: str = "northfield", **flags: bool) -> Any:
