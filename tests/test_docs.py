@@ -124,7 +124,7 @@ urlpatterns = [
 def school(monkeypatch) -> None:
     """Install the models and functions that the pages import."""
     models = types.ModuleType("school.models")
-    models.Exam = mock.MagicMock()  # type: ignore[attr-defined]
+    models.Exam = models.Sitting = mock.MagicMock()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "school", types.ModuleType("school"))
     monkeypatch.setitem(sys.modules, "school.models", models)
 
@@ -196,6 +196,24 @@ def test_python(page, request, settings, teacher, rf_request):
         exec(compile(block.code, str(block), "exec", dont_inherit=True), names)  # noqa: S102
         run_tests({name: names[name] for name in set(names) - known}, request)
         request.getfixturevalue("fake_examplary").heal()
+
+
+@pytest.mark.parametrize(
+    ("page", "view", "result"),
+    [
+        ("headless", "new_exam", '"url": "/examplary/launch/'),
+        ("whole-window", "generate_exam", "/examplary/window/"),
+    ],
+)
+def test_recipe_of_a_view(page, view, result, rf_request):
+    names: dict[str, Any] = {}
+    for block in of("python"):
+        if block.page == f"docs/howto/{page}.md":
+            exec(compile(block.code, str(block), "exec", dont_inherit=True), names)  # noqa: S102
+
+    response = names[view](rf_request)
+
+    assert result in (response.headers.get("Location") or response.content.decode())
 
 
 @pytest.mark.parametrize("field", ["token", "reference", "csrfmiddlewaretoken"])
@@ -585,6 +603,17 @@ def test_options_of_the_tag():
     options = {each.name for each in parameters if each.kind is each.KEYWORD_ONLY}
 
     assert sorted(listed) == sorted(options)
+
+
+def test_options_of_the_link():
+    [listed] = re.findall(
+        r"It takes the presets and, (.+?)\.", read("reference/pages.md"), re.DOTALL
+    )
+    parameters = inspect.signature(embeds.launch_url).parameters.values()
+
+    assert sorted(codes(listed)) == sorted(
+        each.name for each in parameters if each.kind is each.KEYWORD_ONLY
+    )
 
 
 def section(text: str, heading: str) -> str:
