@@ -8,6 +8,7 @@ that a field added tomorrow can be read today.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import functools
 import json
@@ -17,7 +18,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from django.utils.dateparse import parse_datetime
 
@@ -29,10 +30,9 @@ logger = logging.getLogger("django_examplary")
 WorkspaceRole = Literal["owner", "admin", "teacher", "student", "member"]
 #: The workspace roles that an end user may have; the others manage the workspace.
 ActorRole = Literal["teacher", "student", "member"]
+#: The most powerful first.
 ContentRole = Literal["owner", "manager", "editor", "viewer", "participant"]
-
-#: Content roles, the most powerful first.
-CONTENT_ROLES: tuple[ContentRole, ...] = ("owner", "manager", "editor", "viewer", "participant")
+CONTENT_ROLES: tuple[ContentRole, ...] = get_args(ContentRole)
 
 #: The documented outputs of all flows (contract, section 8).
 OUTPUT_KEYS = ("examId", "question", "rubric")
@@ -127,13 +127,18 @@ class Theme:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoteObject:
+class RemoteObject(abc.ABC):
     """An object of the API; `raw` is the whole response."""
 
     #: The field that a response must have; without it, an envelope around the object is opened.
     key: ClassVar[str] = "id"
 
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    @abc.abstractmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the object of a response. Raises ValueError, naming the field."""
 
 
 @dataclass(frozen=True, kw_only=True)

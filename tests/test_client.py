@@ -1326,7 +1326,8 @@ def test_interval_between_requests_follows_the_limit(clock):
 def test_call_waits_for_its_turn_until_its_deadline(client, fake, deadline):
     started = time.monotonic()
     turn = started + (1 if deadline > 1 else PATIENCE)
-    client._connections.cooldown._paces["GET /me"] = _Pace(next=turn)
+    client._connections.cooldown._paces["GET /me"] = pace = _Pace()
+    pace.next = turn
     if deadline < 1:
         with pytest.raises(ExamplaryRateLimitError, match="not sent") as caught:
             client.within(deadline).get_me()

@@ -240,7 +240,7 @@ def test_expired_exchange_is_not_sent():
     transport = Transport("http://127.0.0.1:1", user_agent="test", pool_size=1)
     with pytest.raises(TransportError, match="in time"):
         transport.send(
-            Exchange(time.monotonic() - 1, 1, 1000), "GET", "http://127.0.0.1:1/", headers={}
+            Exchange(time.monotonic() - 1, 1, 1000), requests.Request("GET", "http://127.0.0.1:1/")
         )
 
 

@@ -19,7 +19,6 @@ from django_examplary import clock
 from django_examplary.client.connections import Connections, checked_key, checked_proxy
 from django_examplary.client.responses import (
     Answer,
-    Readable,
     TransportError,
     api_error,
     connection_error,
@@ -38,7 +37,7 @@ from django_examplary.client.retries import (
     retry_after,
     seconds_until,
 )
-from django_examplary.data import Secret
+from django_examplary.data import RemoteObject, Secret
 from django_examplary.encoding import storable
 from django_examplary.exceptions import (
     ExamplaryAPIError,
@@ -52,7 +51,7 @@ from django_examplary.exceptions import (
 )
 from django_examplary.origins import PRODUCTION_URL, checked_url, origin_of
 
-T = TypeVar("T", bound=Readable)
+T = TypeVar("T", bound=RemoteObject)
 
 logger = logging.getLogger("django_examplary")
 
@@ -276,23 +275,20 @@ class BaseClient:
     @sensitive_variables()
     def _attempt(self, call: Call) -> Any:
         """Send the request once. Return the result or the error."""
+        from requests import Request  # noqa: PLC0415  # slow
+
         from django_examplary.client.transport import BearerAuth, Exchange  # noqa: PLC0415  # slow
 
         transport = self._connections.transport()
         exchange = Exchange(call.deadline, self.timeout, call.max_bytes, call.ids)
-        auth = BearerAuth(self._connections.api_key.value) if call.authorized else None
+        url = self.base_url + quote(call.path, safe="/")
+        request = Request(call.method, url, call.headers, data=call.data, params=call.params)
+        if call.authorized:
+            request.auth = BearerAuth(self._connections.api_key.value)
         call.attempts += 1
         call.retry_after = None
         try:
-            answer = transport.send(
-                exchange,
-                call.method,
-                self.base_url + quote(call.path, safe="/"),
-                headers=call.headers,
-                auth=auth,
-                params=call.params,
-                data=call.data,
-            )
+            answer = transport.send(exchange, request)
         except TransportError as error:
             failure = connection_error(call.operation, error, sent=exchange.sent)
             call.final = error.final

@@ -230,6 +230,8 @@ class ExamplaryClient(BaseClient):
 
         Only over https; http is accepted from localhost if the API is on localhost.
         """
+        from requests import Request  # noqa: PLC0415  # slow
+
         from django_examplary.client.transport import Exchange  # noqa: PLC0415  # slow
 
         url = self.export_exam_qti3(exam_id)
@@ -246,9 +248,8 @@ class ExamplaryClient(BaseClient):
         failure: ExamplaryError | None = None
         transport = self._connections.open_transport(origin)
         try:
-            answer = transport.send(
-                exchange, "GET", f"{origin}/%7Bexport%7D", headers={"Accept": "*/*"}
-            )
+            request = Request("GET", f"{origin}/%7Bexport%7D", {"Accept": "*/*"})
+            answer = transport.send(exchange, request)
         except TransportError as error:
             failure = connection_error("GET the QTI 3 export", error, sent=exchange.sent)
         finally:

@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from django.views.decorators.debug import sensitive_variables
 
+from django_examplary.data import RemoteObject
 from django_examplary.encoding import storable
 from django_examplary.exceptions import (
     ExamplaryActorIsOwnerError,
@@ -36,7 +37,7 @@ from django_examplary.exceptions import (
     ExamplaryTimeoutError,
 )
 
-T = TypeVar("T", bound="Readable")
+T = TypeVar("T", bound=RemoteObject)
 
 logger = logging.getLogger("django_examplary")
 
@@ -255,13 +256,6 @@ def goes_on(answer: Answer) -> bool:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-class Readable(Protocol):
-    key: ClassVar[str]
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self: ...
 
 
 @sensitive_variables()

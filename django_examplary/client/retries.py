@@ -172,17 +172,16 @@ class Call:
         )
 
 
-@dataclass
 class _Pace:
     """How fast an operation is called since the API refused it with a 429."""
 
-    refused_at: float = 0.0
+    refused_at = 0.0
     #: When the pause ends that the API has requested.
-    until: float = 0.0
+    until = 0.0
     #: Seconds between two requests.
-    interval: float = 0.0
+    interval = 0.0
     #: When the next request may be sent.
-    next: float = 0.0
+    next = 0.0
 
 
 class Cooldown:

@@ -251,27 +251,15 @@ class Transport:
         tls = origin.startswith("https:")
         self._adapter = _Adapter(tls=tls, pool_size=pool_size, ca_bundle=ca_bundle)
 
-    def send(
-        self,
-        exchange: Exchange,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        auth: AuthBase | None = None,
-        params: Mapping[str, str] | None = None,
-        data: bytes | None = None,
-    ) -> Answer:
+    def send(self, exchange: Exchange, request: requests.Request) -> Answer:
         """Send one request and read its whole response. Raises TransportError."""
         token = _exchange.set(exchange)
         failure: BaseException
         try:
-            request = requests.Request(
-                method, url, {**self._headers, **headers}, auth=auth, params=params, data=data
-            ).prepare()
+            request.headers = {**self._headers, **request.headers}
             timeout = (min(CONNECT_TIMEOUT, exchange.remaining()), exchange.timeout)
             with self._adapter.send(
-                request, stream=True, timeout=timeout, proxies=self._proxies
+                request.prepare(), stream=True, timeout=timeout, proxies=self._proxies
             ) as response:
                 return _read(response, exchange.max_bytes)
         except TransportError as error:
