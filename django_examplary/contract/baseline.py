@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from django_examplary.contract.examples import ACTOR, QUESTION, sessions, users
 from django_examplary.data import (
@@ -18,12 +18,11 @@ from django_examplary.data import (
     Exam,
     Permission,
     PracticeSpace,
+    RemoteObject,
     SourceMaterial,
     User,
+    WorkspaceRole,
 )
-
-#: A reader of the API's responses: `from_json` raises ValueError for an unusable response.
-Reader = type[User | EmbedSession | Exam | Permission | PracticeSpace | SourceMaterial]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Resource:
     """An object in answers. `unused` are documented fields that this app does not read."""
 
     reads: tuple[Read, ...] = ()
-    reader: Reader | None = None
+    reader: type[RemoteObject] | None = None
     unused: frozenset[str] = frozenset()
 
 
@@ -89,7 +88,7 @@ _USER = Resource(
         _ID,
         Read("email"),
         Read("name"),
-        Read("role", known=("owner", "admin", "teacher", "student", "member")),
+        Read("role", known=get_args(WorkspaceRole)),
     ),
     User,
 )

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from argparse import BooleanOptionalAction
-from typing import Any
+from typing import Any, get_args
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldError, ValidationError
@@ -9,6 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 
 from django_examplary import clock, services
+from django_examplary.data import ActorRole
 from django_examplary.management.base import ExamplaryCommand, add_pace, add_workspace, positive
 from django_examplary.services.bulk import Provisioning, count_waiting
 
@@ -52,7 +53,7 @@ examples:
         )
         parser.add_argument(
             "--role",
-            choices=["teacher", "student", "member"],
+            choices=get_args(ActorRole),
             help="at Examplary, for users whose profile names none (default: teacher)",
         )
         add_workspace(parser, what="provision the users of this workspace only")
