@@ -231,17 +231,17 @@ def test_activity_uses_five_queries():
 def test_bars_are_stacked_to_the_maximum():
     chart = draw_chart(["Mon", "Tue"], {"a": [3, 0], "b": [1, 2]})
 
-    assert chart.maximum == 4
-    first, second, third = chart.bars
+    assert chart["maximum"] == 4
+    first, second, third = chart["bars"]
     assert second["y"] == 10
     assert first["y"] == pytest.approx(second["y"] + second["height"], abs=0.02)
     assert third["title"] == "Tue, b: 2"
-    assert chart.legend == [(COLOURS[0], "a"), (COLOURS[1], "b")]
+    assert chart["legend"] == [(COLOURS[0], "a"), (COLOURS[1], "b")]
 
 
 def test_chart_without_values():
-    assert draw_chart(["Mon"], {}).maximum == 0
-    assert draw_chart(["Mon"], {"a": [0]}).bars == []
+    assert draw_chart(["Mon"], {})["maximum"] == 0
+    assert draw_chart(["Mon"], {"a": [0]})["bars"] == []
 
 
 # CSV

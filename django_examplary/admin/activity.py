@@ -43,6 +43,8 @@ class Activity:
     """The content of the page. `days` are the days of the period, the oldest first."""
 
     days: list[dt.date]
+    #: The time zone of the days; None without USE_TZ.
+    zone: dt.tzinfo | None
     #: Sessions by day and flow.
     per_day: dict[dt.date, Counter[str]] = field(default_factory=dict)
     #: Sessions by status.
@@ -70,7 +72,8 @@ def measure_activity(
     today = (now.astimezone(zone) if zone else now).date()
     first = today - dt.timedelta(days=days - 1)
     since = dt.datetime.combine(first, dt.time.min, tzinfo=zone)
-    activity = Activity(days=[first + dt.timedelta(days=number) for number in range(days)])
+    all_days = [first + dt.timedelta(days=number) for number in range(days)]
+    activity = Activity(days=all_days, zone=zone)
     recent = sessions.order_by().filter(created_at__gte=since)
     completed = recent.filter(status=Status.COMPLETED)
 
@@ -137,7 +140,7 @@ class ActivityPageMixin(RowAdmin):
             "actors_url": list_url(self.admin_site, request, ExamplaryActor),
             "days": days,
             "periods": PERIODS,
-            "zone": _day_zone(self.get_queryset(request)),
+            "zone": activity.zone,
             "total": total,
             "median": _in_words(activity.median),
             "calls": _read_calls(activity.days),

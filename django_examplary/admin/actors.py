@@ -148,15 +148,14 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
                 each["help"] = explain(each["state"], "").text
         users = services.unprovisioned(visible_users(self.admin_site, request))
         user_model = get_user_model()
+        # Django's own lookups, which work in every user admin.
+        query = {"is_active__exact": 1} if hasattr(user_model, "is_active") else {}
+        query |= {"examplary_actor__isnull": True}
         without = {
             "label": gettext("users without an account"),
             "count": users.filter(examplary_actor=None).count(),
+            "url": admin_url(self.admin_site, user_model, "changelist", query=query),
         }
-        if self.admin_site.is_registered(user_model):
-            # Django's own lookups, which work in every user admin.
-            query = {"is_active__exact": 1} if hasattr(user_model, "is_active") else {}
-            query |= {"examplary_actor__isnull": True}
-            without["url"] = admin_url(self.admin_site, user_model, "changelist", query=query)
         return [*states, without]
 
     def describe_row(self, request: HttpRequest, row: ExamplaryActor) -> dict[str, Any]:
@@ -173,9 +172,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
             links.append({"label": gettext("Open sessions"), "count": sessions["open"], "url": url})
         [(advice, other)] = advise_each([row])
         if other and visible_users(self.admin_site, request).filter(pk=other.pk).exists():
-            url = ""
-            if self.admin_site.is_registered(get_user_model()):
-                url = admin_url(self.admin_site, get_user_model(), "change", other.pk)
+            url = admin_url(self.admin_site, get_user_model(), "change", other.pk)
             label = gettext("Other user with this address")
             links.append({"label": label, "count": user_name(other), "url": url})
         return {"advice": advice.text, "links": links}

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
 from django.db.models import Q
@@ -24,8 +23,7 @@ from django_examplary.services.profiles import get_profile
 State = ExamplaryActor.State
 
 
-@dataclass(frozen=True)
-class Advice:
+class Advice(NamedTuple):
     """`name` is a short reason that many actors share, `text` one sentence or two."""
 
     name: Any

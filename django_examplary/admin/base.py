@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -34,13 +34,12 @@ from django_examplary import services
 from django_examplary.admin.exporting import csv_response
 from django_examplary.admin.searching import user_group_filter
 from django_examplary.admin.sites import admin_url, list_url, only_visible
+from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
 from django_examplary.models import ExamplarySession
 from django_examplary.services.database import non_atomic
 
 if TYPE_CHECKING:
-    from django_examplary.client import ExamplaryClient
-
     ModelAdmin = admin.ModelAdmin[Any]
     # A mixin for any ModelAdmin, which only type checkers need to know.
     ModelAdminBase = ModelAdmin
@@ -111,8 +110,7 @@ class ExamplaryAdminMixin(ModelAdminBase):
         return super().changelist_view(request, extra_context)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Button:
+class Button(NamedTuple):
     """A button on a row's page: a link to `url`, or an action that it posts there."""
 
     label: Any
@@ -164,8 +162,8 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
         return conf.EXAMPLARY_WORKSPACE is not None
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        columns = super().get_list_display(request)
-        return [*columns, "workspace"] if self.has_workspaces() else columns
+        workspace = ["workspace"] if self.has_workspaces() else []
+        return [*super().get_list_display(request), *workspace]
 
     def get_list_filter(self, request: HttpRequest) -> Any:
         workspace = ["workspace"] if self.has_workspaces() else []
@@ -174,9 +172,8 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
-        return (
-            [*fieldsets, (None, {"fields": ["workspace"]})] if self.has_workspaces() else fieldsets
-        )
+        workspace = [(None, {"fields": ["workspace"]})] if self.has_workspaces() else []
+        return [*fieldsets, *workspace]
 
     def get_urls(self) -> list[URLPattern]:
         return [
@@ -341,11 +338,7 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
         return TemplateResponse(
             request,
             f"admin/django_examplary/{template}.html",
-            {
-                **self.admin_site.each_context(request),
-                "opts": self.opts,
-                **context,
-            },
+            {**self.admin_site.each_context(request), "opts": self.opts, **context},
             status=status,
         )
 

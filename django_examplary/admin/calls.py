@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth import get_user_model
@@ -18,14 +18,11 @@ from django_examplary.admin.advice import advise_each
 from django_examplary.admin.base import ExamplaryAdminMixin, Limits
 from django_examplary.admin.history import actor_facts, describe, log, session_facts
 from django_examplary.admin.progress import BROKEN, Progress
+from django_examplary.data import ActorRole
 from django_examplary.exceptions import ExamplaryError
 from django_examplary.models import ExamplaryActor, ExamplarySession
 
-if TYPE_CHECKING:
-    from django_examplary.data import ActorRole
-
 State = ExamplaryActor.State
-
 
 _ACTIVE = ngettext_lazy(
     "%(count)d user has an active Examplary actor.",

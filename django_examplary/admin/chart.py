@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 #: Colours that stand out from white and from black, and from each other for the colour-blind.
@@ -12,19 +11,12 @@ COLOURS = ("#3f8fb5", "#d98a00", "#6a9a3b", "#b5609a", "#7d7de0", "#c9544b", "#8
 _WIDTH, _HEIGHT, _TOP = 720, 160, 10
 
 
-@dataclass(frozen=True, kw_only=True)
-class Chart:
-    """Stacked bars as attributes of rectangles, and a colour and a name for each series."""
+def draw_chart(labels: Sequence[str], series: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Stack the series, by name, on one bar for each label.
 
-    bars: Sequence[Mapping[str, Any]]
-    legend: Sequence[tuple[str, str]]
-    maximum: int
-    width: int = _WIDTH
-    height: int = _HEIGHT
-
-
-def draw_chart(labels: Sequence[str], series: Mapping[str, Sequence[int]]) -> Chart:
-    """Stack the series, by name, on one bar for each label."""
+    Return the bars as attributes of rectangles, the legend as a colour and a name for each series,
+    the highest sum, and the size of the chart.
+    """
     legend = [(COLOURS[n % len(COLOURS)], name) for n, name in enumerate(series)]
     maximum = max(map(sum, zip(*series.values(), strict=True)), default=0)
     step = _WIDTH / max(1, len(labels))
@@ -45,4 +37,10 @@ def draw_chart(labels: Sequence[str], series: Mapping[str, Sequence[int]]) -> Ch
                         "title": f"{label}, {name}: {value}",
                     }
                 )
-    return Chart(bars=bars, legend=legend, maximum=maximum)
+    return {
+        "bars": bars,
+        "legend": legend,
+        "maximum": maximum,
+        "width": _WIDTH,
+        "height": _HEIGHT,
+    }

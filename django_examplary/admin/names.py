@@ -9,7 +9,6 @@ from django.utils.translation import gettext_lazy as _
 #: The names of the roles that a user of this site can have at Examplary.
 ROLES = {"teacher": _("teacher"), "student": _("student"), "member": _("member")}
 
-
 #: The subjects of the calls to Examplary that `counters` counts.
 TOPICS = {
     "users": _("Accounts"),

@@ -104,7 +104,9 @@ class ProvisionPageMixin(RowAdmin):
         The rows hold all state, so staff who come back later see how far it got.
         """
         title = gettext("Provision users")
-        form = SelectionForm(request.GET or None, initial=self._remembered(request))
+        remembered = QueryDict(request.session.get(_REMEMBERED, ""))
+        initial = {**remembered.dict(), "groups": remembered.getlist("groups")}
+        form = SelectionForm(request.GET or None, initial=initial)
         # No user is selected at first; the submitted selection is in the query string.
         if not form.is_valid():
             status = 400 if form.is_bound else 200
@@ -131,10 +133,6 @@ class ProvisionPageMixin(RowAdmin):
             "unlisted": max(0, run.failed - limits.listed),
         }
         return self.render_page(request, "provision", context)
-
-    def _remembered(self, request: HttpRequest) -> dict[str, Any]:
-        query = QueryDict(request.session.get(_REMEMBERED, ""))
-        return {**query.dict(), "groups": query.getlist("groups")}
 
     def _preview(self, run: Progress, role: str) -> Iterator[tuple[Any, str, str]]:
         """Yield the first users with the role they will get, or why provisioning will fail."""

@@ -18,7 +18,9 @@ from django_examplary.admin.names import user_name
 def admin_url(
     site: AdminSite, model: type[Model], page: str, *args: Any, query: dict[str, Any] | None = None
 ) -> str:
-    """Return the URL of an admin page such as `changelist`, `change` or `provision`."""
+    """Return the URL of an admin page such as `changelist`, or "" if the site lacks the model."""
+    if not site.is_registered(model):
+        return ""
     options = model._meta
     name = f"admin:{options.app_label}_{options.model_name}_{page}"
     url = reverse(name, args=args, current_app=site.name)
@@ -42,11 +44,8 @@ def list_url(
 
 def object_link(site: AdminSite, row: Model, text: str) -> str:
     """Return a link to a row's page, or just the text on a site that lacks its model."""
-    model = row._meta.model
-    if not site.is_registered(model):
-        return text
-    url = admin_url(site, model, "change", row.pk)
-    return format_html('<a class="examplary-link" href="{}">{}</a>', url, text)
+    url = admin_url(site, row._meta.model, "change", row.pk)
+    return format_html('<a class="examplary-link" href="{}">{}</a>', url, text) if url else text
 
 
 def user_link(site: AdminSite, user: Any) -> str:
