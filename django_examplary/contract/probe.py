@@ -10,16 +10,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.views.decorators.debug import sensitive_variables
 
+from django_examplary.client import ExamplaryClient
+from django_examplary.client.responses import Answer
 from django_examplary.contract.document import json_type
 from django_examplary.exceptions import ExamplaryError
-
-if TYPE_CHECKING:
-    from django_examplary.client import ExamplaryClient
-    from django_examplary.client.responses import Answer
 
 _HIDDEN = "<hidden>"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import signal
@@ -24,15 +23,6 @@ from django.db import Error
 
 from django_examplary import clock
 
-EXIT_CODES = """
-exit codes:
-  0    all is done
-  1    some of it failed or is left, as the output lists
-  2    the settings or the arguments are wrong
-  130  stopped by Ctrl-C, cleanly: run it again to continue
-  143  stopped by SIGTERM, cleanly: run it again to continue
-"""
-
 # Seconds between two reports: on a terminal, and in a log.
 _WATCHED, _LOGGED = 1.0, 10.0
 
@@ -47,7 +37,14 @@ class ExamplaryCommand(BaseCommand):
 
     #: The examples that `--help` shows at the end, before the exit codes.
     examples = ""
-    exit_codes = EXIT_CODES
+    exit_codes = """
+exit codes:
+  0    all is done
+  1    some of it failed or is left, as the output lists
+  2    the settings or the arguments are wrong
+  130  stopped by Ctrl-C, cleanly: run it again to continue
+  143  stopped by SIGTERM, cleanly: run it again to continue
+"""
 
     #: The signal that asked us to stop, if one did.
     _signal = 0
@@ -126,15 +123,14 @@ class ExamplaryCommand(BaseCommand):
         self.stderr.flush()
 
     def finish(self, result: Any, text: str, *, as_json: bool, failed: str = "") -> None:
-        """Print the result, a dataclass or a dict, and end with the exit code that belongs to it.
+        """Print the result, an object or a dict, and end with the exit code that belongs to it.
 
         `failed` describes the work that is left.
         """
         if self._reported and self.stderr.isatty():
             self.stderr.write("")
-        if dataclasses.is_dataclass(result) and not isinstance(result, type):
-            result = dataclasses.asdict(result)
-        self.stdout.write(json.dumps(result, indent=2) if as_json else escaped(text))
+        text = json.dumps(result, indent=2, default=vars) if as_json else escaped(text)
+        self.stdout.write(text)
         if self._signal:
             name = signal.Signals(self._signal).name
             raise CommandError(

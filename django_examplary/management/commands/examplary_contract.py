@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +119,7 @@ exit codes:
                 "operations": len(document.operations),
             },
             "counts": counts,
-            "findings": [asdict(each) for each in findings],
+            "findings": findings,
             "open": [number for number in settled.NUMBERS if number not in answered],
         }
         failing = sum(counts[group] for group in _FAILING[options["fail_on"]])
@@ -148,7 +147,7 @@ exit codes:
             "django_examplary": django_examplary.__version__,
             "api_url": client.base_url,
             "complete": probe.complete,
-            "steps": [asdict(step) for step in steps],
+            "steps": steps,
         }
         self._write(options["report"], result)
         lines = [_describe_step(step) for step in steps]
@@ -171,7 +170,8 @@ exit codes:
 
     def _write(self, file: str, content: Any) -> None:
         try:
-            Path(file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            text = json.dumps(content, indent=2, default=vars)
+            Path(file).write_text(f"{text}\n", encoding="utf-8")
         except OSError as error:
             raise CommandError(f"{file} cannot be written: {error}", returncode=2) from None
 
