@@ -72,7 +72,7 @@ def is_https_or_loopback(url: str, *, http_loopback: bool) -> bool:
 def origin_of(url: str) -> str:
     """Return scheme, host and port of an absolute URL, as browsers write an origin."""
     parts = urlsplit(url)
-    return _without_default_port(f"{parts.scheme}://{parts.netloc.lower()}")
+    return without_default_port(f"{parts.scheme}://{parts.netloc.lower()}")
 
 
 @sensitive_variables("url", "match")
@@ -95,14 +95,14 @@ def embed_origin(
         raise ExamplaryEmbedURLError(
             "Examplary returned an embed URL that is not a plain absolute https URL."
         )
-    origin = _without_default_port(match["origin"])
+    origin = without_default_port(match["origin"])
     if match["scheme"] != "https" and not (http_loopback and is_loopback(origin)):
         raise ExamplaryEmbedURLError(
             f"Examplary returned an embed URL of {origin}, which is not https. http is only "
             "accepted from localhost, while DEBUG is on.",
             origin=origin,
         )
-    if origin not in map(_without_default_port, allowed):
+    if origin not in map(without_default_port, allowed):
         raise ExamplaryEmbedURLError(
             f"Examplary returned an embed URL of {origin}, which {setting} does not "
             "list. If that is your workspace's domain, set "
@@ -123,5 +123,5 @@ def is_local_path(path: str) -> bool:
     return _LOCAL_PATH.fullmatch(path) is not None
 
 
-def _without_default_port(origin: str) -> str:
+def without_default_port(origin: str) -> str:
     return origin.removesuffix(":443" if origin.startswith("https:") else ":80")

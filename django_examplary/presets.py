@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from django_examplary.encoding import is_id
 from django_examplary.exceptions import ExamplaryValidationError
@@ -23,27 +23,21 @@ def _starting_with(prefix: str) -> Rule:
     )
 
 
-ID = Rule(is_id, "an id, of letters, digits, _ and -")
+def _list_of(accepts: Callable[[Any], bool], items: str) -> Rule:
+    return Rule(
+        lambda value: isinstance(value, (list, tuple)) and all(map(accepts, value)),
+        f"a list of {items}",
+    )
 
-Text = Annotated[str, Rule(lambda value: isinstance(value, str), "a string")]
-TextList = Annotated[
-    Sequence[str],
-    Rule(
-        lambda value: (
-            isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
-        ),
-        "a list of strings",
-    ),
-]
+
+ID = Rule(is_id, "an id, of letters, digits, _ and -")
+TEXT = Rule(lambda value: isinstance(value, str), "a string")
+
+Text = Annotated[str, TEXT]
+TextList = Annotated[Sequence[str], _list_of(TEXT.accepts, "strings")]
 # An empty string counts as no preset.
 OptionalId = Annotated[str, Rule(lambda value: value == "" or is_id(value), ID.expected)]
-IdList = Annotated[
-    Sequence[str],
-    Rule(
-        lambda value: isinstance(value, (list, tuple)) and all(map(is_id, value)),
-        "a list of ids, of letters, digits, _ and -",
-    ),
-]
+IdList = Annotated[Sequence[str], _list_of(is_id, "ids, of letters, digits, _ and -")]
 YesNo = Annotated[bool, Rule(lambda value: isinstance(value, bool), "True or False")]
 Minutes = Annotated[
     int,
@@ -53,11 +47,12 @@ Minutes = Annotated[
     ),
 ]
 Rubric = Annotated[Mapping[str, Any], Rule(lambda value: isinstance(value, Mapping), "an object")]
+_Format = Literal["examplary_json", "qti_v2p1", "qti_v3p0"]
 OutputFormat = Annotated[
-    Literal["examplary_json", "qti_v2p1", "qti_v3p0"],
+    _Format,
     Rule(
-        lambda value: value in ("examplary_json", "qti_v2p1", "qti_v3p0"),
-        "one of 'examplary_json', 'qti_v2p1', 'qti_v3p0'",
+        lambda value: value in get_args(_Format),
+        f"one of {', '.join(map(repr, get_args(_Format)))}",
     ),
 ]
 ExamId = Annotated[str, _starting_with("exam_")]

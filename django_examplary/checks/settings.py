@@ -23,7 +23,13 @@ from django_examplary.conf import (
 )
 from django_examplary.data import Theme
 from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryValidationError
-from django_examplary.origins import PRODUCTION_URL, checked_url, is_loopback, is_origin
+from django_examplary.origins import (
+    PRODUCTION_URL,
+    checked_url,
+    is_loopback,
+    is_origin,
+    without_default_port,
+)
 
 NAMES = [name for name in vars(Settings) if name.startswith("EXAMPLARY_")]
 
@@ -183,15 +189,13 @@ def _prerelease() -> Iterator[checks.CheckMessage]:
         )
 
 
-#: An origin as browsers serialise it: lower case, no path, IPv6 in brackets.
-_ORIGIN = re.compile(r"(?P<scheme>https?)://([a-z0-9.-]+|\[[\da-f:.]+\])(?P<port>:\d+)?")
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-
-
 def _is_browser_origin(text: str) -> bool:
-    """Return whether a browser can report this text as an origin, without a default port."""
-    match = _ORIGIN.fullmatch(text)
-    return match is not None and match["port"] != _DEFAULT_PORTS[match["scheme"]]
+    """Return whether a browser can report this text as an origin.
+
+    It is in lower case, with IPv6 in brackets, and without a path and a default port.
+    """
+    form = r"https?://([a-z0-9.-]+|\[[\da-f:.]+\])(:\d+)?"
+    return re.fullmatch(form, text) is not None and without_default_port(text) == text
 
 
 def _not_an_origin(place: str) -> checks.Error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -81,10 +82,11 @@ def read_lines(text: str) -> list[LinkLine]:
     first_line = text.partition("\n")[0]
     delimiter = next((each for each in ";\t" if each in first_line), ",")
     reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter)
+    title_of_ids = re.compile("(examplary[ _]*)?id", re.IGNORECASE)
     lines = []
     for index, cells in enumerate(reader):
         stripped = [cell.strip() for cell in cells]
-        if not any(stripped) or (index == 0 and _is_title_of_ids(stripped[-1])):
+        if not any(stripped) or (index == 0 and title_of_ids.fullmatch(stripped[-1])):
             continue
         name, examplary_id = (*stripped, "")[:2]
         line = LinkLine(number=reader.line_num, name=name, examplary_id=examplary_id)
@@ -99,10 +101,6 @@ def read_lines(text: str) -> list[LinkLine]:
         if names[line.name] > 1 or ids[line.examplary_id] > 1:
             line.problem = REPEATED
     return lines
-
-
-def _is_title_of_ids(text: str) -> bool:
-    return text.lower().replace(" ", "").replace("_", "") in ("id", "examplaryid")
 
 
 def find_users(

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from django_examplary import clock
 from django_examplary.client.retries import is_outage, is_postponed, is_uncertain, is_unprocessed
@@ -33,8 +33,7 @@ _TICK = 0.1
 _MAX_WAIT = 60.0
 
 
-@dataclass
-class Outcome(Generic[T, R]):
+class Outcome(NamedTuple, Generic[T, R]):
     """How a call ended: a value, or an error."""
 
     item: T
@@ -51,15 +50,14 @@ class Outcome(Generic[T, R]):
         return error is None or not is_unprocessed(error)
 
 
-@dataclass
 class _Pace:
     """How one lane is called."""
 
     #: When the next call may go out, because the API has asked for a pause.
-    resume: float = 0.0
+    resume = 0.0
     #: Failures and pauses in a row.
-    failures: int = 0
-    refusals: int = 0
+    failures = 0
+    refusals = 0
 
     def wait(self, seconds: float) -> None:
         self.resume = max(self.resume, clock.monotonic() + seconds)
