@@ -31,6 +31,7 @@ from django_examplary.admin import (
 from django_examplary.admin.advice import explain
 from django_examplary.admin.names import user_name
 from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.services import bulk
 from tests.admin_rows import State, Status, allow, make_actor, make_session, make_user
 from tests.processes import COVERAGE
 
@@ -217,12 +218,16 @@ class Plain(models.Model):  # noqa: DJ008  # It has no rows.
         return "email"
 
 
-def test_user_model_without_text_has_no_search_and_no_groups(monkeypatch):
+def test_user_model_without_text_has_no_search_and_no_groups(rf, monkeypatch):
+    actors = admin.site.get_model_admin(ExamplaryActor)
+    assert "user__groups" in actors.get_list_filter(rf.get("/"))
+
     monkeypatch.setattr(searching, "get_user_model", lambda: Plain)
+    monkeypatch.setattr(bulk, "get_user_model", lambda: Plain)
 
     assert searching.user_search_fields() == []
     assert searching.search_rows(Plain._default_manager.all(), [], "ada").query.is_empty()
-    assert searching.user_group_filter("user__") == []
+    assert "user__groups" not in actors.get_list_filter(rf.get("/"))
 
 
 @pytest.mark.parametrize("url", [ACTORS, SESSIONS])

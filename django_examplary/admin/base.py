@@ -32,11 +32,11 @@ from django.utils.translation import gettext_lazy as _
 
 from django_examplary import services
 from django_examplary.admin.exporting import csv_response
-from django_examplary.admin.searching import user_group_filter
 from django_examplary.admin.sites import admin_url, list_url, only_visible
 from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
 from django_examplary.models import ExamplarySession
+from django_examplary.services.bulk import user_has_field
 from django_examplary.services.database import non_atomic
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
 
     def get_list_filter(self, request: HttpRequest) -> Any:
         workspace = ["workspace"] if self.has_workspaces() else []
-        groups = user_group_filter(f"{self.user_path}__")
+        groups = [f"{self.user_path}__groups"] if user_has_field("groups") else []
         return [*super().get_list_filter(request), *workspace, *groups]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth import get_user_model
-from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
+from django.core.exceptions import FieldError, ValidationError
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
@@ -46,15 +46,6 @@ def with_id(model: type[Model], path: str, text: str) -> Q:
     except ValidationError:
         return Q(pk__in=[])
     return Q(**{path: key})
-
-
-def user_group_filter(path: str) -> list[str]:
-    """Return the filter by group, where the project's user model has groups."""
-    try:
-        get_user_model()._meta.get_field("groups")
-    except FieldDoesNotExist:
-        return []
-    return [f"{path}groups"]
 
 
 def is_searchable(model: type[Model], name: str) -> bool:

@@ -72,14 +72,14 @@ def select_users(
         users = users.filter(is_staff=staff)
     if search:
         names = [model.USERNAME_FIELD, model.get_email_field_name(), "first_name", "last_name"]
-        matches = [(f"{name}__icontains", search) for name in names if _has_field(name)]
+        matches = [(f"{name}__icontains", search) for name in names if user_has_field(name)]
         users = users.filter(Q(*matches, _connector=Q.OR))
     return users
 
 
 def unprovisioned(users: QuerySet[Any]) -> QuerySet[Any]:
     """Return the active users among these who have no active actor."""
-    if _has_field("is_active"):
+    if user_has_field("is_active"):
         users = users.filter(is_active=True)
     return users.exclude(examplary_actor__state=ExamplaryActor.State.ACTIVE)
 
@@ -94,9 +94,7 @@ def count_waiting(users: QuerySet[Any], workspace: str | None = None) -> int:
     if workspace is not None:
         conf.get_workspace(workspace)
     count = 0
-    waiting = _pages(unprovisioned(users))
-    moved = _pages(users.filter(examplary_actor__state=ExamplaryActor.State.ACTIVE))
-    for keys in chain(waiting, moved):
+    for keys in _candidates(users):
         for user in users.filter(pk__in=keys).select_related("examplary_actor"):
             actor = getattr(user, "examplary_actor", None)
             try:
@@ -170,11 +168,7 @@ class _Run:
     postponed: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.pages = _pages(unprovisioned(self.users))
-        if conf.EXAMPLARY_WORKSPACE is not None:
-            # A query does not find the users who have moved to another workspace.
-            moved = self.users.filter(examplary_actor__state="active")
-            self.pages = chain(self.pages, _pages(moved))
+        self.pages = _candidates(self.users)
 
     def work(self, progress: Callable[[Provisioning], None]) -> Provisioning:
         def send(claim: _Claim) -> User:
@@ -319,8 +313,17 @@ class _Run:
         failed[reason] = failed.get(reason, 0) + 1
 
 
-def _has_field(name: str) -> bool:
+def user_has_field(name: str) -> bool:
+    """Return whether the project's user model has a field, or a relation, of this name."""
     return any(each.name == name for each in get_user_model()._meta.get_fields())
+
+
+def _candidates(users: QuerySet[Any]) -> Iterator[list[Any]]:
+    """Yield the primary keys of users who may have to be provisioned, a page at a time."""
+    yield from _pages(unprovisioned(users))
+    if conf.EXAMPLARY_WORKSPACE is not None:
+        # A query does not find the users who have moved to another workspace.
+        yield from _pages(users.filter(examplary_actor__state=ExamplaryActor.State.ACTIVE))
 
 
 def _pages(users: QuerySet[Any]) -> Iterator[list[Any]]:

@@ -212,7 +212,7 @@ def test_user_of_two_groups_is_provisioned_once(fake, teacher):
 
 
 def test_user_model_without_a_flag(fake, teacher, monkeypatch):
-    monkeypatch.setattr(bulk, "_has_field", lambda name: False)
+    monkeypatch.setattr(bulk, "user_has_field", lambda name: False)
 
     assert provision().provisioned == 1
 
