@@ -451,7 +451,7 @@ class Hostile(base.ExamplaryCommand):
 
     def handle(self, **options):
         self.report(HOSTILE)
-        self.finish({}, HOSTILE, as_json=False, failed=HOSTILE)
+        self.finish({}, HOSTILE, failed=HOSTILE)
 
 
 def test_every_command_escapes_its_output():

@@ -68,6 +68,7 @@ exit codes:
         )
 
     def execute(self, *args: Any, **options: Any) -> str | None:
+        self._as_json = options["json"]
         try:
             return super().execute(*args, **options)
         except ImproperlyConfigured as error:
@@ -122,14 +123,14 @@ exit codes:
         self.stderr.write(line, style_func=str, ending=ending)
         self.stderr.flush()
 
-    def finish(self, result: Any, text: str, *, as_json: bool, failed: str = "") -> None:
+    def finish(self, result: Any, text: str, *, failed: str = "") -> None:
         """Print the result, an object or a dict, and end with the exit code that belongs to it.
 
         `failed` describes the work that is left.
         """
         if self._reported and self.stderr.isatty():
             self.stderr.write("")
-        text = json.dumps(result, indent=2, default=vars) if as_json else escaped(text)
+        text = json.dumps(result, indent=2, default=vars) if self._as_json else escaped(text)
         self.stdout.write(text)
         if self._signal:
             name = signal.Signals(self._signal).name

@@ -105,10 +105,6 @@ exit codes:
                 findings = [each for each in findings if each not in earlier]
         except RecursionError:
             raise CommandError("The document is nested too deeply.", returncode=3) from None
-        self._print(document, findings, options)
-
-    def _print(self, document: Document, findings: list[Finding], options: dict[str, Any]) -> None:
-        workspace = conf.get_workspace(options["workspace"] or DEFAULT_WORKSPACE)
         counts = {group: sum(each.group == group for each in findings) for group in GROUPS}
         answered = {each.unknown for each in findings if each.unknown}
         result = {
@@ -124,7 +120,7 @@ exit codes:
         }
         failing = sum(counts[group] for group in _FAILING[options["fail_on"]])
         failed = f"{failing} differences count as failures." if failing else ""
-        self.finish(result, _describe(result, findings), as_json=options["json"], failed=failed)
+        self.finish(result, _describe(result, findings), failed=failed)
 
     def _probe(self, options: dict[str, Any]) -> None:
         client = services.get_client(options["workspace"] or DEFAULT_WORKSPACE)
@@ -153,7 +149,7 @@ exit codes:
         lines = [_describe_step(step) for step in steps]
         text = "\n".join([*lines, "", f"The report is in {options['report']}."])
         failed = "" if probe.complete else "Not every call was answered."
-        self.finish(result, text, as_json=options["json"], failed=failed)
+        self.finish(result, text, failed=failed)
 
     def _ask(self, url: str, email: str) -> None:
         self.stderr.write(

@@ -72,7 +72,7 @@ examples:
                 self._link(ready, result, replace=options["replace"])
         failed = result.stopped or ("Some users are not linked." if result.failed else "")
         text = _describe(result, dry_run=options["dry_run"])
-        self.finish(result, text, as_json=options["json"], failed=failed)
+        self.finish(result, text, failed=failed)
 
     def _link(self, ready: list[LinkLine], result: Linking, *, replace: bool) -> None:
         done = 0

@@ -78,13 +78,13 @@ exit codes:
             result = _ping(workspace)
             if user is not None:
                 result["session"] = _try_session(user, workspace)
-            self.finish(result, _describe(result), as_json=options["json"])
+            self.finish(result, _describe(result))
             return
-        self._ping_each(aliases, as_json=options["json"])
+        self._ping_each(aliases)
         if is_wrong:
             raise CommandError("The settings are wrong.", returncode=2)
 
-    def _ping_each(self, aliases: list[str], *, as_json: bool) -> None:
+    def _ping_each(self, aliases: list[str]) -> None:
         """Print a line for each workspace, and end with the worst of their exit codes."""
         results: dict[str, Any] = {}
         lines = []
@@ -104,7 +104,7 @@ exit codes:
                 )
         if not aliases:
             lines.append("No user has a workspace yet. Pass --workspace and an alias.")
-        self.finish({"workspaces": results}, "\n".join(lines), as_json=as_json)
+        self.finish({"workspaces": results}, "\n".join(lines))
         if code:
             raise CommandError("Not every workspace answered properly.", returncode=code)
 

@@ -76,7 +76,7 @@ examples:
             raise CommandError(f"These users cannot be selected: {error}", returncode=2) from None
         if options["dry_run"]:
             text = f"{total} users have no active actor, and would be provisioned."
-            self.finish({"users": total}, text, as_json=options["json"])
+            self.finish({"users": total}, text)
             return
         started = clock.monotonic()
 
@@ -104,7 +104,7 @@ examples:
             # Another run may have provisioned those who were skipped.
             left = "Some users were skipped: run it again in a minute."
         failed = result.stopped or left
-        self.finish(result, _describe(result), as_json=options["json"], failed=failed)
+        self.finish(result, _describe(result), failed=failed)
 
     def _select(self, options: dict[str, Any]) -> QuerySet[Any]:
         users = services.select_users(

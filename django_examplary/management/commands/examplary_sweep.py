@@ -51,7 +51,7 @@ examples:
                 progress=report,
             )
         failed = sweep.stopped or ("Some sessions could not be checked." if sweep.failed else "")
-        self.finish(sweep, _describe(sweep, options), as_json=options["json"], failed=failed)
+        self.finish(sweep, _describe(sweep, options), failed=failed)
 
 
 def _describe(sweep: Sweep, options: dict[str, Any]) -> str:
