@@ -84,7 +84,6 @@ def _after_commit(action: Callable[[], object]) -> None:
 
 
 def _end_sessions(user_pk: Any) -> list[ExamplarySession]:
-    """End the user's open sessions here, and return them."""
     actors = actor_rows().filter(user_id=user_pk)
     try:
         return [session for actor in actors for session in services.revoke_sessions(actor)]

@@ -26,6 +26,7 @@ from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryVa
 from django_examplary.origins import (
     PRODUCTION_URL,
     checked_url,
+    is_https_or_loopback,
     is_loopback,
     is_origin,
     without_default_port,
@@ -51,21 +52,17 @@ def check_deployment(**kwargs: Any) -> list[checks.CheckMessage]:
         workspaces = conf.usable_workspaces()
     except ExamplaryConfigurationError:
         return []  # Reported by E001.
-    messages: list[checks.CheckMessage] = []
-    for workspace in workspaces:
-        try:
-            url = checked_url(workspace.api_url)
-        except ExamplaryConfigurationError:
-            continue  # Reported by E003.
-        if url.startswith("http:"):
-            messages.append(
-                checks.Error(
-                    f"{workspace.setting('API_URL')} points to localhost.",
-                    hint=f"This looks like the fake API. The production API is {PRODUCTION_URL}.",
-                    id="django_examplary.E005",
-                )
-            )
-    return messages
+    return [
+        checks.Error(
+            f"{workspace.setting('API_URL')} points to localhost.",
+            hint=f"This looks like the fake API. The production API is {PRODUCTION_URL}.",
+            id="django_examplary.E005",
+        )
+        for workspace in workspaces
+        # E003 reports other addresses with http.
+        if workspace.api_url.startswith("http:")
+        and is_https_or_loopback(workspace.api_url, http_loopback=True)
+    ]
 
 
 def unusable_settings() -> list[checks.CheckMessage]:

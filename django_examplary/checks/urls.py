@@ -47,12 +47,7 @@ def check_urls(**kwargs: Any) -> list[checks.CheckMessage]:
                 id="django_examplary.E010",
             )
         ]
-    return [
-        *_launch_address(address),
-        *_cookie_paths(address),
-        *_templates(),
-        *_login_url(),
-    ]
+    return [*_launch_address(address), *_cookie_paths(address), *_templates(), *_login_url()]
 
 
 def _launch_address(address: str) -> Iterator[checks.CheckMessage]:

@@ -218,7 +218,6 @@ class BaseClient:
 
     @sensitive_variables()
     def _many(self, cls: type[T], call: Call) -> list[T]:
-        """Run a call that returns a list."""
         answers: list[Answer] = []
         call.on_answer = answers.append
         call.read = lambda parsed: read_list(

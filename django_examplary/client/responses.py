@@ -342,8 +342,10 @@ def _opened_list(answer: Any) -> tuple[Any, set[str]]:
             for name, each in answer.items()
             if isinstance(each, dict) and each and not _BESIDE.fullmatch(name)
         ]
-        if len(objects) == 1 or lists:
-            answer = objects[0] if len(objects) == 1 else (None if objects else lists[0])
+        if len(objects) == 1:
+            answer = objects[0]
+        elif lists:
+            answer = None if objects else lists[0]
         else:
             answer = inner[0] if len(inner) == 1 else None
     length = len(answer) if isinstance(answer, list) else 0

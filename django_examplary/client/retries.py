@@ -235,7 +235,6 @@ class Cooldown:
         return 0.0
 
     def count(self, call: Call, outcome: Any) -> None:
-        """Count the outcome of a call."""
         now = clock.monotonic()
         with self._lock:
             if isinstance(outcome, ExamplaryRateLimitError):

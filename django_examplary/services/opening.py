@@ -299,7 +299,6 @@ class Opening:
             status=Status.PENDING, examplary_id=remote.id
         )
         failure: BaseException | None = None
-        is_refused = False
         try:
             if not commit(lambda: claimed.update(**facts)):
                 failure = ExamplaryNotReadyError(
@@ -307,12 +306,11 @@ class Opening:
                 )
         except Error as error:
             failure = database_error("The session", error)
-            is_refused = isinstance(error, IntegrityError)
+            if isinstance(error, IntegrityError) and self._is_stored_elsewhere(session, remote):
+                failure = ExamplaryResponseError("The API returned the same session twice.")
         except BaseException as error:
             # Such as the time limit of a task queue. The frames below hold the row.
             failure = without_frames(error)
-        if is_refused and self._is_stored_elsewhere(session, remote):
-            failure = ExamplaryResponseError("The API returned the same session twice.")
         if failure is not None:
             raise failure
         set_values(session, facts)

@@ -196,7 +196,6 @@ class PacedCalls:
         return [call for call in calls if call in ended]
 
     def _adapt_pace(self, error: BaseException | None, lane: str) -> None:
-        """Adapt the pace to the outcome of a call."""
         pace = self._paces[lane]
         if error is None:
             pace.failures = pace.refusals = 0
