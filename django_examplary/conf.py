@@ -206,10 +206,7 @@ class Settings:
             **found,
         }
         return Workspace(
-            alias,
-            values["API_KEY"].strip(),
-            values["API_URL"].rstrip("/"),
-            values["EMBED_ORIGINS"],
+            alias, values["API_KEY"].strip(), values["API_URL"].rstrip("/"), values["EMBED_ORIGINS"]
         )
 
     def list_workspaces(self) -> list[str]:

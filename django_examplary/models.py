@@ -219,11 +219,9 @@ class ExamplarySessionManager(models.Manager["ExamplarySession"]):
         return self.get_queryset().filter(*args, **kwargs)
 
     def open(self) -> ExamplarySessionQuerySet:
-        """Return sessions that have no outcome yet."""
         return self.get_queryset().open()
 
     def for_user(self, user: Any) -> ExamplarySessionQuerySet:
-        """Return the sessions of a user."""
         return self.get_queryset().for_user(user)
 
 

@@ -37,10 +37,4 @@ def draw_chart(labels: Sequence[str], series: Mapping[str, Sequence[int]]) -> di
                         "title": f"{label}, {name}: {value}",
                     }
                 )
-    return {
-        "bars": bars,
-        "legend": legend,
-        "maximum": maximum,
-        "width": _WIDTH,
-        "height": _HEIGHT,
-    }
+    return {"bars": bars, "legend": legend, "maximum": maximum, "width": _WIDTH, "height": _HEIGHT}

@@ -45,9 +45,7 @@ class Progress:
         }
 
 
-def group_by_reason(
-    actors: Sequence[ExamplaryActor],
-) -> list[tuple[Advice, list[ExamplaryActor]]]:
+def group_by_reason(actors: Sequence[ExamplaryActor]) -> list[tuple[Advice, list[ExamplaryActor]]]:
     """Group failures by their reason, the most frequent reason first."""
     reasons: dict[Advice, list[ExamplaryActor]] = {}
     for actor, (advice, _) in zip(actors, advise_each(actors), strict=True):

@@ -27,6 +27,7 @@ from django_examplary.admin.sites import visible_users
 from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryError
 from django_examplary.flows import FLOWS, flow_name
 from django_examplary.models import ExamplaryActor
+from django_examplary.problems import wants_json
 from django_examplary.services.database import non_atomic
 from django_examplary.services.profiles import get_profile
 
@@ -148,14 +149,13 @@ class ProvisionPageMixin(RowAdmin):
     def _provision_batch(
         self, request: HttpRequest, form: SelectionForm, users: QuerySet[Any]
     ) -> HttpResponse:
-        accepted = request.get_preferred_type(["text/html", "application/json"])
-        wants_json = accepted == "application/json"
+        is_script = wants_json(request)
         limits = self.examplary_limits
         started = form.cleaned_data["started"] or timezone.now()
         _, result = provision_batch(
             request,
             Progress(users, started).remaining,
-            limits.batch if wants_json else limits.duration,
+            limits.batch if is_script else limits.duration,
             role=form.cleaned_data["role"],
             limits=limits,
         )
@@ -167,7 +167,7 @@ class ProvisionPageMixin(RowAdmin):
         query = _selection(request)
         query["started"] = started.isoformat()
         url = f"{request.path}?{query.urlencode()}"
-        if not wants_json:
+        if not is_script:
             return HttpResponseRedirect(url)
         run = Progress(users, started)
         return JsonResponse(

@@ -18,12 +18,7 @@ from django_examplary.admin.advice import advise_each
 from django_examplary.admin.base import Button
 from django_examplary.admin.calls import check_and_report, revoke_and_report
 from django_examplary.admin.names import user_name
-from django_examplary.admin.searching import (
-    FlowFilter,
-    search_rows,
-    user_search_fields,
-    with_id,
-)
+from django_examplary.admin.searching import FlowFilter, search_rows, user_search_fields, with_id
 from django_examplary.admin.sites import object_link, user_link
 from django_examplary.flows import flow_name
 from django_examplary.models import ExamplaryActor, ExamplarySession
@@ -176,10 +171,7 @@ class ExamplarySessionAdmin(ActivityPageMixin):
     # Pages
 
     def get_urls(self) -> list[URLPattern]:
-        return [
-            self.page_path("activity/", self.activity_view, "activity"),
-            *super().get_urls(),
-        ]
+        return [self.page_path("activity/", self.activity_view, "activity"), *super().get_urls()]
 
     def describe_row(self, request: HttpRequest, row: ExamplarySession) -> dict[str, Any]:
         # The usual reason why a user cannot open a session is the actor.

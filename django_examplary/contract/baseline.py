@@ -84,13 +84,7 @@ OUTPUTS = (
 
 _ID = Read("id", needed=True)
 _USER = Resource(
-    (
-        _ID,
-        Read("email"),
-        Read("name"),
-        Read("role", known=get_args(WorkspaceRole)),
-    ),
-    User,
+    (_ID, Read("email"), Read("name"), Read("role", known=get_args(WorkspaceRole))), User
 )
 _STATUSES = ("pending", "completed", "cancelled", "canceled")
 _SESSION = Resource(

@@ -122,7 +122,6 @@ class Probe:
         self.steps.append(replace(self.steps.pop(), notes=notes))
 
     def _shape(self, value: Any) -> Any:
-        """Return the keys and types of a value."""
         if isinstance(value, dict):
             return {self._key(key): self._shape(item) for key, item in value.items()}
         if isinstance(value, list):

@@ -69,11 +69,7 @@ def claim_actor(actor: ExamplaryActor) -> bool:
         # A try whose commit was not acknowledged has the token already.
         claimed = rows.claimed_with(token) | rows.claimable()
         return claimed.update(
-            state=State.CLAIMED,
-            claim_token=token,
-            lapses_at=lease(),
-            last_error="",
-            updated_at=now,
+            state=State.CLAIMED, claim_token=token, lapses_at=lease(), last_error="", updated_at=now
         )
 
     if not commit(claim):

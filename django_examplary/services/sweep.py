@@ -118,10 +118,7 @@ def sweep_sessions(
         # With one workspace nothing else could be done without its key.
         get_client(workspace or DEFAULT_WORKSPACE)
     calls = PacedCalls(
-        concurrency=concurrency,
-        rate=rate,
-        max_failures=_MAX_FAILURES,
-        should_stop=should_stop,
+        concurrency=concurrency, rate=rate, max_failures=_MAX_FAILURES, should_stop=should_stop
     )
     left = math.inf if limit is None else limit
     run = _Run(sweep, calls, left, workspace, since or timezone.now(), client)
