@@ -16,6 +16,7 @@ from django_examplary.conf import conf
 from django_examplary.exceptions import ExamplarySessionEndedError
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services.database import actor_rows, database
+from django_examplary.services.profiles import is_active
 
 logger = logging.getLogger("django_examplary")
 
@@ -38,7 +39,7 @@ def revoke_when_user_changes(instance: Any, using: str | None = None, **kwargs: 
         return
     # Django sends no signal, but keeps the new password until it has saved it.
     has_new_password = getattr(instance, "_password", None) is not None
-    if instance.is_active and not (has_new_password and _revokes_on_logout()):
+    if is_active(instance) and not (has_new_password and _revokes_on_logout()):
         return
     if using != database():
         return  # Rows in another database belong to no actor here.

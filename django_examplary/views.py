@@ -49,6 +49,7 @@ from django_examplary.problems import failure, is_window, page, problem, wants_j
 from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import non_atomic, release_connections, session_rows
 from django_examplary.services.limits import embed_that_waits, embed_with_connection
+from django_examplary.services.profiles import is_active
 from django_examplary.services.sessions import create_session, find_session
 from django_examplary.services.tickets import use_ticket
 
@@ -135,7 +136,7 @@ def _act_as(request: HttpRequest, user_id: Any, credentials: str | None) -> None
     """
     if not is_signed_in(request):
         user = get_user_model()._default_manager.filter(pk=user_id).first()
-        if user is not None and user.is_active and credentials in (None, *credentials_of(user)):
+        if user is not None and is_active(user) and credentials in (None, *credentials_of(user)):
             request.user = user
 
 

@@ -122,6 +122,14 @@ SITUATIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
         [],
     ),
     "users with a string as key": (user_model("StringKeyUser"), []),
+    "users without the methods and fields of Django's": (
+        user_model(
+            "PlainUser",
+            INSTALLED_APPS=[*without("admin"), "tests.situations"],
+            ROOT_URLCONF="tests.situations.urls_without_admin",
+        ),
+        [],
+    ),
     "users who are proxies": (
         {
             "INSTALLED_APPS": [*INSTALLED_APPS, "tests.situations"],

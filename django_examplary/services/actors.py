@@ -47,7 +47,7 @@ from django_examplary.services.database import (
 )
 from django_examplary.services.linking import find_user
 from django_examplary.services.outcomes import revoke_sessions
-from django_examplary.services.profiles import get_profile, refuse_role
+from django_examplary.services.profiles import get_profile, is_active, refuse_role
 
 logger = logging.getLogger("django_examplary")
 
@@ -80,7 +80,7 @@ def provision_actor(
 
 def refuse_inactive(user: Any) -> None:
     """Raise ExamplaryNotProvisionedError for a user who is deactivated or deleted by now."""
-    if not user.is_active:
+    if not is_active(user):
         raise ExamplaryNotProvisionedError("Inactive users are not provisioned.")
 
 

@@ -28,7 +28,7 @@ from django_examplary.services.claims import claim_actor, describe_error, releas
 from django_examplary.services.clients import get_client, workspace_of
 from django_examplary.services.database import refuse_transaction
 from django_examplary.services.paced import Outcome, PacedCalls
-from django_examplary.services.profiles import get_profile, refuse_role
+from django_examplary.services.profiles import get_profile, is_active, refuse_role
 
 logger = logging.getLogger("django_examplary")
 
@@ -102,7 +102,7 @@ def count_waiting(users: QuerySet[Any], workspace: str | None = None) -> int:
             except ExamplaryConfigurationError:
                 continue  # The run counts the user as failed.
             is_new = actor is None or not actor.is_active or actor.workspace != alias
-            count += user.is_active and is_new and workspace in (None, alias)
+            count += is_active(user) and is_new and workspace in (None, alias)
     return count
 
 
@@ -224,7 +224,7 @@ class _Run:
         keys = next(self.pages, None) or self._take_postponed()
         if not keys:
             return False
-        users = [user for user in self.users.filter(pk__in=keys) if user.is_active]
+        users = [user for user in self.users.filter(pk__in=keys) if is_active(user)]
         self.result.skipped += len(keys) - len(users)
         workspaces = self._select(users)
         actors = _prepare_each(workspaces)

@@ -58,6 +58,11 @@ def get_profile(actor: ExamplaryActor) -> ActorProfile:
     return ActorProfile(email=email, name=name, role=role)
 
 
+def is_active(user: Any) -> bool:
+    """Return whether the user may sign in. As in Django, a user model need not have the field."""
+    return bool(getattr(user, "is_active", True))
+
+
 def refuse_role(role: str | None) -> None:
     """Raise ExamplaryValidationError for an unknown role, or one that manages the workspace."""
     if role is not None and role not in get_args(ActorRole):

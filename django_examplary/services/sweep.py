@@ -41,6 +41,7 @@ from django_examplary.services.outcomes import (
     record_final_answer,
 )
 from django_examplary.services.paced import Outcome, PacedCalls
+from django_examplary.services.profiles import is_active
 from django_examplary.services.tidying import tidy
 
 logger = logging.getLogger("django_examplary")
@@ -266,7 +267,7 @@ class _Run:
         return [by_key[pk] for pk in found if pk in by_key]
 
     def _begin(self, session: ExamplarySession, client: ExamplaryClient) -> list[_Task]:
-        if session.is_open and not (session.actor and session.actor.user.is_active):
+        if session.is_open and not (session.actor and is_active(session.actor.user)):
             end_session(session, Status.REVOKED, revoke_pending=True)
             self.sweep.count_end(session)
         if not session.examplary_id:

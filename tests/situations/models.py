@@ -48,6 +48,34 @@ class StringKeyUser(AbstractBaseUser):
     objects = BaseUserManager()
 
 
+class PlainUser(models.Model):
+    """Has what Django demands of a user model, and no `is_active`."""
+
+    username = models.CharField(max_length=50, unique=True)
+    email = models.EmailField()
+
+    USERNAME_FIELD = "username"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: list[str] = []
+    is_anonymous = False
+    is_authenticated = True
+
+    objects = BaseUserManager()
+
+    def __str__(self) -> str:
+        return self.username
+
+    def get_username(self) -> str:
+        return self.username
+
+    @classmethod
+    def get_email_field_name(cls) -> str:
+        return cls.EMAIL_FIELD
+
+    def get_session_auth_hash(self) -> str:
+        return "of no password"
+
+
 # Another model with groups would clash with the project's user model.
 if settings.AUTH_USER_MODEL == "situations.UUIDUser":
 
