@@ -10,7 +10,8 @@ from itertools import count
 import pytest
 
 from django_examplary.client import ExamplaryClient
-from django_examplary.client.responses import Answer, Incomplete, api_error, cleaned
+from django_examplary.client.errors import Answer, api_error, cleaned
+from django_examplary.client.responses import Incomplete
 from django_examplary.client.retries import is_uncertain
 from django_examplary.exceptions import (
     ExamplaryActorIsOwnerError,

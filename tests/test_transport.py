@@ -25,7 +25,7 @@ from requests.auth import _basic_auth_str
 
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
-from django_examplary.client.responses import TransportError
+from django_examplary.client.errors import TransportError
 from django_examplary.client.retries import is_uncertain
 from django_examplary.client.transport import MAX_IDLE, Exchange, Transport
 from django_examplary.exceptions import (

@@ -17,18 +17,15 @@ from django.views.decorators.debug import sensitive_variables
 
 from django_examplary import clock
 from django_examplary.client.connections import Connections, checked_key, checked_proxy
-from django_examplary.client.responses import (
+from django_examplary.client.errors import (
     Answer,
     TransportError,
     api_error,
     connection_error,
     created_id,
     explained,
-    goes_on,
-    read_json,
-    read_list,
-    read_object,
 )
+from django_examplary.client.responses import goes_on, read_json, read_list, read_object
 from django_examplary.client.retries import (
     Call,
     Repeat,

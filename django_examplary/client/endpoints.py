@@ -12,13 +12,9 @@ from django.views.decorators.debug import sensitive_variables
 
 from django_examplary import clock
 from django_examplary.client.base import BaseClient
+from django_examplary.client.errors import TransportError, api_error, connection_error
 from django_examplary.client.locales import send_with_locale
-from django_examplary.client.responses import (
-    TransportError,
-    api_error,
-    connection_error,
-    described,
-)
+from django_examplary.client.responses import described
 from django_examplary.data import (
     ContentRole,
     EmbedSession,

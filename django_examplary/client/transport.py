@@ -40,7 +40,7 @@ from urllib3.connectionpool import (  # type: ignore[attr-defined]
 )
 
 from django_examplary import clock
-from django_examplary.client.responses import Answer, TransportError
+from django_examplary.client.errors import Answer, TransportError
 from django_examplary.exceptions import ExamplaryConfigurationError, without_frames
 
 CONNECT_TIMEOUT = 3.0

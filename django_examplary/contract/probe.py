@@ -15,7 +15,7 @@ from typing import Any
 from django.views.decorators.debug import sensitive_variables
 
 from django_examplary.client import ExamplaryClient
-from django_examplary.client.responses import Answer
+from django_examplary.client.errors import Answer
 from django_examplary.contract.document import json_type
 from django_examplary.exceptions import ExamplaryError
 

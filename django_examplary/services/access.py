@@ -6,7 +6,8 @@ import logging
 from typing import Any
 
 from django_examplary.client import ExamplaryClient
-from django_examplary.client.responses import Incomplete, cleaned
+from django_examplary.client.errors import cleaned
+from django_examplary.client.responses import Incomplete
 from django_examplary.conf import conf
 from django_examplary.data import CONTENT_ROLES, ActorRole, ContentRole
 from django_examplary.exceptions import (

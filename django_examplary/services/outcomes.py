@@ -26,7 +26,7 @@ from django.utils import timezone
 
 from django_examplary import signals
 from django_examplary.client import ExamplaryClient
-from django_examplary.client.responses import cleaned
+from django_examplary.client.errors import cleaned
 from django_examplary.conf import conf
 from django_examplary.data import EmbedSession
 from django_examplary.exceptions import (
