@@ -22,6 +22,6 @@ def __getattr__(name: str) -> str:
         try:
             return metadata.version("django-examplary")
         except metadata.PackageNotFoundError:
-            # A copy of the folder in a project, or in a frozen application.
+            # The package was copied into a project or a frozen application.
             return "unknown"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

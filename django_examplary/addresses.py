@@ -1,4 +1,4 @@
-"""Paths of this app's views, wherever the project includes the URLs."""
+"""Find the paths of the views of this app, wherever the project includes its URLs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ APP_NAME = "django_examplary"
 def find_namespace(resolver: URLResolver | None = None) -> str:
     """Return the namespace of this app's views, such as "school:django_examplary".
 
-    Without a resolver, the URLconf of the current request is searched, or else ROOT_URLCONF.
+    By default, search the URLconf of the current request, or ROOT_URLCONF.
     Return an empty string if the URLs are not included there.
     """
     if resolver is None:

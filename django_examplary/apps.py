@@ -13,7 +13,7 @@ class DjangoExamplaryConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # Not at the top: models can be imported only now.
+        # Models can be imported only now.
         from django_examplary import checks, receivers  # noqa: PLC0415  # need models
 
         register(checks.check_settings, self.name, Tags.security)
@@ -21,10 +21,10 @@ class DjangoExamplaryConfig(AppConfig):
         register(checks.check_project, self.name)
         register(checks.check_policies, self.name)
         register(checks.check_urls, self.name, Tags.urls)
-        # Not by name: `check --tag django_examplary` needs no database.
+        # Without the tag of the app, because `check --tag django_examplary` needs no database.
         register(checks.check_migrations, Tags.database)
 
-        # From any sender: proxies and children of the user model send the signal themselves.
+        # Without a sender, because proxies and children of the user model are senders, too.
         post_save.connect(receivers.revoke_when_user_changes, dispatch_uid=self.name)
         pre_delete.connect(
             receivers.revoke_when_deleted,

@@ -1,7 +1,7 @@
-"""Actors and sessions in the Django admin, and classes for the project's own user admin.
+"""The admin of actors and sessions, and classes for the user admin of a project.
 
-Every view that calls the API needs a POST and a permission of its own, and ends within seconds.
-The next request, a command or a task continues the work that is left.
+Every view that calls the API requires a POST and its own permission, and ends within seconds. The
+next request, a command or a task continues the remaining work.
 
 To change an admin class, unregister its model and register a subclass::
 

@@ -1,4 +1,4 @@
-"""The page "Examplary activity": the sessions and failures of the last weeks, in five queries."""
+"""The page "Examplary activity": recent sessions and failures, read with five queries."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ Status = ExamplarySession.Status
 #: The periods to choose from, in days.
 PERIODS = (7, 30, 90)
 _TEACHERS = 20
-# Error messages that differ, of which there may be one for each user.
+# Distinct error messages, of which each user may have another one.
 _MESSAGES = 1000
 _ALMOST_A_MINUTE = dt.timedelta(seconds=59)
 
 
 @dataclass(kw_only=True)
 class Activity:
-    """The content of the page. `days` are the days of the period, the oldest first."""
+    """The content of the page. `days` has the days of the period, the oldest first."""
 
     days: list[dt.date]
     #: The time zone of the days; None without USE_TZ.
@@ -49,7 +49,7 @@ class Activity:
     per_day: dict[dt.date, Counter[str]] = field(default_factory=dict)
     #: Sessions by status.
     outcomes: Counter[str] = field(default_factory=Counter)
-    #: The actors of the users who generated most exams, with the numbers.
+    #: The actors that generated most exams, with their numbers.
     teachers: list[tuple[ExamplaryActor, int]] = field(default_factory=list)
     #: Actors by the reason of their failure.
     failures: list[tuple[Any, int]] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Activity:
 def measure_activity(
     sessions: QuerySet[ExamplarySession], actors: QuerySet[ExamplaryActor], days: int
 ) -> Activity:
-    """Count the sessions of the last days, today included."""
+    """Count the sessions of the last days, including today."""
     zone = _day_zone(sessions)
     now = timezone.now()
     today = (now.astimezone(zone) if zone else now).date()
@@ -112,10 +112,10 @@ def measure_activity(
 
 
 def _day_zone(rows: QuerySet[Any]) -> dt.tzinfo | None:
-    """Return the time zone whose days the database can count, or None without USE_TZ."""
+    """Return the time zone for counting days in the database, or None without USE_TZ."""
     if not settings.USE_TZ:
         return None
-    # MySQL and MariaDB know no zone but UTC without time zone tables.
+    # Without time zone tables, MySQL and MariaDB only support UTC.
     known = connections[rows.db].features.has_zoneinfo_database
     return timezone.get_current_timezone() if known else dt.UTC
 

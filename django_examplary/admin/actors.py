@@ -30,7 +30,7 @@ State = ExamplaryActor.State
 
 @admin.register(ExamplaryActor)
 class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
-    """Actors to read, with actions and pages that provision, link, revoke and erase."""
+    """The admin of actors: read-only, with actions and pages to provision, link and erase."""
 
     list_display = ["named_user", "state", "reason", "role_name", "created_at"]
     list_filter = ["state", RoleFilter, "provisioned_at"]
@@ -101,7 +101,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
     def named_user(self, actor: ExamplaryActor) -> str:
         return user_name(actor.user)
 
-    # Not None for an empty value, which a row's page would show as "None".
+    # An empty string, because the page of a row would show None as "None".
     @admin.display(description=_("role"), ordering="role")
     def role_name(self, actor: ExamplaryActor) -> str:
         return role_name(actor.role) or "-"
@@ -148,7 +148,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
                 each["help"] = explain(each["state"], "").text
         users = services.unprovisioned(visible_users(self.admin_site, request))
         user_model = get_user_model()
-        # Django's own lookups, which work in every user admin.
+        # Lookups of Django, which work in every user admin.
         query = {"is_active__exact": 1} if hasattr(user_model, "is_active") else {}
         query |= {"examplary_actor__isnull": True}
         without = {
@@ -205,7 +205,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
     def retry_actors(self, request: HttpRequest, queryset: QuerySet[ExamplaryActor]) -> None:
         broken = queryset.filter(state__in=BROKEN)
         if broken.exists():
-            # A list: the action changes the state that it selects by.
+            # Evaluated here, because the action changes the state in this condition.
             keys = list(broken.values_list("pk", flat=True))
             self.provision_actors(request, ExamplaryActor.objects.filter(pk__in=keys))
         else:

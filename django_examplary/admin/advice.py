@@ -1,7 +1,7 @@
-"""Explanations of an actor's error, with advice, in words for school administrators.
+"""Explain the error of an actor to school administrators, and suggest a solution.
 
-`ExamplaryActor.last_error` is for developers. The tests provision with every kind of failure, so
-that a changed error message cannot end up without its advice.
+`ExamplaryActor.last_error` is for developers. The tests cause every kind of failure, so they detect
+error messages that no longer match any advice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ State = ExamplaryActor.State
 
 
 class Advice(NamedTuple):
-    """`name` is a short reason that many actors share, `text` one sentence or two."""
+    """`name` is a short reason that actors are grouped by; `text` has one or two sentences."""
 
     name: Any
     text: Any
@@ -124,17 +124,17 @@ _BY_STATE = {
 
 
 def advise(actor: ExamplaryActor) -> Advice:
-    """Return the facts about an actor that staff need. Its user is loaded already."""
+    """Return the advice for an actor, whose user must be loaded."""
     if not getattr(actor.user, "is_active", True):
         return _INACTIVE
     return explain(actor.state, actor.last_error)
 
 
 def advise_each(actors: Iterable[ExamplaryActor]) -> Iterator[tuple[Advice, Any]]:
-    """Yield the advice for each actor, and the other user here who has its address, or None.
+    """Yield the advice for each actor, and the other user of this site with its address, or None.
 
-    Examplary refuses the address of every account it has, that of another user of this site too.
-    One query finds those users, and none is made if no address was refused.
+    Examplary refuses addresses that another account has, perhaps that of another user of this site.
+    One query finds those users. It is skipped if no address was refused.
     """
     rows = [(actor, advise(actor)) for actor in actors]
     addresses = {actor.pk: _address(actor) for actor, advice in rows if advice in (_SHARED, _TAKEN)}
@@ -153,7 +153,7 @@ def _address(actor: ExamplaryActor) -> str:
 
 
 def _users_with(addresses: set[str]) -> dict[str, list[Any]]:
-    """Return the users who have each address, here or at Examplary."""
+    """Return the users by address, on this site or at Examplary."""
     if not addresses:
         return {}
     model = get_user_model()

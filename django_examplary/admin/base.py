@@ -1,4 +1,4 @@
-"""The base of all admin classes here: limits, permissions, and pages of their own."""
+"""Base classes for the admin of this app: limits, permissions and additional pages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from django_examplary.services.database import non_atomic
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
-    # A mixin for any ModelAdmin, which only type checkers need to know.
+    # For type checkers: the mixin is used with ModelAdmin classes.
     ModelAdminBase = ModelAdmin
 else:
     ModelAdmin = admin.ModelAdmin
@@ -53,17 +53,17 @@ _CHANGE_FORM = "admin/django_examplary/change_form.html"
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much one request in the admin does. Durations are in seconds."""
+    """Limits of one request in the admin. Durations are in seconds."""
 
     #: A request starts no further API call after this time.
     duration: float = 4.0
-    #: The same for a page that shows its progress after each request.
+    #: The same for a page that reports its progress after each request.
     batch: float = 1.0
-    #: The longest time for one call, its retries included.
+    #: Maximum duration of one call, including retries.
     deadline: float = 5.0
-    #: API calls at the same time.
+    #: Maximum number of concurrent API calls.
     concurrency: int = 4
-    #: Users or sessions that an action starts with. It has no time for more.
+    #: Users or sessions per action, which has no time for more.
     rows: int = 1000
     #: Failures shown as messages, one each.
     messages: int = 10
@@ -73,7 +73,7 @@ class Limits:
     names: int = 20
 
     def client(self, workspace: str) -> ExamplaryClient:
-        """Return a client of a workspace whose calls keep these limits.
+        """Return a client of a workspace whose calls respect these limits.
 
         Raises ExamplaryConfigurationError when the API key is missing or wrong.
         """
@@ -90,7 +90,7 @@ def _permission(codename: str) -> Callable[[Any, HttpRequest], bool]:
 
 
 class ExamplaryAdminMixin(ModelAdminBase):
-    """Base of every admin class here: limits, messages, and a change list that is never atomic."""
+    """Base of every admin class of this app: limits, messages, and a non-atomic change list."""
 
     examplary_limits = Limits()
     has_provision_permission = _permission("provision_examplaryactor")
@@ -102,7 +102,7 @@ class ExamplaryAdminMixin(ModelAdminBase):
         if count:
             self.message_user(request, text % {"count": count, **values}, level)
 
-    # Actions commit before they call the API, which is impossible inside ATOMIC_REQUESTS.
+    # Actions commit before they call the API, which ATOMIC_REQUESTS would prevent.
     @non_atomic
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -111,7 +111,7 @@ class ExamplaryAdminMixin(ModelAdminBase):
 
 
 class Button(NamedTuple):
-    """A button on a row's page: a link to `url`, or an action that it posts there."""
+    """A button on the page of a row: a link to `url`, or a form that posts an action there."""
 
     label: Any
     url: str
@@ -121,19 +121,19 @@ class Button(NamedTuple):
 
 
 class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
-    """Base of the admin classes of this app's models: rows to read, buttons and pages."""
+    """Base of the admin classes for the models of this app: read-only rows, buttons and pages."""
 
-    # Explicit, so that a mixin such as ImportExportMixin extends them in place of Django's.
+    # Explicit, so that mixins such as ImportExportMixin extend these templates.
     change_list_template = "admin/django_examplary/change_list.html"
     change_form_template = _CHANGE_FORM
 
-    #: The lookup that leads from a row to its user.
+    #: The lookup from a row to its user.
     user_path: str
-    #: The column with the state of a row, by which the summary above the list counts.
+    #: The column with the state of a row, for the summary above the list.
     state_field: str
     #: The text above the list.
     introduction: Any
-    #: Where a search that finds no row can continue, and the text of the link.
+    #: The model to search next if a search finds no row, and the text of that link.
     other_search: tuple[type[Model], Any]
 
     class Media:
@@ -145,12 +145,12 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
     has_revoke_permission = _permission("revoke_examplarysession")
     has_verify_permission = _permission("verify_examplarysession")
 
-    # Not `has_export_permission` and `export/`: django-import-export has those.
+    # The names `has_export_permission` and `export/` belong to django-import-export.
     def has_csv_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(f"django_examplary.export_{self.opts.model_name}")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Saving the form would write back a row that another process has changed meanwhile.
+        # Saving the form would overwrite changes of other processes.
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -183,10 +183,10 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
         ]
 
     def page_path(self, route: str, view: Any, name: str, permission: str = "view") -> URLPattern:
-        """Return the URL pattern of a page of ours, for staff who may see the list.
+        """Return the URL pattern of an additional page, for staff who may view the list.
 
-        They need another permission too, as in `permissions` of an action. `name` follows the
-        model's in the name of the pattern.
+        They also need `permission`, as in `permissions` of an action. The name of the pattern is
+        the name of the model followed by `name`.
         """
 
         @wraps(view)
@@ -208,7 +208,7 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
         try:
             changelist = super().get_changelist_instance(request)
         except (DataError, OverflowError, ValueError) as error:
-            # Django checks the form of a value, not its range: the year 9999, or U+0000.
+            # Django checks the format of a value but not its range: the year 9999, or U+0000.
             raise IncorrectLookupParameters(error) from error
         if not connections[changelist.queryset.db].features.has_zoneinfo_database:
             # MySQL and MariaDB count days in a time zone only with time zone tables.
@@ -222,7 +222,7 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
         other, text = self.other_search
         context = {
             "introduction": self.introduction,
-            # A callable, so that an action counts nothing.
+            # A callable, so that actions do not run the query.
             "summary": lambda: self.get_summary(request),
             "other_search": text,
             "other_search_url": list_url(self.admin_site, request, other),
@@ -258,10 +258,10 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
 
     @abstractmethod
     def get_export_columns(self, request: HttpRequest) -> dict[str, Callable[[Any], Any]]:
-        """Return the columns of the CSV: their titles, each with a function of the row."""
+        """Return the columns of the CSV: titles and functions of the row."""
 
     def csv_view(self, request: HttpRequest) -> HttpResponseBase:
-        """Return the rows that the list shows for the same query string, on all its pages."""
+        """Return the rows of all pages of the list with this query string, as CSV."""
         try:
             rows = self.get_changelist_instance(request).queryset
         except IncorrectLookupParameters:
@@ -278,11 +278,11 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
 
     @abstractmethod
     def describe_row(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        """Return the context of the part above a row's form."""
+        """Return the context of the part above the form of a row."""
 
     @abstractmethod
     def get_buttons(self, request: HttpRequest, row: Any) -> Iterable[Button]:
-        """Yield the buttons of a row's page that this staff member may use."""
+        """Yield the buttons of the page of a row that this staff member may use."""
 
     def action_button(self, row: Any, name: str, label: Any, style: str = "") -> Button:
         """Return a button for one of the list's actions."""
@@ -309,7 +309,7 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
     ) -> HttpResponse:
         template = self.change_form_template
         is_ours = _is_based_on(template, _CHANGE_FORM)
-        # Mixins such as GuardedModelAdmin have a template that would hide our buttons.
+        # Mixins such as GuardedModelAdmin have a template without the buttons of this app.
         context["mixin_template"] = "admin/change_form.html" if is_ours else template
         response = super().render_change_form(request, context, *args, **kwargs)
         if not is_ours and isinstance(response, TemplateResponse):
@@ -318,7 +318,7 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
 
     @non_atomic
     def row_action_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponseBase:
-        """Run one of the list's actions on one row, for a button on the row's page."""
+        """Run an action of the list on one row, for a button on the page of the row."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         row = self.get_row(request, object_id)
@@ -333,7 +333,7 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
     def render_page(
         self, request: HttpRequest, template: str, context: dict[str, Any], *, status: int = 200
     ) -> HttpResponse:
-        """Return a page of ours in the frame of the admin site; `context` has its `title`."""
+        """Render a page in the layout of the admin site; `context` has its `title`."""
         request.current_app = self.admin_site.name
         return TemplateResponse(
             request,
@@ -344,7 +344,7 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
 
 
 def _is_based_on(name: str, ancestor: str) -> bool:
-    """Return whether a template extends another. True if that depends on its context."""
+    """Return whether a template extends another; True if the parent depends on the context."""
     seen: set[str] = set()
     while name not in (*seen, ancestor, None):
         seen.add(name)

@@ -75,7 +75,7 @@ def provision_batch(
     role: ActorRole | None,
     limits: Limits,
 ) -> tuple[QuerySet[Any], services.Provisioning]:
-    """Provision some of the users for some seconds, and log the outcome of each actor.
+    """Provision users for a limited time, and log the outcome of each actor.
 
     Returns these users with the result, which is `interrupted` if further users are left.
     """
@@ -91,7 +91,7 @@ def provision_batch(
             role=role,
             concurrency=limits.concurrency,
             rate=0,
-            # An outage must not make more users uncertain than there are calls at a time.
+            # During an outage, only the concurrent calls may leave users uncertain.
             max_failures=limits.concurrency,
             should_stop=lambda: clock.monotonic() > until,
             deadline=limits.deadline,
@@ -106,7 +106,7 @@ def provision_batch(
         entries.append((actor, describe(text, *facts)))
     log(request, entries)
     is_full = len(keys) == limits.rows
-    # A refused key matters more than the time that is over.
+    # A refused key is more important than the time limit.
     result.interrupted = not result.stopped and (result.interrupted or is_full)
     return chosen, result
 
@@ -117,11 +117,11 @@ def provision_and_report(
     users: QuerySet[Any],
     role: ActorRole | None = None,
 ) -> None:
-    """Provision users for as long as a request may take, and show messages about the result."""
+    """Provision users within the time limit of a request, and show messages about the result."""
     limits = model_admin.examplary_limits
     started = timezone.now()
     waiting = services.unprovisioned(users)
-    # Counted before, because the list may be filtered by a column that the action changes.
+    # Count in advance, because the action may change rows that the filter of the list selects.
     active = users.filter(examplary_actor__state=State.ACTIVE).count()
     left = waiting.count()
     inactive = users.count() - active - left
@@ -175,7 +175,7 @@ def _call_for_each(
     service: Callable[..., ExamplarySession],
     action: str,
 ) -> list[ExamplarySession]:
-    """Call the service for as many open sessions as there is time for, and return those."""
+    """Call the service for open sessions within the time limit, and return these sessions."""
     limits = model_admin.examplary_limits
     until = clock.monotonic() + limits.duration
     total = sessions.count()
@@ -198,7 +198,7 @@ def _call_for_each(
             text = gettext("%(action)s without success")
             entries.append((session, describe(text % {"action": action}, before, before)))
         except ImproperlyConfigured as error:
-            # The sessions of other workspaces can be called about.
+            # The calls for sessions of other workspaces may succeed.
             stopped[session.workspace] = str(error)
         else:
             done.append(after)

@@ -1,11 +1,11 @@
-"""Bar charts as inline SVG: no script, no style attribute, and readable on light and dark pages."""
+"""Draw bar charts as inline SVG, without scripts or styles, for light and dark pages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: Colours that stand out from white and from black, and from each other for the colour-blind.
+#: Colours with contrast to black and white, which colour-blind readers can distinguish.
 COLOURS = ("#3f8fb5", "#d98a00", "#6a9a3b", "#b5609a", "#7d7de0", "#c9544b", "#8a8a8a")
 
 _WIDTH, _HEIGHT, _TOP = 720, 160, 10

@@ -1,4 +1,4 @@
-"""A list as CSV: streamed, and safe to open in a spreadsheet."""
+"""Export a list as CSV: streamed, and safe for spreadsheets."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from typing import Any
 from django.http import StreamingHttpResponse
 from django.utils import timezone
 
-# The beginning of a formula, the full-width forms included. It is at the start of a text, or behind
-# a character that a spreadsheet may take for the end of a cell: many countries separate cells by
-# semicolons.
+# The first character of a formula, including full-width forms. It is at the start of a string, or
+# after a character that a spreadsheet may use as a separator: many countries use semicolons.
 _FORMULA = re.compile(r"""(^|[;\t\r\n|])([\s"']*)(?=[=+\-@＝＋－＠])|^(?=[\t\r\n])""")
 
 
 def csv_response(
     name: str, columns: dict[str, Callable[[Any], Any]], rows: Iterable[Any]
 ) -> StreamingHttpResponse:
-    """Return a file with today's date in its name, for columns as in `get_export_columns`."""
-    # Not `localdate()`, which fails without USE_TZ.
+    """Return a CSV file with the date in its name, with columns as in `get_export_columns`."""
+    # `localdate()` would fail without USE_TZ.
     date = cell(timezone.now())[:10]
     return StreamingHttpResponse(
         _lines(columns, rows),
@@ -42,7 +41,7 @@ class _Echo:
 
 def _lines(columns: dict[str, Callable[[Any], Any]], rows: Iterable[Any]) -> Iterator[str]:
     writer: Any = csv.writer(_Echo())
-    # Excel reads UTF-8 only with this mark.
+    # Excel needs this byte order mark for UTF-8.
     yield "\ufeff"
     yield writer.writerow(columns)
     for row in rows:
@@ -50,7 +49,7 @@ def _lines(columns: dict[str, Callable[[Any], Any]], rows: Iterable[Any]) -> Ite
 
 
 def cell(value: Any) -> str:
-    """Return the text of a cell, with a quote before all that a spreadsheet would calculate."""
+    """Return the text of a cell, with a quote before text that a spreadsheet would calculate."""
     if value is None:
         return ""
     if isinstance(value, datetime):

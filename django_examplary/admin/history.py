@@ -1,7 +1,7 @@
-"""Log entries for everything that staff do here, with the old and the new values.
+"""Log entries for all actions of staff, with the old and new values.
 
-The history page of the row shows them. No entry holds a secret: neither an embed URL nor the id of
-a session at Examplary.
+The history page of the row shows them. They contain no secrets: no embed URLs and no ids of
+sessions at Examplary.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Facts = Mapping[str, str]
 
 
 def actor_facts(actor: ExamplaryActor) -> Facts:
-    """Return the facts about an actor for a log entry, by translated names."""
+    """Return the values of an actor for a log entry, by translated names."""
     return {
         gettext("state"): actor.get_state_display(),
         gettext("Examplary id"): actor.examplary_id or "",
@@ -31,7 +31,7 @@ def actor_facts(actor: ExamplaryActor) -> Facts:
 
 
 def session_facts(session: ExamplarySession) -> Facts:
-    """Return the facts about a session for a log entry, by translated names."""
+    """Return the values of a session for a log entry, by translated names."""
     return {gettext("status"): session.get_status_display()}
 
 
@@ -42,7 +42,7 @@ def describe(action: str, before: Facts, after: Facts) -> str:
         for name, value in after.items()
         if before.get(name, "") != value
     ]
-    # The entry names the state even if the action did not change it.
+    # Include the state even if it is unchanged.
     unchanged = [f"{name} {value}" for name, value in list(after.items())[:1]]
     return f"{action}: {'; '.join(changes or unchanged)}"
 

@@ -23,7 +23,7 @@ from django_examplary.services.link_file import LinkLine, decode, find_users, li
 
 _LINKED = ngettext_lazy("%(count)d user is linked.", "%(count)d users are linked.", "count")
 _OWN = gettext_noop("You can’t link your own account.")
-# A file of the longest lines that one page accepts is shorter, in bytes.
+# In bytes. More than the largest file of the accepted number of lines.
 _MAX_SIZE = 1024 * 1024
 
 
@@ -72,9 +72,10 @@ class LinkFileForm(forms.Form):
 class LinkFilePageMixin(ActorPagesMixin):
     @non_atomic
     def link_file_view(self, request: HttpRequest) -> HttpResponse:
-        """Show what each line would do; a second POST links the users, as long as there is time.
+        """Show the effect of each line; a second POST links the users within the time limit.
 
-        The page has the text of the file, and the rows hold the progress, so it can be sent again.
+        The page contains the text of the file and the rows contain the progress, so the form can be
+        submitted again.
         """
         data = (request.POST, request.FILES) if request.method == "POST" else ()
         form = LinkFileForm(*data, max_lines=self.examplary_limits.rows)
@@ -109,7 +110,7 @@ class LinkFilePageMixin(ActorPagesMixin):
                     count += 1
                     facts = actor_facts(line.actor)
                     text = describe(gettext("Linked"), before[line.number], facts)
-                    # At once: the next line may end the request.
+                    # Log each line at once, because the next one may end the request.
                     log(request, [(line.actor, text)])
         except (ExamplaryError, ImproperlyConfigured) as error:
             text = gettext("The call to Examplary failed: %(problem)s")

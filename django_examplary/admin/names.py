@@ -1,4 +1,4 @@
-"""Names of users, and translated names of the codes that rows store."""
+"""Names of users, and translated names of stored codes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TOPICS = {
 
 
 def user_name(user: Any) -> str:
-    """Return the user as the project writes it, with the full name if that is not part of it."""
+    """Return the string of the user, with the full name if it is not included."""
     text = str(user)
     full_name = user.get_full_name() if hasattr(user, "get_full_name") else ""
     return f"{text} ({full_name})" if full_name and full_name not in text else text
 
 
 def role_name(role: str) -> str:
-    """Return the translated name of a role. An unknown role is its own name."""
+    """Return the translated name of a role; an unknown role is returned unchanged."""
     return str(ROLES.get(role, role))

@@ -1,4 +1,4 @@
-"""The pages of one actor: linking an existing id, and erasing the data of users."""
+"""Pages of actors: link an existing id, and erase the data of users."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class ActorPagesMixin(RowAdmin):
             erased += 1
             pending += erasure.still_to_revoke
             text = _ERASED_SESSIONS % {"count": erasure.sessions}
-            # The actor has no history any more, but its user has.
+            # The history of the actor is deleted; that of the user remains.
             entries.append((user, describe(text, before, dict.fromkeys(before, ""))))
         log(request, entries)
         self.report_count(request, messages.SUCCESS, erased, _ERASED)

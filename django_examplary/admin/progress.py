@@ -1,4 +1,4 @@
-"""How far provisioning a selection of users has got."""
+"""The progress of provisioning a selection of users."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ BROKEN = [State.FAILED, State.UNCERTAIN]
 
 
 class Progress:
-    """The progress since the run started, counted in the rows, so that it survives a restart."""
+    """The progress since the start of the run, counted in the rows, so it survives restarts."""
 
     def __init__(self, users: QuerySet[Any], started: datetime) -> None:
         actors = ExamplaryActor.objects.filter(user__in=users.order_by().values("pk"))
         broken = actors.filter(state__in=BROKEN, updated_at__gte=started)
         self.failures = broken.select_related("user").order_by("pk")
-        # A run tries each user once.
+        # Each run attempts each user once.
         self.remaining = services.unprovisioned(users).exclude(
             examplary_actor__state__in=BROKEN, examplary_actor__updated_at__gte=started
         )

@@ -31,7 +31,7 @@ from django_examplary.problems import wants_json
 from django_examplary.services.database import non_atomic
 from django_examplary.services.profiles import get_profile
 
-# The session of the staff member remembers the last selection under this key.
+# Key of the last selection in the web session of the staff member.
 _REMEMBERED = "examplary_provision"
 
 
@@ -40,7 +40,7 @@ def _flows_for(audience: str) -> str:
 
 
 class SelectionForm(forms.Form):
-    """The users to provision and their role, as the query string has them."""
+    """The users to provision and their role, from the query string."""
 
     groups = forms.MultipleChoiceField(
         label=_("Groups"), required=False, widget=forms.CheckboxSelectMultiple
@@ -62,7 +62,7 @@ class SelectionForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # A project's user model need not have either.
+        # The user model of a project may lack both.
         known = {field.name: field for field in get_user_model()._meta.get_fields()}
         if "is_staff" not in known:
             del self.fields["staff"]
@@ -81,15 +81,15 @@ class SelectionForm(forms.Form):
     def clean_started(self) -> datetime | None:
         started: datetime | None = self.cleaned_data["started"]
         if started and not 2000 <= started.year < 9999:
-            # The first and the last year end early in some time zones.
+            # Out of range in some time zones: the first and the last year.
             raise forms.ValidationError(self.fields["started"].error_messages["invalid"])
         if started and timezone.is_aware(started) and not settings.USE_TZ:
-            # A time zone in the address, and a database without any.
+            # The URL has a time zone, but the site does not use them.
             return timezone.make_naive(started)
         return started
 
     def select(self, users: QuerySet[Any]) -> QuerySet[Any]:
-        """Return those of the users that the form selects."""
+        """Return the users that the form selects."""
         chosen = self.cleaned_data
         selected = services.select_users(groups=chosen.get("groups", []), staff=chosen.get("staff"))
         if chosen["search"]:
@@ -102,7 +102,7 @@ class ProvisionPageMixin(RowAdmin):
     def provision_view(self, request: HttpRequest) -> HttpResponse:
         """Show the selected users and the progress; a POST provisions some of them.
 
-        The rows hold all state, so staff who come back later see how far it got.
+        The rows hold all state, so the page shows the progress even after an interruption.
         """
         title = gettext("Provision users")
         remembered = QueryDict(request.session.get(_REMEMBERED, ""))
@@ -136,7 +136,7 @@ class ProvisionPageMixin(RowAdmin):
         return self.render_page(request, "provision", context)
 
     def _preview(self, run: Progress, role: str) -> Iterator[tuple[Any, str, str]]:
-        """Yield the first users with the role they will get, or why provisioning will fail."""
+        """Yield the first users with their role, or the reason why provisioning will fail."""
         first = run.remaining.order_by("pk").select_related("examplary_actor")
         for user in first[: self.examplary_limits.names]:
             actor = ExamplaryActor(role=role)

@@ -18,7 +18,7 @@ from django_examplary.models import ExamplaryActor
 
 
 def user_search_fields(path: str = "") -> list[str]:
-    """Return the fields of the project's user model that `icontains` works on.
+    """Return the fields of the user model that support `icontains`.
 
     `path` leads to the user. Foreign keys, encrypted fields and fields that the model lacks are
     left out.
@@ -29,7 +29,7 @@ def user_search_fields(path: str = "") -> list[str]:
 
 
 def search_rows(rows: QuerySet[Any], fields: Sequence[str], text: str) -> QuerySet[Any]:
-    """Return the rows that have each word of a text in one of the fields, as Django's lists do."""
+    """Return the rows with every word of the text in any of the fields, like Django's search."""
     if not fields:
         return rows.none()
     searching: Any = admin.ModelAdmin(rows.model, admin.site)
@@ -39,9 +39,9 @@ def search_rows(rows: QuerySet[Any], fields: Sequence[str], text: str) -> QueryS
 
 
 def with_id(model: type[Model], path: str, text: str) -> Q:
-    """Return a condition for the row at `path` with this primary key, or one that is never true."""
+    """Return a condition for the primary key at `path`, or one that matches nothing."""
     try:
-        # Checks the range too, which a lookup through a foreign key does not.
+        # This also checks the range, unlike a lookup through a foreign key.
         key = model._meta.pk.clean(text, None)
     except ValidationError:
         return Q(pk__in=[])
@@ -49,7 +49,7 @@ def with_id(model: type[Model], path: str, text: str) -> Q:
 
 
 def is_searchable(model: type[Model], name: str) -> bool:
-    """Return whether `icontains` works on a field: not on a foreign key or an encrypted one."""
+    """Return whether a field supports `icontains`. Foreign keys and encrypted fields do not."""
     try:
         model._default_manager.filter(**{f"{name}__icontains": ""})
     except FieldError:
@@ -58,9 +58,9 @@ def is_searchable(model: type[Model], name: str) -> bool:
 
 
 class NamedValuesFilter(admin.SimpleListFilter):
-    """The values that a column has, by their translated names."""
+    """Filter by the values of a column, with translated names."""
 
-    # Not `field`: themes take that for a model field.
+    # Not named `field`, which themes expect to be a model field.
     column: str
     name: Callable[[str], str]
 
@@ -88,7 +88,7 @@ class RoleFilter(NamedValuesFilter):
 
 
 class AccountFilter(admin.SimpleListFilter):
-    """In a list of users: by the state of their actors."""
+    """Filter users by the state of their actors."""
 
     title = _("Examplary account")
     parameter_name = "examplary"

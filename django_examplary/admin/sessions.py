@@ -31,7 +31,7 @@ _HIDDEN = ("embed_url", "examplary_id", "fingerprint", "claim_token", "open_key"
 
 @admin.register(ExamplarySession)
 class ExamplarySessionAdmin(ActivityPageMixin):
-    """Read-only sessions, without the secrets that open them: the URL and the id at Examplary."""
+    """The read-only admin of sessions, without their secrets: the embed URL and the remote id."""
 
     list_display = ["flow_name", "user", "status", "created_at", "ended_at"]
     list_filter = ["status", FlowFilter, "revoke_pending", "created_at"]
@@ -104,7 +104,7 @@ class ExamplarySessionAdmin(ActivityPageMixin):
         if own:
             sessions = search_rows(ExamplarySession.objects.all(), own, search_term)
             found |= Q(pk__in=sessions.values("pk"))
-        # No database has an index for these, so other texts are not compared with them.
+        # No database has an index for these, so only strings that look like ids are searched.
         if search_term.startswith(("exam_", "space_")):
             found |= Q(presets__examId=search_term) | Q(presets__practiceSpaceId=search_term)
             if self.may_see_outputs(request):
@@ -129,7 +129,7 @@ class ExamplarySessionAdmin(ActivityPageMixin):
     def user(self, session: ExamplarySession) -> str | None:
         return user_name(session.actor.user) if session.actor else None
 
-    # Not None for an empty value, which a row's page would show as "None".
+    # An empty string, because the page of a row would show None as "None".
     @admin.display(description=_("user"))
     def user_link(self, session: ExamplarySession) -> str:
         return user_link(self.admin_site, session.actor.user) if session.actor else "-"
@@ -156,13 +156,13 @@ class ExamplarySessionAdmin(ActivityPageMixin):
         return columns
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        # A filter in the query string would give a hidden value away letter by letter.
+        # A filter in the query string could reveal a hidden value letter by letter.
         return not lookup.startswith(_HIDDEN) and super().lookup_allowed(lookup, value, request)
 
     def has_delete_permission(
         self, request: HttpRequest, obj: ExamplarySession | None = None
     ) -> bool:
-        # Without its row a session could not be revoked any more. Sweeps delete old ones.
+        # A session without a row could not be revoked. Sweeps delete old rows.
         return False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -174,7 +174,7 @@ class ExamplarySessionAdmin(ActivityPageMixin):
         return [self.page_path("activity/", self.activity_view, "activity"), *super().get_urls()]
 
     def describe_row(self, request: HttpRequest, row: ExamplarySession) -> dict[str, Any]:
-        # The usual reason why a user cannot open a session is the actor.
+        # The actor is the usual reason why a user cannot open a session.
         if row.actor is None or row.actor.is_active:
             return {}
         [(advice, _)] = advise_each([row.actor])

@@ -1,4 +1,4 @@
-"""The URLs of one admin site, and the users that it shows to a staff member."""
+"""The URLs of an admin site, and the users that it shows to a staff member."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def list_url(
     try:
         return admin_url(site, model, page)
     except NoReverseMatch:
-        # The project registered an admin class of its own.
+        # The project has registered another admin class.
         return ""
 
 
 def object_link(site: AdminSite, row: Model, text: str) -> str:
-    """Return a link to a row's page, or just the text on a site that lacks its model."""
+    """Return a link to the page of a row, or only the text if the site lacks the model."""
     url = admin_url(site, row._meta.model, "change", row.pk)
     return format_html('<a class="examplary-link" href="{}">{}</a>', url, text) if url else text
 
 
 def user_link(site: AdminSite, user: Any) -> str:
-    """Return a link to a user's page with the full name, and the current e-mail address."""
+    """Return a link to the page of a user, with the full name, and the current e-mail address."""
     name = user_name(user)
     link = object_link(site, user, name)
     email = str(getattr(user, user.get_email_field_name(), None) or "")
@@ -57,7 +57,7 @@ def user_link(site: AdminSite, user: Any) -> str:
 
 
 def visible_users(site: AdminSite, request: HttpRequest) -> QuerySet[Any]:
-    """Return the users that the site's own user admin shows to this staff member."""
+    """Return the users that the user admin of the site shows to this staff member."""
     model = get_user_model()
     if not site.is_registered(model):
         return model._default_manager.all()
@@ -67,9 +67,9 @@ def visible_users(site: AdminSite, request: HttpRequest) -> QuerySet[Any]:
 def only_visible(
     rows: QuerySet[Any], path: str, site: AdminSite, request: HttpRequest
 ) -> QuerySet[Any]:
-    """Keep the rows whose user, at `path`, the staff member may see.
+    """Return the rows whose user, at `path`, the staff member may see.
 
-    Without a restriction in the user admin the rows stay as they are, with their fast queries.
+    If the user admin has no restriction, the queryset stays unchanged and fast.
     """
     users = visible_users(site, request)
     if not users.query.has_filters():

@@ -1,4 +1,4 @@
-"""A mixin and an inline for the project's own user admin."""
+"""A mixin and an inline for the user admin of a project."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ else:
 
 
 class ProvisionActorsMixin(ExamplaryAdminMixin):
-    """For the project's own user admin: `class MyUserAdmin(ProvisionActorsMixin, UserAdmin)`.
+    """A mixin for the user admin: `class MyUserAdmin(ProvisionActorsMixin, UserAdmin)`.
 
     Adds a column and a filter with the state of each user's actor. Staff who may provision get an
-    action for teachers and one for students; a role that a user's profile names comes first.
-    Under ATOMIC_REQUESTS the list and its other actions are not atomic then.
+    action for teachers and one for students; a role in the profile of a user takes precedence.
+    With the mixin, ATOMIC_REQUESTS does not apply to the list and its actions.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Not a class attribute, which the actions of the project's own class would replace.
+        # A class attribute would be replaced by the actions of the project's class.
         if self.actions is not None:
             ours = ("provision_teachers", "provision_students")
             self.actions = [*self.actions, *(name for name in ours if name not in self.actions)]
@@ -47,7 +47,7 @@ class ProvisionActorsMixin(ExamplaryAdminMixin):
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)
-        # Not `select_related`, which would replace the project's `list_select_related`.
+        # `select_related` would replace the `list_select_related` of the project.
         changelist.result_list = changelist.result_list.prefetch_related("examplary_actor")
         return changelist
 
@@ -75,7 +75,7 @@ class ProvisionActorsMixin(ExamplaryAdminMixin):
 
 
 class ExamplaryActorInline(ActorInline):
-    """For the project's own user admin: the user's actor to read, with a link to its sessions."""
+    """An inline for the user admin: the actor, read-only, with a link to its sessions."""
 
     model = ExamplaryActor
     fields = ["state", "advice", "role_name", "email", "provisioned_at", "sessions"]

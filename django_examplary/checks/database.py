@@ -1,4 +1,4 @@
-"""The check that queries a database. Django runs it for `check --database` and `migrate` only."""
+"""The check that queries databases. Django runs it only for `check --database` and `migrate`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_migrations(
 ) -> list[checks.CheckMessage]:
     """Check that the migrations of this app are applied."""
     if sys.argv[1:2] == ["migrate"]:
-        return []  # It runs the checks first, and the hint would be to run it.
+        return []  # `migrate` runs the checks first, and applies the migrations.
     messages: list[checks.CheckMessage] = []
     for alias in databases or ():
         if not router.allow_migrate_model(alias, ExamplaryActor):

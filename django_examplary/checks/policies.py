@@ -1,4 +1,4 @@
-"""Checks of the security policies that a project sends: does a policy forbid what embeds need?"""
+"""Check that the security policies of a project allow everything that embeds need."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def check_policies(**kwargs: Any) -> list[checks.CheckMessage]:
 
 class _Need(NamedTuple):
     id: str
-    #: The directives that decide: the first that a policy contains.
+    #: Directives in order of precedence: the first one in the policy applies.
     directives: tuple[str, ...]
     #: Completes the sentence "<setting> does not let ...".
     what: str
     why: str
-    #: Whether a nonce in the policy suffices, because the tag carries it.
+    #: Whether a nonce in the policy suffices, because the tag has a nonce attribute.
     nonce: bool = False
 
 
@@ -83,8 +83,8 @@ def _content_security_policies() -> Iterator[checks.CheckMessage]:
     try:
         needed = csp_directives()
     except Exception:
-        # A storage of static files may raise anything, for example before its files are collected
-        # or without a network. Its own pages report that; a check must not.
+        # A storage of static files may raise any error, for example before `collectstatic` or
+        # without a network. This check does not report such errors.
         return
     for name, policy in _read_policies():
         for key, sources in needed.items():
@@ -116,7 +116,7 @@ def _read_policies() -> Iterator[tuple[str, dict[str, list[str]]]]:
                 {
                     directive: _read_sources(value)
                     for directive, value in policy.items()
-                    if value is not None and value is not False  # Both leave the directive out.
+                    if value is not None and value is not False  # Both omit the directive.
                 },
             )
 
@@ -130,8 +130,8 @@ def _read_sources(value: Any) -> list[str]:
 def _allows(given: list[str], source: str) -> bool:
     """Return whether one of the given sources matches an origin, or this site ("'self'").
 
-    Known: equal sources, wildcards, and schemes. Sources with a path, and sources for http that
-    also allow https, are not known and count as missing.
+    Equal sources, wildcards and schemes are supported. Sources with a path, and http sources that
+    also allow https, count as missing.
     """
     if source in given or not {"*", "https:", "http:"}.isdisjoint(given):
         return True
@@ -149,7 +149,7 @@ def _permissions_policy() -> Iterator[checks.CheckMessage]:
     for feature in sorted({each for flow in FLOWS.values() for each in flow.permissions_policy}):
         given = policy.get(feature, "*")
         given = [given] if isinstance(given, str) else given
-        # Browsers delegate a feature only if the page has it too.
+        # Browsers only delegate features that the page has.
         missing = [each for each in ("self", *list_embed_origins()) if each not in given]
         if missing and "*" not in given:
             flows = [slug for slug, flow in FLOWS.items() if feature in flow.permissions_policy]

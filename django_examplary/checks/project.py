@@ -48,7 +48,7 @@ def _middleware() -> Iterator[checks.CheckMessage]:
             )
 
     for path, middleware in _middleware_classes():
-        # django-reversion's attribute. Other transactions cannot be seen before a request.
+        # The attribute of django-reversion. Other transactions cannot be detected before a request.
         if getattr(middleware, "atomic", False) is True:
             yield checks.Warning(
                 f"{path} runs requests in a transaction, and this app calls no API in one, so "

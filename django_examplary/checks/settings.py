@@ -46,7 +46,7 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def check_deployment(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Check for settings that are right during development only."""
+    """Check for settings that are only suitable for development."""
     # Tests run without DEBUG and use the fake, so this can't depend on DEBUG.
     try:
         workspaces = conf.usable_workspaces()
@@ -66,7 +66,7 @@ def check_deployment(**kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def unusable_settings() -> list[checks.CheckMessage]:
-    """Return an error for each setting that cannot be read. The other checks need them all."""
+    """Return an error for each unreadable setting. The other checks need all settings."""
     messages: list[checks.CheckMessage] = []
     for name in NAMES:
         try:
@@ -131,7 +131,7 @@ def _workspaces() -> Iterator[checks.CheckMessage]:
 
 
 def _api_key(workspace: Workspace) -> Iterator[checks.CheckMessage]:
-    # No variable here holds the key itself, so that no traceback shows it.
+    # No variable holds the key itself, so tracebacks cannot show it.
     name = workspace.setting("API_KEY")
     if not workspace.api_key:
         yield checks.Warning(
@@ -214,7 +214,7 @@ def _embed_origins(workspace: Workspace) -> Iterator[checks.CheckMessage]:
             id="django_examplary.E009",
         )
     for index, origin in enumerate(origins):
-        # A launch accepts fewer hosts than browsers do.
+        # Launches accept fewer hosts than browsers.
         if not (_is_browser_origin(origin) and is_origin(origin)):
             yield _not_an_origin(f"{name}[{index}]")
         elif origin.startswith("http:") and not (settings.DEBUG and is_loopback(origin)):
@@ -253,7 +253,7 @@ def _site_origin() -> Iterator[checks.CheckMessage]:
         )
 
 
-#: The lowest value of each number.
+#: The minimum of each number.
 _MINIMUMS = {
     "EXAMPLARY_TIMEOUT": 0.001,
     "EXAMPLARY_DEADLINE": 0.001,

@@ -19,9 +19,9 @@ from django_examplary.addresses import APP_NAME, find_namespace, reverse_view
 
 
 def check_urls(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Check that embeds have addresses, templates and a page to sign in at."""
+    """Check the URLs and templates of embeds, and the page to sign in."""
     if not getattr(settings, "ROOT_URLCONF", None):
-        return []  # A project without pages.
+        return []  # The project has no pages.
     try:
         included = bool(find_namespace())
     except ImproperlyConfigured:
@@ -66,7 +66,7 @@ def _cookie_paths(address: str) -> Iterator[checks.CheckMessage]:
         if name == "CSRF_COOKIE_PATH" and settings.CSRF_USE_SESSIONS:
             continue
         path = getattr(settings, name)
-        # As browsers match it (RFC 6265, section 5.1.4).
+        # The path match of browsers (RFC 6265, section 5.1.4).
         if address != path and not address.startswith(f"{path.rstrip('/')}/"):
             yield checks.Warning(
                 f"{name} is {path!r}, but embeds start at {address}.",

@@ -32,7 +32,7 @@ class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
 
 
 class ExamplaryCommand(BaseCommand):
-    # They would end a command that lacks its settings too, but with an exit code of their own.
+    # System checks would also detect missing settings, but exit with another code.
     requires_system_checks = []
 
     #: The examples that `--help` shows at the end, before the exit codes.
@@ -46,7 +46,7 @@ exit codes:
   143  stopped by SIGTERM, cleanly: run it again to continue
 """
 
-    #: The signal that asked us to stop, if one did.
+    #: The signal that stops the command, if received.
     _signal = 0
     _reported = 0.0
 
@@ -74,10 +74,10 @@ exit codes:
         except ImproperlyConfigured as error:
             raise CommandError(escaped(str(error)), returncode=2) from None
         except Error as error:
-            # The message of a database may quote a row.
+            # Messages of databases may quote a row.
             failure = type(error).__name__
         except CommandError as error:
-            # Its text may quote an answer, and the terminal obeys control characters.
+            # The message may quote a response, and terminals execute control characters.
             error.args = (escaped(str(error)),)
             raise
         # Raised here, so that --traceback does not show the original, whose frames hold the row.
@@ -87,9 +87,9 @@ exit codes:
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
-        """Let the first SIGINT or SIGTERM make `should_stop` true, and the second one kill."""
+        """Make the first SIGINT or SIGTERM set `should_stop`, and the second kill the process."""
         if threading.current_thread() is not threading.main_thread():
-            # Called by other code, which has signals of its own.
+            # Only the main thread can set signal handlers.
             yield
             return
         previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -118,7 +118,7 @@ exit codes:
             return
         self._reported = now
         text = escaped(text)
-        # Overwrites the line before, so blank its whole width.
+        # Overwrite the previous line completely.
         line, ending = (f"\r{text:<78}", "") if watched else (text, "\n")
         self.stderr.write(line, style_func=str, ending=ending)
         self.stderr.flush()
@@ -142,10 +142,10 @@ exit codes:
 
 
 def escaped(text: str) -> str:
-    """Replace control characters, line separators and changes of direction by their escapes.
+    """Escape control characters, line separators and changes of text direction.
 
-    Texts of a server are printed so that they cannot move the cursor or pass for other lines.
-    Line feeds are kept: the commands' own texts have them.
+    Strings of a server cannot move the cursor or imitate other lines. Line feeds are kept, because
+    the commands print them, too.
     """
     controls, directions = r"\x00-\x09\x0b-\x1f\x7f-\x9f", r"\u061c\u200e\u200f\u2028-\u202e"
     unsafe = rf"[{controls}{directions}\u2066-\u2069\ud800-\udfff]"
@@ -153,12 +153,12 @@ def escaped(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Escape a text of a server that is part of a line."""
+    """Escape a string of a server that is part of a line."""
     return escaped(text).replace("\n", "\\n")
 
 
 def positive(text: str) -> int:
-    """The type of an argument that counts something."""
+    """Parse an argument that must be a positive number."""
     number = int(text)
     if number < 1:
         raise ArgumentTypeError("must be at least 1")

@@ -136,7 +136,7 @@ exit codes:
             self._ask(client.base_url, email)
         origin = conf.EXAMPLARY_SITE_ORIGIN or "https://localhost"
         probe = Probe(client, email=email, origin=origin)
-        # Before the calls, so that a report that cannot be written costs no user.
+        # Check before the calls, so that no user is created if the report cannot be written.
         self._write(options["report"], {})
         steps = probe.run()
         result = {
@@ -173,7 +173,7 @@ exit codes:
 
 
 def _fetch(workspace: Workspace) -> Document:
-    # The request is sent without a key, so a site that has none yet can fetch the document.
+    # The request needs no key, so a site without one can also fetch the document.
     client = ExamplaryClient(
         workspace.api_key or "none",
         base_url=workspace.api_url,

@@ -21,7 +21,7 @@ from django_examplary.services.link_file import (
 
 @dataclass(kw_only=True)
 class Linking:
-    """How many users were linked, or would be; who could not be, and why the run ended early."""
+    """The number of linked users, the failed lines, and the reason why the run ended early."""
 
     linked: int = 0
     unchanged: int = 0
@@ -85,7 +85,7 @@ examples:
                     result.failed.append(_failure(line))
                 self.report(f"{done} of {len(ready)} lines, {len(result.failed)} failed")
         except ExamplaryError as error:
-            # The next lines would meet the same.
+            # The next lines would fail with the same error.
             result.stopped = f"Stopped at line {ready[done].number}: {error}"
         result.failed.sort(key=lambda failure: failure["line"])
 

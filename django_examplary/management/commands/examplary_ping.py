@@ -58,13 +58,13 @@ exit codes:
         add_workspace(parser, what="ping this workspace only")
 
     def handle(self, **options: Any) -> None:
-        # Only this app's checks: checks of models query the database, which may be missing.
+        # Only the checks of this app, because checks of models may query a missing database.
         messages = run_checks(tags=["django_examplary"])
         messages = [each for each in messages if not each.is_silenced()]
         for message in messages:
             self.stderr.write(str(message), style_func=self.style.WARNING)
         is_wrong = any(message.level >= ERROR for message in messages)
-        # Other workspaces may work although the settings of one are wrong.
+        # Other workspaces may work even if the settings of one are wrong.
         is_for_one = options["session"] or options["workspace"] or len(list_workspaces()) < 2
         if is_wrong and is_for_one:
             raise CommandError("The settings are wrong: nothing was sent.", returncode=2)
@@ -85,7 +85,7 @@ exit codes:
             raise CommandError("The settings are wrong.", returncode=2)
 
     def _ping_each(self, aliases: list[str]) -> None:
-        """Print a line for each workspace, and end with the worst of their exit codes."""
+        """Print a line for each workspace, and exit with the highest code."""
         results: dict[str, Any] = {}
         lines = []
         code = 0
@@ -110,7 +110,7 @@ exit codes:
 
 
 def _ping(workspace: Workspace) -> dict[str, Any]:
-    """Return the facts about a workspace from one call. Raises CommandError with the remedy."""
+    """Return the result of a call to a workspace. Raises CommandError with advice."""
     call: dict[str, Any] = {}
 
     def measure(**arguments: Any) -> None:
@@ -137,7 +137,7 @@ def _ping(workspace: Workspace) -> dict[str, Any]:
 
 
 def _find_user(name: str) -> Any:
-    """Return the user with an active actor who has this name, or else this primary key."""
+    """Return the user with this name, or else this primary key, and an active actor."""
     users = get_user_model()._default_manager
     try:
         user = users.get_by_natural_key(name)
@@ -156,8 +156,8 @@ def _find_user(name: str) -> Any:
 
 
 def _try_session(user: Any, workspace: Workspace) -> dict[str, Any]:
-    """Open a new session for the user, revoke it, and return facts without secrets."""
-    # The embed is never shown, so the origin need not be this site's.
+    """Open a session for the user, revoke it, and return the result without secrets."""
+    # The embed is never shown, so any origin works.
     origin = conf.EXAMPLARY_SITE_ORIGIN or "https://localhost"
     refusals = (ExamplaryEmbedURLError, ExamplaryInvalidRequestError, ExamplaryValidationError)
     with _explained(workspace, *refusals):
@@ -172,9 +172,9 @@ def _try_session(user: Any, workspace: Workspace) -> dict[str, Any]:
 
 @contextmanager
 def _explained(workspace: Workspace, *refusals: type[ExamplaryError]) -> Iterator[None]:
-    """Turn the errors of a call into those of the command, with the remedy.
+    """Convert the errors of a call to CommandError, with advice.
 
-    `refusals` are answers that retrying does not change.
+    `refusals` are errors that a retry does not change.
     """
     try:
         yield
@@ -225,7 +225,7 @@ def _describe_owner(result: dict[str, Any]) -> str:
 def _describe_clock(difference: float | None) -> str:
     if difference is None:
         return "unknown: the answer has no date"
-    # The date of an answer has whole seconds.
+    # The date of a response has a resolution of one second.
     if abs(difference) < 2:
         return "the same as Examplary's"
     side = "ahead of" if difference > 0 else "behind"

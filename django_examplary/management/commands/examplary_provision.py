@@ -101,7 +101,7 @@ examples:
         if result.failed:
             left = "Some users have no actor."
         elif result.skipped and services.unprovisioned(users).exists():
-            # Another run may have provisioned those who were skipped.
+            # Another run may have provisioned the skipped users.
             left = "Some users were skipped: run it again in a minute."
         failed = result.stopped or left
         self.finish(result, _describe(result), failed=failed)
@@ -119,8 +119,8 @@ examples:
 
 
 def _refuse_unknown(what: str, model: Any, field: str, values: list[str]) -> None:
-    """Raise CommandError for missing rows: a typing error must not look like a success."""
-    # One by one: the database compares the values, and Django refuses those that are too large.
+    """Raise CommandError for missing rows, so that a typo does not look like a success."""
+    # One by one, because the database compares the values and Django refuses too large ones.
     rows = model._default_manager
     unknown = [value for value in values if not rows.filter(**{field: value}).exists()]
     if unknown:
