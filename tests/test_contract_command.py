@@ -1008,7 +1008,7 @@ def test_differing_document_of_a_server(fake):
 
     code, text, message = run()
 
-    assert (code, message) == (1, "1 differences count as failures.")
+    assert (code, message) == (1, "Differences that count as failures: 1.")
     assert f"  {expected.removeprefix('ERROR ')}" in text
 
 

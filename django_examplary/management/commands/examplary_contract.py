@@ -119,7 +119,7 @@ exit codes:
             "open": [number for number in settled.NUMBERS if number not in answered],
         }
         failing = sum(counts[group] for group in _FAILING[options["fail_on"]])
-        failed = f"{failing} differences count as failures." if failing else ""
+        failed = f"Differences that count as failures: {failing}." if failing else ""
         self.finish(result, _describe(result, findings), failed=failed)
 
     def _probe(self, options: dict[str, Any]) -> None:

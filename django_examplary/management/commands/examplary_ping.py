@@ -181,7 +181,7 @@ def _explained(workspace: Workspace, *refusals: type[ExamplaryError]) -> Iterato
     except ExamplaryAuthenticationError as error:
         raise CommandError(
             f"{error}\nExamplary does not know this API key: it was deleted, or is of another "
-            f"installation than {workspace.api_url}. Make a new one at "
+            f"installation than {workspace.api_url}. Create a new one at "
             f"https://app.examplary.ai/account/developer and set {workspace.setting('API_KEY')}.",
             returncode=2,
         ) from None
