@@ -1,4 +1,4 @@
-"""How a call is sent: its connections, deadline, attempts and errors. Reads no settings."""
+"""Send calls: connections, deadline, attempts and errors. Reads no settings."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ T = TypeVar("T", bound=RemoteObject)
 
 logger = logging.getLogger("django_examplary")
 
-# A 404 with only such a message, or with a web page, is about the path.
+# A 404 with only such a message, or with a web page, means that the path is wrong.
 _NOTHING_THERE = re.compile(r"(404:? ?)?((page |route )?not found|cannot \w+ /|<|$)", re.IGNORECASE)
 
 
 class BaseClient:
-    """The part of `ExamplaryClient` that is the same for every operation."""
+    """The part of `ExamplaryClient` that is independent of the operations."""
 
     @sensitive_variables("api_key", "proxy")
     def __init__(
@@ -102,11 +102,12 @@ class BaseClient:
         self._connections.close()
 
     def within(self, seconds: float, *, before_call: Callable[[], object] | None = None) -> Self:
-        """Return a client whose calls all end within so many seconds from now.
+        """Return a client whose calls all end within this number of seconds from now.
 
         It shares connections, cool-down and configuration with this one. If both clients have a
-        bound, the earlier one counts. `before_call` runs before each call: there a web request
-        gives its database connection back. A call without time left raises ExamplaryTimeoutError.
+        limit, the earlier one applies. `before_call` runs before each call, so that a web request
+        can release its database connection. A call without time left raises
+        ExamplaryTimeoutError.
         """
         bound = copy.copy(self)
         bound._before_call = before_call or self._before_call
@@ -115,7 +116,7 @@ class BaseClient:
 
     @property
     def time_left(self) -> float:
-        """The seconds until the bound of `within`; `math.inf` without one."""
+        """The seconds until the limit of `within`; `math.inf` without a limit."""
         return max(0.0, self._ends_at - clock.monotonic())
 
     @sensitive_variables()
@@ -231,7 +232,7 @@ class BaseClient:
             self._before_call()
         outcome: Any = None
         while True:
-            # Another call may receive a longer pause while this one waits.
+            # Another call may get a longer pause while this one waits.
             while 0 < (turn := cooldown.take_turn(call)) < call.deadline - clock.monotonic():
                 time.sleep(turn)
             if turn > 0:
@@ -244,7 +245,7 @@ class BaseClient:
             if pause is None:
                 break
             time.sleep(pause)
-        # A timeout of a call with little time proves nothing about the API.
+        # A timeout of a call with little time is not an outage of the API.
         hurried = self._ends_at - call.started < min(self.timeout, self.deadline) / 2
         if not (
             isinstance(outcome, ExamplaryRateLimitError)
@@ -252,17 +253,17 @@ class BaseClient:
         ):
             cooldown.count(call, outcome)
         if call.uncertain and isinstance(outcome, ExamplaryError) and is_unprocessed(outcome):
-            # The earlier attempt may have taken effect, whatever became of the last one.
+            # The earlier attempt may have taken effect, whatever the outcome of the last one.
             outcome = call.uncertain
         if isinstance(outcome, ExamplaryError | ExamplaryConfigurationError):
-            # A missing object is a normal answer, often to a question.
+            # A missing object is a normal response.
             absent = isinstance(outcome, ExamplaryNotFoundError)
             call.finish(
                 logging.INFO if absent else logging.WARNING,
                 type(outcome).__name__,
                 getattr(outcome, "message", "") or str(outcome),
             )
-            # Raised here and not where it was found, so that it is not chained to an exception
+            # Raised here and not where it was created, so that it is not chained to an exception
             # whose frames hold the key.
             raise outcome
         call.finish(logging.INFO, "ok")
@@ -305,11 +306,11 @@ class BaseClient:
                 refusal.examplary_id = created_id(answer, call.creates)
             return self._wrong_url(call, refusal) or refusal
         if call.method == "DELETE":
-            return None  # Its response is not documented, except that any 2xx is a success.
+            return None  # The response is not documented; any 2xx is a success.
         parsed = read_json(call.operation, answer)
         if not isinstance(parsed, ExamplaryError):
             parsed = call.read(parsed)
-            # Sending the request again would bring the same response.
+            # Another attempt would get the same response.
             call.final = True
         if isinstance(parsed, ExamplaryResponseError):
             return explained(parsed, answer, secrets=secrets, creates=call.creates)
@@ -349,9 +350,9 @@ class BaseClient:
 
 @sensitive_variables()
 def _digest(method: str, path: str, ids: Any, params: Any, json: Any) -> bytes:
-    """Return a value that is the same for the same request, sent by another launch."""
+    """Return a value that is equal for equal requests of different launches."""
     if isinstance(json, Mapping):
-        # Refers to one attempt of a launch.
+        # Identifies one attempt of a launch.
         json = {name: value for name, value in json.items() if name != "returnUrl"}
     request = jsonlib.dumps([method, path, ids, params, json], default=str)
     return hashlib.sha256(request.encode()).digest()

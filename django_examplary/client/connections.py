@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class Connections:
-    """The parts that a client shares with those bound to a deadline.
+    """The state that a client shares with the clients of `within`.
 
     These are the key, the pool, the cool-down and the refused locales.
 
-    A pool must not cross a fork: two processes would read each other's responses. A lock must not
-    cross it either, because a thread may hold it at that moment.
+    After a fork the pool is replaced, because two processes would read responses of each other.
+    Locks are replaced, too, because a thread may hold them during the fork.
     """
 
     def __init__(

@@ -44,13 +44,13 @@ _OPENAPI_BYTES = 32 * 1024 * 1024
 class ExamplaryClient(BaseClient):
     """A client of one workspace of Examplary.
 
-    `timeout` bounds the wait for the next byte and `deadline` a whole call, retries and pauses
-    included, both in seconds. Name resolution belongs to the operating system and is not bounded.
+    `timeout` limits the wait for the next byte, and `deadline` a whole call with its retries and
+    pauses, both in seconds. Name resolution is done by the operating system and not limited.
     `max_answer_bytes` is the largest response that is read. `ca_bundle` is a PEM file or a
     directory of certificates to trust instead of those of certifi. `proxy` is the URL of a proxy,
     or `"environment"` for that of HTTPS_PROXY and NO_PROXY; by default there is none.
 
-    Raises ExamplaryConfigurationError if an argument cannot be right. Every method raises
+    Raises ExamplaryConfigurationError for an invalid argument. Every method raises
     ExamplaryError: ExamplaryConnectionError without a usable response, ExamplaryAPIError if the API
     refuses, ExamplaryResponseError if its response cannot be read. An ExamplaryConfigurationError
     is raised if the response shows that the base URL is wrong.
@@ -71,7 +71,7 @@ class ExamplaryClient(BaseClient):
     ) -> User:
         """Create a user in the workspace: `POST /users`.
 
-        Repeated only if nothing was sent, or if the API requests a later try (425, 429, 503 with
+        Retried only if nothing was sent, or if the API requests a retry (425, 429, 503 with
         Retry-After), because its behaviour for a known address is not documented.
         `retries.is_uncertain(error)` returns whether a failed call may have created the user.
         """
@@ -112,8 +112,8 @@ class ExamplaryClient(BaseClient):
     ) -> EmbedSession:
         """Open a session: `POST /embed-sessions`.
 
-        `presets` and `theme` have the API's names. The request is repeated even if the first one
-        may have taken effect, because an unused session expires by itself. If the API refuses a
+        `presets` and `theme` have the names of the API. The request is retried even if the first
+        one may have taken effect, because an unused session expires by itself. If the API refuses a
         request with `theme.locale`, it is sent once without the locale, within the same deadline.
         If that succeeds, this client does not send that locale again, which is logged once as a
         warning.
@@ -158,7 +158,7 @@ class ExamplaryClient(BaseClient):
     def get_embed_session(self, session_id: str | Secret) -> EmbedSession:
         """Read status and outputs: `GET /embed-sessions/{id}`.
 
-        Collectors of errors show the id if it is a string, and not if it is a `Secret`.
+        Error collectors show the id if it is a string, but not if it is a `Secret`.
         """
         call = self._prepare("GET", "/embed-sessions/{id}", ids={"id": session_id})
         session = self._one(EmbedSession, call)
@@ -168,7 +168,7 @@ class ExamplaryClient(BaseClient):
 
     @sensitive_variables()
     def delete_embed_session(self, session_id: str | Secret) -> None:
-        """Make a session's URL stop working: `DELETE /embed-sessions/{id}`.
+        """Invalidate the URL of a session: `DELETE /embed-sessions/{id}`.
 
         A session that is already gone is not an error.
         """
@@ -215,7 +215,7 @@ class ExamplaryClient(BaseClient):
         with `download_exam_qti3`, and do not store the URL.
         """
         path = "/exams/{id}/export/qti3-zip"
-        # Repeated freely: an export creates nothing that a user could see twice.
+        # Retrying is harmless: an export creates nothing that users see.
         return self._one(
             Export, self._prepare("POST", path, ids={"id": exam_id}, repeat="always")
         ).url
@@ -224,7 +224,7 @@ class ExamplaryClient(BaseClient):
     def download_exam_qti3(self, exam_id: str, *, max_bytes: int = 50 * 1024 * 1024) -> bytes:
         """Export an exam and fetch the ZIP package, without the API key.
 
-        Only over https; http is accepted from localhost if the API is on localhost.
+        The download uses https, or http from localhost if the API is on localhost.
         """
         from requests import Request  # noqa: PLC0415  # slow
 
@@ -234,7 +234,7 @@ class ExamplaryClient(BaseClient):
         if not is_https_or_loopback(url, http_loopback=is_loopback(self.base_url)):
             raise ExamplaryResponseError("The export is not at an https URL.")
         origin, parts = origin_of(url), urlsplit(url)
-        # The URL may need no other permission, so it is filled in like a session's id.
+        # The URL may work without a key, so it is hidden like the id of a session.
         target = quote(
             f"{parts.path}?{parts.query}".lstrip("/").rstrip("?"), safe="%/:=&?~+!$,;'@()*"
         )
@@ -262,7 +262,7 @@ class ExamplaryClient(BaseClient):
     def list_permissions(self, resource: str) -> list[Permission]:
         """Read the permissions on an exam or a space: `GET /permissions/{resource}`.
 
-        An incomplete list is logged as a warning: no way to request the rest is documented.
+        An incomplete list is logged as a warning, because paging is not documented.
         """
         call = self._prepare("GET", "/permissions/{resource}", ids={"resource": resource})
         return self._many(Permission, call)
@@ -299,7 +299,7 @@ class ExamplaryClient(BaseClient):
     ) -> PracticeSpace:
         """Create a practice space: `POST /practice-spaces`.
 
-        Its fields are only known from the start of an example: `name`, `student_notes`,
+        Its fields are only known from a truncated example: `name`, `student_notes`,
         `source_material_ids`, `mastery_topics`. That it accepts `permissions` is inferred.
         """
         body = _sent(fields, permissions)
@@ -320,7 +320,7 @@ class ExamplaryClient(BaseClient):
     def list_source_materials(self, *, external_id: str = "") -> list[SourceMaterial]:
         """Read the materials of the organisation, or those with your own `external_id`.
 
-        An incomplete list is logged as a warning: no way to request the rest is documented.
+        An incomplete list is logged as a warning, because paging is not documented.
         """
         params = {"externalId": external_id} if external_id else None
         return self._many(SourceMaterial, self._prepare("GET", "/source-materials", params=params))
@@ -351,7 +351,7 @@ class ExamplaryClient(BaseClient):
     def slice_source_material(
         self, material_id: str, *, start_page: int, end_page: int, name: str = ""
     ) -> SourceMaterial:
-        """Create a material from a range of pages, counted from 1, both ends included."""
+        """Create a material from a range of pages, counted from 1 and inclusive."""
         if not 1 <= start_page <= end_page:
             raise ExamplaryValidationError(
                 "start_page", "must be at least 1, and not come after end_page"
@@ -362,7 +362,7 @@ class ExamplaryClient(BaseClient):
         )
         return self._one(SourceMaterial, call)
 
-    # Reference data, whose shape is not documented
+    # Reference data, whose format is not documented
 
     def list_student_levels(self) -> Any:
         """Read the possible values of the preset `student_level`: `GET /student-levels`."""
@@ -381,7 +381,7 @@ class ExamplaryClient(BaseClient):
         return self.request("GET", "/question-types/public")
 
     def get_openapi(self) -> Any:
-        """Read the API's description of itself: `GET /openapi`. Sent without the API key."""
+        """Read the OpenAPI document of the API: `GET /openapi`. Sent without the API key."""
         call = self._prepare("GET", "/openapi")
         call.authorized = False
         call.max_bytes = _OPENAPI_BYTES

@@ -1,7 +1,7 @@
 """The exception of this package that a failure of the API means.
 
-Errors are returned, not raised. Raised here, they would be chained to an exception whose frames
-hold the API key, and error reports show frames.
+Errors are returned, not raised. If they were raised here, they would be chained to an exception
+whose frames contain the API key, and error reports show frames.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ _ERRORS: Mapping[int, type[ExamplaryAPIError]] = {
     429: ExamplaryRateLimitError,
     451: ExamplaryPermissionError,
 }
-# No shape of an error is documented (contract, section 13). These are the usual fields for
-# messages, and for the name of the wrong field in the request, in lower case.
+# The format of errors is not documented (contract, section 13). These are common names of fields
+# for messages, and for the invalid field of the request, in lower case.
 _TEXTS = (
     *("message", "msg", "error", "errors", "errormessage", "issues", "error_description"),
     *("detail", "details", "description", "reason", "title"),
@@ -71,7 +71,7 @@ _REQUEST_IDS = (
 
 @dataclass(frozen=True)
 class Answer:
-    """A response that was read to its end."""
+    """A complete response."""
 
     status: int
     headers: Mapping[str, str]
@@ -81,8 +81,8 @@ class Answer:
 class TransportError(Exception):
     """The request failed before a whole response was received.
 
-    `final`: sending it again would fail in the same way. `answered`: a response was received and
-    refused. Not chained to its cause: the frames of that hold the Authorization header.
+    `final`: another attempt would fail in the same way. `answered`: a response was received and
+    refused. The error is not chained to its cause, whose frames contain the Authorization header.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ def connection_error(operation: str, error: TransportError, *, sent: bool) -> Ex
 
 @sensitive_variables()
 def api_error(operation: str, answer: Answer, *, secrets: Sequence[str]) -> ExamplaryAPIError:
-    """Return the error for a response that is not a 2xx, without the secrets of the request."""
+    """Return the error for a response other than 2xx, without the secrets of the request."""
     text = _decoded(answer.body)
     try:
         data = _redacted(json.loads(text), secrets)
@@ -115,7 +115,7 @@ def api_error(operation: str, answer: Answer, *, secrets: Sequence[str]) -> Exam
     found = list(_texts(data, top=True)) if isinstance(data, dict | list) else []
     challenge = answer.headers.get("WWW-Authenticate", "")
     if "error" in challenge:
-        # A gateway states the reason here, and repeats only the status in the body.
+        # Gateways put the reason here, and only the status into the body.
         found += [*([body] if body and not found else []), _redacted(challenge, secrets)]
     cls = _ERRORS.get(
         answer.status, ExamplaryServerError if answer.status >= 500 else ExamplaryAPIError
@@ -134,7 +134,7 @@ def api_error(operation: str, answer: Answer, *, secrets: Sequence[str]) -> Exam
 
 
 def _redirect(answer: Answer) -> str:
-    """Describe the target of a redirect, whose path can hold the id of a session."""
+    """Describe the target of a redirect without its path, which can contain the id of a session."""
     location = answer.headers.get("Location", "")
     if not (300 <= answer.status < 400 and location):
         return ""
@@ -145,7 +145,7 @@ def _redirect(answer: Answer) -> str:
 
 @sensitive_variables()
 def _redacted(value: Any, secrets: Sequence[str], levels: int = 30) -> Any:
-    """Return a copy without the secrets, which a refusal may quote in some escaped form."""
+    """Return a copy without the secrets, which a refusal may quote with any escaping."""
     if isinstance(value, str):
         for secret in secrets:
             value = value.replace(secret, "<hidden>")
@@ -165,7 +165,7 @@ def _redacted(value: Any, secrets: Sequence[str], levels: int = 30) -> Any:
 
 
 def _texts(data: Any, label: str = "", *, top: bool = False) -> Iterator[str]:
-    """Yield the messages of an error, each with the field of the request that is wrong."""
+    """Yield the messages of an error, each with the invalid field of the request."""
     if isinstance(data, str) and data.strip():
         yield f"{label}: {data.strip()}" if label else data.strip()
     elif isinstance(data, list):
@@ -185,7 +185,7 @@ def _texts(data: Any, label: str = "", *, top: bool = False) -> Iterator[str]:
 
 
 def _lowered(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping with its names in lower case: `Message` is as usual as `message`."""
+    """Return a mapping with its names in lower case, because `Message` is also common."""
     return {name.lower(): value for name, value in data.items()}
 
 
@@ -207,7 +207,7 @@ def cleaned(text: str, length: int) -> str:
 
 
 def stated_errors(answer: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
-    """Return the errors that a success states in fields with these names."""
+    """Return the errors in fields with these names of a successful response."""
     named = _lowered(answer)
     return [named[name] for name in names if named.get(name)]
 
@@ -217,7 +217,7 @@ def explained(
     error: ExamplaryResponseError, answer: Answer, *, secrets: Sequence[str], creates: str
 ) -> ExamplaryResponseError:
     """Add the error messages of an unusable success, and the id of a created object."""
-    # The name of a field may be a secret too.
+    # The name of a field may be a secret, too.
     text = _redacted(str(error), secrets)
     is_json = False
     with suppress(ValueError, RecursionError):
@@ -232,17 +232,17 @@ def explained(
 
 @sensitive_variables()
 def created_id(answer: Answer, prefix: str) -> str:
-    """Return the id of the created object, if the response shows one in its body or its Location.
+    """Return the id of the created object, if the body or the Location header contains one.
 
-    A refusal may show the object that exists already. An id of another kind than `prefix` is
-    returned only from a success that does not look like an embed session, whose id is a secret.
+    A refusal may contain the id of the existing object. An id with another prefix is returned only
+    for a success that does not look like an embed session, whose id is a secret.
     """
     text = f"{answer.headers.get('Location', '')}\n{_decoded(answer.body)}"
     name, known = prefix.rstrip("_"), f"({prefix}[A-Za-z0-9_-]{{1,250}})"
     patterns = [
         rf'"(?i:{name}(?:_?id)?)"\s*:\s*"{known}"',
         rf'"(?i:_?id)"\s*:\s*"{known}"',
-        # Not a word such as user_already_exists, the code of an error.
+        # Exclude error codes such as user_already_exists.
         rf"\b(?=\w*(?:\d|[a-z][A-Z])){known}",
     ]
     if answer.status < 300 and not re.search(r"embed_?(session|url)", text, re.IGNORECASE):

@@ -1,4 +1,4 @@
-"""Sessions without the locale that the API refuses: the valid locales are not documented."""
+"""Open sessions without locales that the API refuses. The valid locales are not documented."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def send_with_locale(
     refused: set[str],
     send: Callable[[Mapping[str, Any], str], T],
 ) -> T:
-    """Send a request, and once without its locale if the API refuses it with 400 or 422.
+    """Send a request; if the API refuses it with 400 or 422, send it once without its locale.
 
-    `send` gets the body and the Idempotency-Key. A locale whose absence made the difference is
-    added to `refused` and not sent again. If the second request fails too, the first error is
-    raised, unless the second is one of the two documented errors about the actor or uncertain.
+    `send` gets the body and the Idempotency-Key. If the second request succeeds, the locale is
+    added to `refused` and not sent again. If it fails, the first error is raised, unless the second
+    one is uncertain or one of the two documented errors about the actor.
     """
     theme = dict(body.get("theme") or {})
     locale = theme.pop("locale", "")
     if not (locale and isinstance(locale, str)):
         return send(body, key)
-    # Another body makes it another request, also when another process sends it.
+    # The body differs, so the request needs another key, also in other processes.
     other_key = key and str(uuid.uuid5(uuid.NAMESPACE_URL, f"{key}#without-locale"))
     other = {name: value for name, value in body.items() if name != "theme"}
     if theme:
@@ -56,7 +56,7 @@ def send_with_locale(
     try:
         result = send(other, other_key)
     except (ExamplaryActorIsOwnerError, ExamplaryActorNotFoundError):
-        # The API checks the theme before the actor, so the first error would hide this one.
+        # The API validates the theme before the actor, so the first error hides this one.
         raise
     except (ExamplaryError, ExamplaryConfigurationError) as error:
         if is_uncertain(error):

@@ -22,7 +22,7 @@ T = TypeVar("T", bound=RemoteObject)
 
 logger = logging.getLogger("django_examplary")
 
-# The usual fields of an incomplete list, and of the number of items in all pages.
+# Common fields of an incomplete list, and of the number of items on all pages.
 _NEXT = re.compile(
     r"(@?\w+\.)?next(_?(cursor|link|page|token|url|key))*|cursor|continuation(_?token)?"
     r"|has_?(more|next)(_?page)?|(is_?)?truncated|last_?evaluated_?key",
@@ -30,7 +30,7 @@ _NEXT = re.compile(
 )
 _TOTAL = re.compile(r"count|total(_?(count|elements|items|results))?", re.IGNORECASE)
 _NEXT_LINK = re.compile(r"""rel=["']?next\b""", re.IGNORECASE)
-# Objects next to the requested one. The user who created a user is another user.
+# Objects beside the requested one, such as the user who created the requested user.
 _BESIDE = re.compile(
     r"_?(\w+_?by|actor|author|creator|links|meta|metadata|org|organi[sz]ation|owner|page_?info"
     r"|pagination|workspace)",
@@ -40,7 +40,7 @@ _BESIDE = re.compile(
 
 @sensitive_variables()
 def read_json(operation: str, answer: Answer) -> Any:
-    """Return the JSON of a 2xx, whatever its media type; None for an empty body; or the error."""
+    """Return the JSON of a 2xx with any media type, None for an empty body, or the error."""
     if not answer.body.strip():
         return None
     if goes_on(answer):
@@ -73,16 +73,16 @@ def _refuse_constant(name: str) -> None:
 def read_object(
     cls: type[T], answer: Any, operation: str, *, default: T | None = None
 ) -> T | ExamplaryResponseError:
-    """Return one object, taken out of an envelope if there is one, or the error.
+    """Return one object, also from an envelope, or the error.
 
-    `default` is for a success whose body is not needed, unless it states an error.
+    `default` is returned for a success whose body is not needed and contains no error.
     """
     data = _opened(answer, cls.key)
     if not isinstance(data, dict):
         problem = f"is not an object but {described(answer)}."
     else:
         try:
-            # One level more than its fields, which are stored, may have.
+            # One level more than the limit of the stored fields.
             return cls.from_json(storable(data, levels=31))
         except ValueError as error:
             problem = f"is not usable: {error}. It is {described(answer)}."
@@ -95,14 +95,14 @@ def read_object(
 
 
 class Incomplete(list[T]):
-    """The first page of a list: no way to request the others is documented."""
+    """The first page of a list. Requesting the other pages is not documented."""
 
 
 @sensitive_variables()
 def read_list(
     cls: type[T], answer: Any, operation: str, *, incomplete: bool = False
 ) -> list[T] | ExamplaryResponseError:
-    """Return the objects of a list, taken out of an envelope if there is one, or the error.
+    """Return the objects of a list, also from an envelope, or the error.
 
     An incomplete list is logged, and returned as `Incomplete`.
     """
@@ -124,7 +124,7 @@ def read_list(
 
 
 def _opened(answer: Any, key: str) -> Any:
-    """Open envelopes such as `{"user": {…}}` and `{"success": true, "data": [{…}]}`."""
+    """Unwrap envelopes such as `{"user": {…}}` and `{"success": true, "data": [{…}]}`."""
     for _ in range(8):
         if isinstance(answer, list) and len(answer) == 1:
             answer = answer[0]
@@ -143,7 +143,7 @@ def _opened(answer: Any, key: str) -> Any:
 
 
 def _opened_list(answer: Any) -> tuple[Any, set[str]]:
-    """Return the list of a response, and the fields by which it is incomplete."""
+    """Return the list of a response, and the fields that mark it as incomplete."""
     outer = answer
     while isinstance(answer, dict):
         lists = [each for each in answer.values() if isinstance(each, list)]
@@ -172,7 +172,7 @@ def _continuations(envelope: Any, length: int) -> Iterator[str]:
 
 
 def described(answer: Any) -> str:
-    """Describe a response by the names and types of its fields, without a value."""
+    """Describe a response by the names and types of its fields, without values."""
     if answer is None:
         return "empty"
     if isinstance(answer, list):

@@ -1,4 +1,4 @@
-"""When a call is sent again, and when no call is sent for a while."""
+"""Decide when calls are retried, and when calls are paused."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from django_examplary.exceptions import (
 
 logger = logging.getLogger("django_examplary")
 
-#: Whether a call may be sent again although the API may already have acted on it.
+#: Whether a call may be retried even if the API may have acted on it.
 Repeat = Literal["always", "once", "never"]
 
-# A longer wait than this is left to the caller, in seconds.
+# Longer waits are left to the caller, in seconds.
 _MAX_WAIT = 60.0
 
-# After a 429 an operation is called at intervals: at first this long, in seconds. Each further 429
-# doubles them, and each success shortens them.
+# After a 429 an operation is called at intervals, at first of this length in seconds. Each further
+# 429 doubles them, and each success shortens them.
 _FIRST_INTERVAL = 0.25
 _MAX_INTERVAL = 5.0
 _SHORTEN = 0.97
 
 
 def is_postponed(error: BaseException) -> bool:
-    """Return whether the API has not acted on the request and wants to receive it later."""
+    """Return whether the API has not acted on the request and requests a retry."""
     return isinstance(error, ExamplaryAPIError) and (
         error.status_code in (425, 429)
         or (error.status_code == 503 and error.retry_after is not None)
@@ -51,7 +51,7 @@ def is_postponed(error: BaseException) -> bool:
 
 
 def is_unprocessed(error: BaseException) -> bool:
-    """Return whether the API has not acted on the request, so that it can be sent again."""
+    """Return whether the API has not acted on the request, so that it can be retried."""
     if isinstance(error, ExamplaryConnectionError):
         return not error.sent
     return is_postponed(error) or isinstance(error, ExamplaryUnavailableError)
@@ -76,9 +76,9 @@ def is_outage(outcome: Any) -> bool:
 
 @dataclass(kw_only=True)
 class Call:
-    """One logical call: its request, and how often it was and may be sent.
+    """One logical call: its request, and its past and allowed attempts.
 
-    `path` is a template. The ids that fill it are not in any repr: that of a session is a secret.
+    `path` is a template. Its ids are not in the repr, because ids of sessions are secrets.
     """
 
     method: str
@@ -93,9 +93,9 @@ class Call:
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     #: Returns the result, or an error, for the JSON of the response.
     read: Callable[[Any], Any] = lambda answer: answer
-    #: The prefix of the id that a successful response brings, if it creates an object.
+    #: The prefix of the id in a successful response, if the call creates an object.
     creates: str = ""
-    #: The same for the same request of another call: one that always fails is not an outage.
+    #: Equal for equal requests: a request that always fails is not an outage.
     identity: bytes = field(default=b"", repr=False)
     authorized: bool = True
     on_answer: Callable[[Any], object] | None = None
@@ -107,9 +107,9 @@ class Call:
     uncertain: ExamplaryError | None = field(default=None, repr=False)
     status: int = 0
     retry_after: float | None = None
-    #: How many seconds the API's clock is ahead of ours, if known.
+    #: Seconds by which the clock of the API is ahead of this one, if known.
     clock_difference: float | None = None
-    #: Sending the request again would have the same outcome.
+    #: Whether another attempt would have the same outcome.
     final: bool = False
 
     def __post_init__(self) -> None:
@@ -122,9 +122,9 @@ class Call:
 
     @property
     def tokens(self) -> list[str]:
-        """The tokens in the ids of sessions: their embed URLs begin with them."""
+        """The tokens in ids of sessions, which are also part of their embed URLs."""
         found = [value.removeprefix("embed_session_") for value in self.ids.values()]
-        # A shorter one would be found in words that have nothing to do with it.
+        # A shorter token could match unrelated words.
         return [each for each in found if each not in self.ids.values() and len(each) >= 16]
 
     def pause_after(self, error: ExamplaryError) -> float | None:
@@ -173,10 +173,10 @@ class Call:
 
 
 class _Pace:
-    """How fast an operation is called since the API refused it with a 429."""
+    """The pace of an operation after a 429."""
 
     refused_at = 0.0
-    #: When the pause ends that the API has requested.
+    #: End of the pause that the API requested.
     until = 0.0
     #: Seconds between two requests.
     interval = 0.0
@@ -185,14 +185,14 @@ class _Pace:
 
 
 class Cooldown:
-    """Keeps workers from piling up behind an API that is down, refuses the key or is busy.
+    """Stops calls for a while if the API is down, refuses the key or is busy.
 
     After three failures in a row, of different calls, nothing is sent for some seconds. Then one
     call at a time is sent, until one succeeds.
 
-    A 429 pauses its operation alone, for Retry-After or a second. Then its requests are sent one
-    after the other, at intervals that adapt to what the API accepts. Processes of a site share no
-    memory, so each finds its own share of the limit.
+    A 429 pauses only its operation, for Retry-After or a second. Then its requests are sent one by
+    one, at intervals that adapt to the limit of the API. Processes of a site share no memory, so
+    each adapts by itself.
     """
 
     FAILURES = 3
@@ -213,7 +213,7 @@ class Cooldown:
             if paused <= 0 and len(self._failed) < self.FAILURES:
                 return
             if paused <= 0 and now >= self._until:
-                # The call that is sent now has ended by its deadline.
+                # The current call will have ended by its deadline.
                 self._until = call.deadline
                 return
         if paused > 0:
@@ -223,7 +223,7 @@ class Cooldown:
         )
 
     def take_turn(self, call: Call) -> float:
-        """Return 0 if the call may be sent now, or the seconds until the next try."""
+        """Return 0 if the call may be sent now, or the seconds until the next attempt."""
         now = clock.monotonic()
         with self._lock:
             if pace := self._paces.get(call.operation):
@@ -252,10 +252,10 @@ class Cooldown:
                 self._failed.clear()
                 return
             if _depends_on_request(outcome) and call.identity in self._failed:
-                # This request always fails, which proves nothing about other requests.
+                # This request always fails, which is not an outage.
                 self._until = min(self._until, now)
                 return
-            # Few are enough to recognise the requests that fail again.
+            # A few digests suffice to recognise requests that fail again.
             self._failed = [*self._failed[-63:], call.identity]
             self._until = now + self.SECONDS
 
@@ -278,7 +278,7 @@ def not_sent(call: Call, pause: float) -> ExamplaryRateLimitError:
 
 
 def _is_failure(call: Call, outcome: Any) -> bool:
-    # The key may lack access to one resource and still be accepted for all others.
+    # The key may lack access to one resource, but be accepted for others.
     refused = isinstance(outcome, ExamplaryPermissionError) and not call.ids
     return is_outage(outcome) or refused or isinstance(outcome, ExamplaryAuthenticationError)
 
@@ -310,10 +310,10 @@ def seconds_until(http_date: str | None) -> float | None:
 
 
 def _timestamp(http_date: str | None) -> float | None:
-    """Read a date as servers and proxies send it. Django's function takes exact forms only."""
+    """Parse a date of servers and proxies, with more formats than Django's function."""
     try:
         moment = email.utils.parsedate_to_datetime(http_date or "")
-        # Without a zone it is GMT, as all dates of HTTP are.
+        # Without a zone it is GMT, like all dates of HTTP.
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):
         return None

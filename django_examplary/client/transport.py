@@ -1,11 +1,11 @@
-"""Two things that `requests` lacks: a deadline for a whole call, and whether anything was sent.
+"""A transport with two features that `requests` lacks: a total deadline, and a `sent` flag.
 
-`requests` bounds each read of a socket, so a response that comes a byte at a time never times out.
-Its exceptions do not separate a reset during the TLS handshake from one after the request. Both are
-only known at the socket, so the connections here are subclasses.
+`requests` limits each read of a socket, so a response that arrives byte by byte never times out.
+Its exceptions do not distinguish a reset during the TLS handshake from one after the request. Both
+need access to the socket, so the connections here are subclasses.
 
-The ids in a path are filled in when the request line is encoded. `requests`, urllib3 and the
-programs that instrument them only see the template: the id of an embed session opens it.
+The ids in a path are inserted when the request line is encoded. `requests`, urllib3 and their
+instrumentation only get the template, because the id of an embed session is a secret.
 
 Imported by the client on its first call, because `requests` is slow to import.
 """
@@ -31,7 +31,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.utils import get_environ_proxies
 
-# Not from urllib3.connection: there, VCR.py puts classes of its own while it records.
+# Not from urllib3.connection, whose classes VCR.py replaces while it records.
 from urllib3.connectionpool import (  # type: ignore[attr-defined]
     HTTPConnection,
     HTTPConnectionPool,
@@ -44,8 +44,8 @@ from django_examplary.client.errors import Answer, TransportError
 from django_examplary.exceptions import ExamplaryConfigurationError, without_frames
 
 CONNECT_TIMEOUT = 3.0
-#: Seconds after which an idle connection is not used again. Firewalls drop idle connections without
-#: notice, and a POST on such a connection may or may not have arrived.
+#: Seconds after which an idle connection is not reused. Firewalls drop idle connections silently,
+#: and it is unknown whether a POST on such a connection has arrived.
 MAX_IDLE = 15.0
 # Other values of Content-Encoding, such as utf-8, are mistakes and do not change the body.
 _COMPRESSIONS = ("br", "compress", "deflate", "gzip", "x-gzip", "zstd")
@@ -53,12 +53,12 @@ _COMPRESSIONS = ("br", "compress", "deflate", "gzip", "x-gzip", "zstd")
 
 @dataclass
 class Exchange:
-    """One request on the wire: how long it may take, and how far it got."""
+    """One HTTP request: its deadline and its progress."""
 
     deadline: float
     timeout: float
     max_bytes: int
-    #: The ids that fill the template of the path.
+    #: The ids for the template of the path.
     ids: Mapping[str, str] = field(default_factory=dict, repr=False)
     sent: bool = False
 
@@ -74,7 +74,7 @@ _exchange: ContextVar[Exchange] = ContextVar("examplary_exchange")
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads from a socket for as long as the exchange may take."""
+    """Read from a socket until the deadline of the exchange."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
         self._raw = raw
@@ -99,17 +99,18 @@ class _DeadlineResponse(http.client.HTTPResponse):
 
 
 class _Observed(HTTPConnection):
-    """Keeps the deadline while it connects, and notes when the first byte of a request goes out,
-    which is after any TLS handshake."""
+    """Respect the deadline while connecting, and record when the first byte of a request is sent.
+
+    That is after the TLS handshake."""
 
     response_class = _DeadlineResponse
-    #: Not that of http.client, which would print the Authorization header and the ids.
+    #: The debug output of http.client would print the Authorization header and the ids.
     debuglevel = 0
     #: When the connection was last put back into the pool (`clock.monotonic()`).
     idle_since = 0.0
 
     def _new_conn(self) -> socket.socket:
-        """Try each address of the host within the time left; urllib3 gives each the whole time."""
+        """Try each address of the host in the remaining time; urllib3 gives each the full time."""
         name = self._dns_host
         found = socket.getaddrinfo(name, self.port, type=socket.SOCK_STREAM)
         addresses = [str(address[0]) for *_, address in found]
@@ -129,7 +130,7 @@ class _Observed(HTTPConnection):
         try:
             super()._tunnel()
         finally:
-            # So far there was a CONNECT to the proxy and nothing to the API.
+            # Until now only a CONNECT was sent to the proxy, and nothing to the API.
             _exchange.get().sent = False
 
     def _encode_request(self, request: str) -> bytes:
@@ -149,7 +150,7 @@ class _TLSConnection(_Observed, HTTPSConnection):
 
 
 class _Pool(HTTPConnectionPool):
-    """Closes a connection that was idle for too long; it opens again for the next request."""
+    """Close connections that were idle for too long; they are reopened for the next request."""
 
     ConnectionCls = _Observed
 
@@ -171,7 +172,7 @@ class _TLSPool(_Pool, HTTPSConnectionPool):
 
 class _Adapter(HTTPAdapter):
     def __init__(self, *, tls: bool, pool_size: int, ca_bundle: str) -> None:
-        # One context for all workspaces: loading the CA bundle costs more than the handshake.
+        # Shared by all workspaces, because loading the CA bundle is slower than the handshake.
         self._context = {"ssl_context": _tls_context(ca_bundle, certifi.where())} if tls else {}
         super().__init__(pool_connections=1, pool_maxsize=pool_size)
 
@@ -186,7 +187,7 @@ class _Adapter(HTTPAdapter):
         return manager
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Leave verification to the context, which requires certificates and host names."""
+        """Leave verification to the context, which checks certificates and host names."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -198,7 +199,7 @@ def _tls_context(ca_bundle: str, default: str) -> ssl.SSLContext:
         context = ssl.create_default_context(
             cafile=None if folder else ca_bundle, capath=ca_bundle if folder else None
         )
-        # Networks that inspect TLS make certificates without the key identifiers of RFC 5280.
+        # Networks that inspect TLS use certificates without the key identifiers of RFC 5280.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
     except OSError as error:
@@ -210,7 +211,7 @@ def _tls_context(ca_bundle: str, default: str) -> ssl.SSLContext:
 
 
 class BearerAuth(AuthBase):
-    """Keeps the key out of the variables that an error report shows."""
+    """Keep the key out of the variables that error reports show."""
 
     def __init__(self, api_key: str) -> None:
         self._api_key = api_key
@@ -221,10 +222,10 @@ class BearerAuth(AuthBase):
 
 
 class Transport:
-    """A pool of connections to one origin: no cookies, no redirects, nothing of the environment.
+    """A pool of connections to one origin, without cookies, redirects and the environment.
 
-    An adapter without a `requests.Session`, which would read `.netrc`, keep cookies, and read the
-    whole body of a redirect that it does not follow. Threads may share it; processes may not.
+    Uses an adapter without a `requests.Session`, which would read `.netrc`, store cookies, and read
+    the whole body of a redirect that it does not follow. Threads may share it; processes may not.
 
     `ca_bundle` is a PEM file or a directory of certificates; empty: those of certifi. `proxy` is
     the URL of a proxy, or "environment" for that of HTTPS_PROXY and NO_PROXY. Raises
@@ -267,8 +268,8 @@ class Transport:
         except _FAILURES as error:
             failure = _describe(error)
         except BaseException as error:
-            # Such as the time limit of a task queue, which comes at any moment. Collectors of
-            # errors store the variables of frames, and those below hold the key.
+            # For example the time limit of a task queue, which can interrupt any line. Error
+            # collectors store the variables of frames, and the frames below contain the key.
             failure = without_frames(error)
         finally:
             _exchange.reset(token)
@@ -280,14 +281,14 @@ class Transport:
 
 def _read(response: requests.Response, max_bytes: int) -> Answer:
     if response.status_code < 200:
-        # urllib3 took an interim response for the final one, which the next call would then read.
+        # urllib3 mistook an interim response for the final one, which the next call would read.
         response.raw.close()
         raise TransportError(f"an interim answer ({response.status_code}) came as the final one")
     encoding = response.headers.get("Content-Encoding", "").lower()
     if any(each.strip() in _COMPRESSIONS for each in encoding.split(",")):
         response.raw.close()
         if response.status_code >= 300 or response.request.method == "DELETE":
-            # The status is enough.
+            # The status suffices.
             return Answer(response.status_code, response.headers, b"")
         raise TransportError(
             f"it is compressed with {encoding}, which the request forbids",
@@ -306,7 +307,7 @@ def _read(response: requests.Response, max_bytes: int) -> Answer:
 
 
 def _describe(error: Exception) -> TransportError:
-    """Name the failure without quoting the error, whose text can hold the URL and the key."""
+    """Describe the failure without quoting the error, which can contain the URL and the key."""
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -316,7 +317,7 @@ def _describe(error: Exception) -> TransportError:
                 final=True,
             )
     if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in causes):
-        # http.client has no class of its own for this.
+        # http.client has no specific class for this.
         refused = re.search(r"Tunnel connection failed: (\d{3})", " ".join(map(str, causes)))
         status = f" with status {refused[1]}" if refused else ""
         return TransportError(
@@ -329,7 +330,7 @@ def _describe(error: Exception) -> TransportError:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes: requests wraps urllib3's errors, which wrap the socket's."""
+    """Yield an error and its causes: requests wraps urllib3 errors, which wrap socket errors."""
     yield error
     inner = (*error.args, getattr(error, "reason", None), getattr(error, "original_error", None))
     for cause in inner:
