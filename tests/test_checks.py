@@ -558,6 +558,20 @@ def test_directives_of_csp_module_suffice(overrides):
         assert ids(check_policies, SECURE_CSP=policy) == []
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"SECURE_CSP": "default-src 'none'"},
+        {"CONTENT_SECURITY_POLICY": "default-src 'none'"},
+        {"CONTENT_SECURITY_POLICY": {"DIRECTIVES": "default-src 'none'"}},
+        {"PERMISSIONS_POLICY": "clipboard-write=()"},
+    ],
+    ids=str,
+)
+def test_policy_that_is_no_mapping_is_not_read(overrides):
+    assert ids(check_policies, **overrides) == []
+
+
 def test_failing_static_files_storage_does_not_hide_other_checks():
     assert ids(check_policies, SECURE_CSP={"default-src": ["'none'"]}, STATIC_URL=None) == []
 
@@ -691,6 +705,9 @@ def test_cookie_paths(overrides, expected):
         ({"LOGIN_URL": "/login/"}, ["W023"]),
         ({"LOGIN_URL": "nowhere"}, ["W023"]),
         ({"LOGIN_URL": "no:where"}, ["W023"]),
+        ({"LOGIN_URL": "https://[login/"}, ["W023"]),
+        ({"LOGIN_URL": ""}, ["W023"]),
+        ({"LOGIN_URL": None}, ["W023"]),
     ],
     ids=str,
 )

@@ -108,9 +108,9 @@ def _read_policies() -> Iterator[tuple[str, dict[str, list[str]]]]:
     """Return the policies of Django 6 and of django-csp 4, by setting."""
     for name in ("SECURE_CSP", "CONTENT_SECURITY_POLICY"):
         for setting in (name, f"{name}_REPORT_ONLY"):
-            policy: Mapping[str, Any] = getattr(settings, setting, None) or {}
+            policy = _mapping(getattr(settings, setting, None))
             if name == "CONTENT_SECURITY_POLICY":
-                policy = policy.get("DIRECTIVES") or {}
+                policy = _mapping(policy.get("DIRECTIVES"))
             yield (
                 setting,
                 {
@@ -119,6 +119,11 @@ def _read_policies() -> Iterator[tuple[str, dict[str, list[str]]]]:
                     if value is not None and value is not False  # Both omit the directive.
                 },
             )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    # A project may have a setting of that name for a middleware of its own.
+    return value if isinstance(value, Mapping) else {}
 
 
 def _read_sources(value: Any) -> list[str]:
@@ -145,7 +150,7 @@ def _allows(given: list[str], source: str) -> bool:
 
 def _permissions_policy() -> Iterator[checks.CheckMessage]:
     """Check the setting of django-permissions-policy."""
-    policy: Mapping[str, Any] = getattr(settings, "PERMISSIONS_POLICY", None) or {}
+    policy = _mapping(getattr(settings, "PERMISSIONS_POLICY", None))
     for feature in sorted({each for flow in FLOWS.values() for each in flow.permissions_policy}):
         given = policy.get(feature, "*")
         given = [given] if isinstance(given, str) else given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -101,14 +102,12 @@ def _templates() -> Iterator[checks.CheckMessage]:
 
 
 def _login_url() -> Iterator[checks.CheckMessage]:
-    try:
-        url = resolve_url(settings.LOGIN_URL)
-    except NoReverseMatch:
-        url = ""
-    parts = urlsplit(url)
-    # Only paths of this site can be resolved here.
-    if url and (parts.netloc or not _is_missing(parts.path)):
-        return
+    # A site without pages may have no LOGIN_URL.
+    with contextlib.suppress(NoReverseMatch, ValueError):
+        parts = urlsplit(resolve_url(settings.LOGIN_URL or ""))
+        # Only paths of this site can be resolved here.
+        if parts.netloc or not _is_missing(parts.path):
+            return
     yield checks.Warning(
         f"LOGIN_URL is {str(settings.LOGIN_URL)!r}, which is not a page of this site.",
         hint="Visitors who are not signed in see a link to it instead of an embed. Set LOGIN_URL. "
