@@ -159,11 +159,14 @@ def one_time_options(user: Any) -> dict[str, Any]:
 def credentials_of(user: Any) -> list[str]:
     """Return digests that a new password changes, like those in Django's sessions.
 
-    The first is of SECRET_KEY, and the others of SECRET_KEY_FALLBACKS.
+    The first is of SECRET_KEY, and the others of SECRET_KEY_FALLBACKS. It is empty for a user
+    without a password, such as one that a JSON Web Token describes.
     """
-    current = getattr(user, "get_session_auth_hash", str)()
+    if not hasattr(user, "get_session_auth_hash"):
+        return [""]
     former: Iterable[str] = getattr(user, "get_session_auth_fallback_hash", list)()
-    return [hashlib.sha256(each.encode()).hexdigest()[:16] for each in [current, *former]]
+    hashes = [user.get_session_auth_hash(), *former]
+    return [hashlib.sha256(each.encode()).hexdigest()[:16] for each in hashes]
 
 
 def sign_report(launch: Launch) -> str:

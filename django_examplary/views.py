@@ -132,11 +132,14 @@ def launch(request: HttpRequest, token: str) -> HttpResponse:
 def _act_as(request: HttpRequest, user_id: Any, credentials: str | None) -> None:
     """Let a request of a visitor act as the user that a signed token names.
 
-    `credentials` are those of the token: they differ after the user got a new password.
+    `credentials` are those of the token: they differ after the user got a new password. None or
+    empty: the token does not depend on it.
     """
     if not is_signed_in(request):
         user = get_user_model()._default_manager.filter(pk=user_id).first()
-        if user is not None and is_active(user) and credentials in (None, *credentials_of(user)):
+        if user is None or not is_active(user):
+            return
+        if not credentials or credentials in credentials_of(user):
             request.user = user
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -258,6 +259,15 @@ def test_new_password_ends_links_and_reports(fake, client, embed, teacher, opene
     assert (response.status_code, response.json()["reason"]) == (403, "signed-out")
     assert len(fake.requests) == sent
     assert go(client, embed()["url"]).status_code == 302
+
+
+def test_user_of_a_token_need_not_be_a_row(fake, client, embed, teacher):
+    """Authentication with JSON Web Tokens need not read the user."""
+    data = embed(user=SimpleNamespace(pk=teacher.pk, is_authenticated=True))
+
+    assert go(client, data["url"]).status_code == 302
+    assert post(client, SYNC, data={"token": data["token"]}).json()["status"] == "pending"
+    assert ExamplarySession.objects.get().actor.user == teacher
 
 
 def test_former_secret_key_is_accepted_as_a_fallback(fake, client, embed, settings):
