@@ -200,6 +200,8 @@ def test_search_works_with_a_foreign_key_and_an_encrypted_field():
         "sessions": [["ada"], [], []],
         "provision": [["person ada"], [], []],
         "link": [unknown, unknown, unknown, "will be linked"],
+        # The users without an account, and the user of an actor and of a session.
+        "links": [[200], [200], [200]],
         "rows": 2,
     }
 

@@ -24,6 +24,7 @@ from django_examplary.admin.provisioning import ProvisionPageMixin
 from django_examplary.admin.searching import RoleFilter, user_search_fields, with_id
 from django_examplary.admin.sites import admin_url, user_link, visible_users
 from django_examplary.models import ExamplaryActor, ExamplarySession
+from django_examplary.services.bulk import user_has_field
 
 State = ExamplaryActor.State
 
@@ -149,7 +150,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
         users = services.unprovisioned(visible_users(self.admin_site, request))
         user_model = get_user_model()
         # Lookups of Django, which work in every user admin.
-        query = {"is_active__exact": 1} if hasattr(user_model, "is_active") else {}
+        query = {"is_active__exact": 1} if user_has_field("is_active") else {}
         query |= {"examplary_actor__isnull": True}
         without = {
             "label": gettext("users without an account"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.admin import AdminSite
+from django.contrib.admin.utils import quote
 from django.contrib.auth import get_user_model
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
@@ -23,7 +24,8 @@ def admin_url(
         return ""
     options = model._meta
     name = f"admin:{options.app_label}_{options.model_name}_{page}"
-    url = reverse(name, args=args, current_app=site.name)
+    # A user's primary key may be a text that needs quoting, as in Django's own links.
+    url = reverse(name, args=map(quote, args), current_app=site.name)
     return f"{url}?{urlencode(query)}" if query else url
 
 

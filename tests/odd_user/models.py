@@ -22,8 +22,12 @@ class Person(models.Model):
 
 
 class Member(AbstractBaseUser, PermissionsMixin):
-    """A user model whose user name is a foreign key, and whose address is encrypted."""
+    """A user model whose user name is a foreign key, and whose address is encrypted.
 
+    Its key is a text, and it has no field `is_active`.
+    """
+
+    id = models.CharField(primary_key=True, max_length=100)
     person = models.OneToOneField(Person, on_delete=models.CASCADE)
     email = EncryptedField(max_length=254)
     first_name = models.CharField(max_length=100)

@@ -16,6 +16,7 @@ from tests import settings as base
 
 ACTORS = "/admin/django_examplary/examplaryactor/"
 SESSIONS = "/admin/django_examplary/examplarysession/"
+USERS = "/admin/odd_user/member/"
 
 
 def main() -> None:
@@ -28,19 +29,24 @@ def main() -> None:
 
     # Models need the settings.
     from django.apps import apps  # noqa: PLC0415
+    from django.contrib import admin  # noqa: PLC0415
     from django.core.management import call_command  # noqa: PLC0415
     from django.test import Client  # noqa: PLC0415
     from django.test.utils import setup_test_environment  # noqa: PLC0415
 
     from django_examplary.models import ExamplaryActor, ExamplarySession  # noqa: PLC0415
+    from tests.html import find_all  # noqa: PLC0415
 
     # Type checkers use the user model of the other tests.
     app: Any = apps.get_app_config("odd_user")
     member, person = app.get_model("Member"), app.get_model("Person")
+    admin.site.register(member)
     setup_test_environment()
     call_command("migrate", run_syncdb=True, verbosity=0)
     users = [
         member.objects.create(
+            # In the admin's addresses "_3F" is a question mark, and a slash begins another part.
+            pk=f"user_3F/{name}",
             person=person.objects.create(name=f"person {name}"),
             email=f"{name}@school.example",
             first_name=name,
@@ -68,12 +74,27 @@ def main() -> None:
         [(_line, result)] = response.context["results"]
         return str(result)
 
+    def follow(url: str) -> list[int]:
+        """Return the status codes of the links to users."""
+        links = [each["href"] for each in find_all(browser.get(url).text, "a")]
+        ours = [each for each in links if each.startswith(f"{USERS}?") or "/user" in each]
+        return [browser.get(each).status_code for each in ours]
+
+    session = ExamplarySession.objects.get(actor__user=users[0])
     texts = ("ada", "ada@school.example", "nothing")
     found = {
         "actors": [search(ACTORS, text) for text in texts],
         "sessions": [search(SESSIONS, text) for text in texts],
         "provision": [provision(text) for text in texts],
         "link": [link(name) for name in (*texts, str(users[0].person.pk))],
+        "links": [
+            follow(url)
+            for url in (
+                ACTORS,
+                f"{ACTORS}{session.actor_id}/change/",
+                f"{SESSIONS}{session.pk}/change/",
+            )
+        ],
         "rows": b"".join(browser.get(f"{ACTORS}csv/", {"q": "ada"})).decode().count("\n"),
     }
     json.dump(found, sys.stdout)
