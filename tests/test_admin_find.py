@@ -123,14 +123,39 @@ def test_search_compares_each_actor_once_and_not_each_session(admin_client, ada)
         assert "presets" not in before
 
 
-def test_search_of_sessions_in_other_fields(admin_client, ada, monkeypatch):
-    fields = ["actor__user__username", "next_url"]
-    monkeypatch.setattr(ExamplarySessionAdmin, "get_search_fields", lambda *_: fields)
-    session = make_session(ada, next_url="/exams/12/")
+@pytest.mark.parametrize(
+    ("model_admin", "url", "field"),
+    [
+        (ExamplaryActorAdmin, ACTORS, "last_error"),
+        (ExamplarySessionAdmin, SESSIONS, "next_url"),
+        (ExamplarySessionAdmin, SESSIONS, "actor__last_error"),
+    ],
+)
+def test_search_in_the_fields_of_a_subclass(
+    admin_client, ada, monkeypatch, model_admin, url, field
+):
+    monkeypatch.setattr(model_admin, "search_fields", [field])
+    ExamplaryActor.objects.update(last_error="exams/12")
+    row: Any = make_session(ada, next_url="/exams/12/")
     make_session(make_actor("bob"), next_url="/exams/13/")
+    row = ada if url == ACTORS else row
 
-    assert found(admin_client, SESSIONS, q="exams/12") == [session]
-    assert found(admin_client, SESSIONS, q="ada") == [session]
+    assert found(admin_client, url, q="exams/12") == [row]
+    assert found(admin_client, url, q="ada") == [row]
+
+
+def test_other_models_may_autocomplete_actors(admin_client, ada):
+    class Other(admin.ModelAdmin):  # type: ignore[type-arg]
+        autocomplete_fields = ["actor"]
+
+    make_actor("bob")
+    query = {"app_label": "django_examplary", "model_name": "examplarysession"}
+
+    assert Other(ExamplarySession, site).check() == []
+    response = admin_client.get(
+        "/school/autocomplete/", {**query, "field_name": "actor", "term": "Ada"}
+    )
+    assert [each["id"] for each in response.json()["results"]] == [str(ada.pk)]
 
 
 def test_search_for_users_finds_full_name(ada):
@@ -171,6 +196,14 @@ def test_search_finds_session_by_exam_id(admin_client, ada, fields):
     make_session(ada, presets={"examId": "exam_2"}, outputs={"examId": "exam_12"})
 
     assert found(admin_client, SESSIONS, q="exam_1") == [session]
+
+
+@pytest.mark.parametrize("text", [" exam_1", "exam_1\t", " {} "])
+def test_search_ignores_spaces_around_an_id(admin_client, ada, text):
+    session = make_session(ada, outputs={"examId": "exam_1"})
+    make_session(ada)
+
+    assert found(admin_client, SESSIONS, q=text.format(session.pk)) == [session]
 
 
 def test_search_in_outputs_requires_a_permission(client, ada):

@@ -333,14 +333,15 @@ def test_action_of_a_row_requires_view_permission(fake, client, staff, failed):
     assert fake.requests == []
 
 
-def test_action_of_a_row_requires_view_permission_for_that_row(
-    fake, admin_client, failed, monkeypatch
+@pytest.mark.parametrize(("path", "method"), [("do/retry_actors/", "post"), ("link/", "get")])
+def test_page_of_a_row_requires_view_permission_for_that_row(
+    fake, admin_client, failed, monkeypatch, path, method
 ):
     monkeypatch.setattr(
         ExamplaryActorAdmin, "has_view_permission", lambda self, request, obj=None: obj is None
     )
 
-    assert admin_client.post(f"{ACTORS}{failed.pk}/do/retry_actors/").status_code == 403
+    assert getattr(admin_client, method)(f"{ACTORS}{failed.pk}/{path}").status_code == 403
     assert fake.requests == []
 
 

@@ -38,6 +38,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
     list_select_related = ["user"]
     date_hierarchy = "created_at"
     ordering = ["-created_at", "-pk"]
+    search_fields = ["email", "name", "examplary_id"]
     search_help_text = _("Name, e-mail address, or an id")
     raw_id_fields = ["user"]
     readonly_fields = [
@@ -80,7 +81,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
     # Rows and columns
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
-        return ["email", "name", "examplary_id", *user_search_fields("user__")]
+        return [*super().get_search_fields(request), *user_search_fields("user__")]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ExamplaryActor], search_term: str

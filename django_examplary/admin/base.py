@@ -270,10 +270,12 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
         return csv_response(str(self.opts.model_name), columns, rows.iterator(chunk_size=2000))
 
     def get_row(self, request: HttpRequest, object_id: str) -> Any:
-        """Return the row, or raise Http404."""
+        """Return the row, or raise Http404, or PermissionDenied if it may not be viewed."""
         row = self.get_object(request, unquote(object_id))
         if row is None:
             raise Http404
+        if not self.has_view_permission(request, row):
+            raise PermissionDenied
         return row
 
     @abstractmethod
@@ -324,8 +326,7 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
         row = self.get_row(request, object_id)
         action = getattr(self, name, None)
         # Django offers only the actions that this staff member may run.
-        offered = name in self.get_actions(request) and self.has_view_permission(request, row)
-        if action is None or not offered:
+        if action is None or name not in self.get_actions(request):
             raise PermissionDenied
         response = action(request, self.get_queryset(request).filter(pk=row.pk))
         return response or HttpResponseRedirect(self.page_url("change", row.pk))

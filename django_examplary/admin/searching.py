@@ -41,8 +41,9 @@ def search_rows(rows: QuerySet[Any], fields: Sequence[str], text: str) -> QueryS
 def with_id(model: type[Model], path: str, text: str) -> Q:
     """Return a condition for the primary key at `path`, or one that matches nothing."""
     try:
-        # This also checks the range, unlike a lookup through a foreign key.
-        key = model._meta.pk.clean(text, None)
+        # This also checks the range, unlike a lookup through a foreign key. A copied key may have
+        # spaces around it.
+        key = model._meta.pk.clean(text.strip(), None)
     except ValidationError:
         return Q(pk__in=[])
     return Q(**{path: key})

@@ -38,6 +38,7 @@ class ExamplarySessionAdmin(ActivityPageMixin):
     list_select_related = ["actor__user"]
     date_hierarchy = "created_at"
     ordering = ["-created_at", "-pk"]
+    search_fields = ["actor__email", "actor__name"]
     search_help_text = _("Name, e-mail address, or the id of an exam, a session or a user")
     fieldsets = [
         (
@@ -87,7 +88,7 @@ class ExamplarySessionAdmin(ActivityPageMixin):
     # Rows and columns
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
-        return ["actor__email", "actor__name", *user_search_fields("actor__user__")]
+        return [*super().get_search_fields(request), *user_search_fields("actor__user__")]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ExamplarySession], search_term: str
@@ -105,10 +106,11 @@ class ExamplarySessionAdmin(ActivityPageMixin):
             sessions = search_rows(ExamplarySession.objects.all(), own, search_term)
             found |= Q(pk__in=sessions.values("pk"))
         # No database has an index for these, so only strings that look like ids are searched.
-        if search_term.startswith(("exam_", "space_")):
-            found |= Q(presets__examId=search_term) | Q(presets__practiceSpaceId=search_term)
+        remote_id = search_term.strip()
+        if remote_id.startswith(("exam_", "space_")):
+            found |= Q(presets__examId=remote_id) | Q(presets__practiceSpaceId=remote_id)
             if self.may_see_outputs(request):
-                found |= Q(outputs__examId=search_term)
+                found |= Q(outputs__examId=remote_id)
         return queryset.filter(found), False
 
     def may_see_outputs(self, request: HttpRequest) -> bool:
