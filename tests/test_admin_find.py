@@ -413,6 +413,8 @@ def test_users_are_filtered_by_account(admin_client, ada, admin_user, state, nam
         f"p={'9' * 20}",
         f"o={'9' * 20}",
         "{}__exact=a&{}__exact=%00",
+        "{}__regex=[",
+        "{}__range=0",
     ],
 )
 @pytest.mark.parametrize(
@@ -425,6 +427,28 @@ def test_list_accepts_every_value_of_a_filter(admin_client, ada, url, page, quer
 
     # Depending on the database, the list is empty or the filter is ignored.
     assert response.status_code in (200, 302)
+
+
+@pytest.mark.parametrize("page", ["", "csv/"])
+@pytest.mark.parametrize(
+    "query", ["presets__contains=1", "metadata__contained_by=1", "theme__has_keys="]
+)
+def test_list_of_sessions_answers_every_filter_of_json(admin_client, ada, page, query):
+    """No database has all of these filters."""
+    assert admin_client.get(f"{SESSIONS}{page}?{query}").status_code in (200, 302)
+
+
+@pytest.mark.parametrize("query", ["", "?e=1"])
+def test_error_of_a_list_without_a_filter_is_raised(admin_client, monkeypatch, query):
+    """Otherwise the page would show a hint about the installation in place of the error."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("A subclass of the project fails.")
+
+    monkeypatch.setattr(ExamplaryActorAdmin, "get_queryset", fail)
+
+    with pytest.raises(ValueError, match="A subclass"):
+        admin_client.get(f"{ACTORS}{query}")
 
 
 @pytest.mark.parametrize("key", ["", "abc", "\0", "9" * 20, "9" * 5000])

@@ -12,8 +12,9 @@ from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
-from django.db import DataError, connections
+from django.db import Error, connections
 from django.db.models import Count, Model, QuerySet
 from django.http import (
     Http404,
@@ -207,8 +208,11 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         try:
             changelist = super().get_changelist_instance(request)
-        except (DataError, OverflowError, ValueError) as error:
-            # Django checks the format of a value but not its range: the year 9999, or U+0000.
+        except (Error, IndexError, OverflowError, TypeError, ValueError) as error:
+            if request.GET.keys() <= {ERROR_FLAG}:
+                raise
+            # Django checks the format of a value, not whether the database can compare it: the year
+            # 9999, U+0000, half of a range, or what JSON contains on SQLite.
             raise IncorrectLookupParameters(error) from error
         if not connections[changelist.queryset.db].features.has_zoneinfo_database:
             # MySQL and MariaDB count days in a time zone only with time zone tables.
