@@ -145,7 +145,7 @@ def test_search_in_the_fields_of_a_subclass(
 
 
 def test_other_models_may_autocomplete_actors(admin_client, ada):
-    class Other(admin.ModelAdmin):  # type: ignore[type-arg]
+    class Other(admin.ModelAdmin):
         autocomplete_fields = ["actor"]
 
     make_actor("bob")
@@ -606,7 +606,30 @@ def test_activity_page_links_the_teachers_and_the_failures(admin_client, client,
     staff = make_user("staff", is_staff=True)
     allow(staff, "view_examplarysession")
     client.force_login(staff)
-    assert failures not in html(client, f"{SESSIONS}activity/")
+    page = html(client, f"{SESSIONS}activity/")
+    assert failures not in page
+    assert ">ada (Ada Lovelace)<" in page
+    assert f'href="{ACTORS}{ada.pk}/' not in page
+
+
+def test_pages_of_actors_link_only_pages_that_may_be_viewed(client, ada):
+    make_session(ada)
+    staff = make_user("staff", is_staff=True)
+    allow(staff, "view_examplaryactor")
+    client.force_login(staff)
+    ada.user.email = "staff@school.example"
+    ada.user.save()
+    ExamplaryActor.objects.update(state=State.FAILED, last_error="The address exists.")
+    row = f"{ACTORS}{ada.pk}/change/"
+
+    assert not client.get(ACTORS).context["summary"]()[-1]["url"]
+    [other] = client.get(row).context["links"]
+    assert (other["count"], other["url"]) == ("staff", "")
+
+    allow(staff, "view_examplarysession", "view_user")
+    assert client.get(ACTORS).context["summary"]()[-1]["url"]
+    links = client.get(row).context["links"]
+    assert [client.get(each["url"]).status_code for each in links] == [200, 200, 200]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from django_examplary.admin.base import RowAdmin
 from django_examplary.admin.chart import draw_chart
 from django_examplary.admin.names import TOPICS, user_name
 from django_examplary.admin.progress import BROKEN
-from django_examplary.admin.sites import list_url, object_link, only_visible
+from django_examplary.admin.sites import object_link, only_visible, permitted_url
 from django_examplary.counters import RESULTS, read_api_calls
 from django_examplary.flows import flow_name
 from django_examplary.models import ExamplaryActor, ExamplarySession
@@ -130,14 +130,16 @@ class ActivityPageMixin(RowAdmin):
         activity = measure_activity(self.get_queryset(request), actors, days)
         total = activity.outcomes.total()
         flows = {flow: flow_name(flow) for flow in activity.flows}
+        actors_url = permitted_url(self.admin_site, request, ExamplaryActor)
         context = {
             "title": gettext("Examplary activity"),
             "activity": activity,
             "teachers": [
-                (object_link(self.admin_site, actor, user_name(actor.user)), count)
+                (object_link(self.admin_site, actor, name) if actors_url else name, count)
                 for actor, count in activity.teachers
+                for name in [user_name(actor.user)]
             ],
-            "actors_url": list_url(self.admin_site, request, ExamplaryActor),
+            "actors_url": actors_url,
             "days": days,
             "periods": PERIODS,
             "zone": activity.zone,

@@ -22,7 +22,7 @@ from django_examplary.admin.names import role_name, user_name
 from django_examplary.admin.progress import BROKEN
 from django_examplary.admin.provisioning import ProvisionPageMixin
 from django_examplary.admin.searching import RoleFilter, user_search_fields, with_id
-from django_examplary.admin.sites import admin_url, user_link, visible_users
+from django_examplary.admin.sites import permitted_url, user_link, visible_users
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services.bulk import user_has_field
 
@@ -156,7 +156,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
         without = {
             "label": gettext("users without an account"),
             "count": users.filter(examplary_actor=None).count(),
-            "url": admin_url(self.admin_site, user_model, "changelist", query=query),
+            "url": permitted_url(self.admin_site, request, user_model, query=query),
         }
         return [*states, without]
 
@@ -165,16 +165,14 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
             all=Count("pk"), open=Count("pk", filter=Q(status=ExamplarySession.Status.PENDING))
         )
         links = []
-        if self.admin_site.is_registered(ExamplarySession):
-            query: dict[str, Any] = {"actor__id__exact": row.pk}
-            url = admin_url(self.admin_site, ExamplarySession, "changelist", query=query)
+        query: dict[str, Any] = {"actor__id__exact": row.pk}
+        if url := permitted_url(self.admin_site, request, ExamplarySession, query=query):
             links.append({"label": gettext("Sessions"), "count": sessions["all"], "url": url})
-            query["status__exact"] = ExamplarySession.Status.PENDING
-            url = admin_url(self.admin_site, ExamplarySession, "changelist", query=query)
+            url += f"&status__exact={ExamplarySession.Status.PENDING}"
             links.append({"label": gettext("Open sessions"), "count": sessions["open"], "url": url})
         [(advice, other)] = advise_each([row])
         if other and visible_users(self.admin_site, request).filter(pk=other.pk).exists():
-            url = admin_url(self.admin_site, get_user_model(), "change", other.pk)
+            url = permitted_url(self.admin_site, request, get_user_model(), "change", other.pk)
             label = gettext("Other user with this address")
             links.append({"label": label, "count": user_name(other), "url": url})
         return {"advice": advice.text, "links": links}

@@ -33,7 +33,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_examplary import services
 from django_examplary.admin.exporting import csv_response
-from django_examplary.admin.sites import admin_url, list_url, only_visible
+from django_examplary.admin.sites import admin_url, only_visible, permitted_url
 from django_examplary.client import ExamplaryClient
 from django_examplary.conf import conf
 from django_examplary.models import ExamplarySession
@@ -229,7 +229,7 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
             # A callable, so that actions do not run the query.
             "summary": lambda: self.get_summary(request),
             "other_search": text,
-            "other_search_url": list_url(self.admin_site, request, other),
+            "other_search_url": permitted_url(self.admin_site, request, other),
             "buttons": list(self.get_list_buttons(request)),
             "has_csv_permission": self.has_csv_permission(request),
             **(extra_context or {}),
@@ -246,7 +246,7 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
 
     def get_list_buttons(self, request: HttpRequest) -> Iterator[Button]:
         """Yield the links above the list that this staff member may use."""
-        if url := list_url(self.admin_site, request, ExamplarySession, "activity"):
+        if url := permitted_url(self.admin_site, request, ExamplarySession, "activity"):
             yield Button(label=_("Examplary activity"), url=url)
 
     def get_summary(self, request: HttpRequest) -> list[dict[str, Any]]:

@@ -25,12 +25,17 @@ def admin_url(
     options = model._meta
     name = f"admin:{options.app_label}_{options.model_name}_{page}"
     # A user's primary key may be a text that needs quoting, as in Django's own links.
-    url = reverse(name, args=map(quote, args), current_app=site.name)
+    url = reverse(name, args=[quote(each) for each in args], current_app=site.name)
     return f"{url}?{urlencode(query)}" if query else url
 
 
-def list_url(
-    site: AdminSite, request: HttpRequest, model: type[Model], page: str = "changelist"
+def permitted_url(
+    site: AdminSite,
+    request: HttpRequest,
+    model: type[Model],
+    page: str = "changelist",
+    *args: Any,
+    query: dict[str, Any] | None = None,
 ) -> str:
     """Return the URL of a page of a model, or "" if the site lacks it or it is not permitted."""
     if not site.is_registered(model):
@@ -38,7 +43,7 @@ def list_url(
     if not site.get_model_admin(model).has_view_permission(request):
         return ""
     try:
-        return admin_url(site, model, page)
+        return admin_url(site, model, page, *args, query=query)
     except NoReverseMatch:
         # The project has registered another admin class.
         return ""
