@@ -37,9 +37,6 @@ from django_examplary.exceptions import (
 )
 from django_examplary.origins import is_https_or_loopback, is_loopback, origin_of
 
-# The OpenAPI document of a large API has several MiB.
-_OPENAPI_BYTES = 32 * 1024 * 1024
-
 
 class ExamplaryClient(BaseClient):
     """A client of one workspace of Examplary.
@@ -384,7 +381,8 @@ class ExamplaryClient(BaseClient):
         """Read the OpenAPI document of the API: `GET /openapi`. Sent without the API key."""
         call = self._prepare("GET", "/openapi")
         call.authorized = False
-        call.max_bytes = _OPENAPI_BYTES
+        # The document of a large API has several MiB.
+        call.max_bytes = 32 * 1024 * 1024
         return self._run(call)
 
 

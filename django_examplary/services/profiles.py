@@ -20,8 +20,6 @@ EMAIL_PATTERN = re.compile(
     r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+"
     r"[A-Za-z]{2,}\Z"
 )
-# The longest e-mail address there is, and that the column stores.
-_EMAIL_LENGTH = 254
 
 
 def get_profile(actor: ExamplaryActor) -> ActorProfile:
@@ -45,7 +43,8 @@ def get_profile(actor: ExamplaryActor) -> ActorProfile:
             f"EXAMPLARY_ACTOR_PROFILE returned a {type(profile).__name__}, not an ActorProfile."
         )
     email = str(profile.email or "").strip()
-    if not EMAIL_PATTERN.match(email) or len(email) > _EMAIL_LENGTH:
+    # No e-mail address is longer, and the column stores no longer one.
+    if not EMAIL_PATTERN.match(email) or len(email) > 254:
         raise ExamplaryValidationError(
             "email",
             "the user has no address that Examplary accepts; correct it, or return another one "

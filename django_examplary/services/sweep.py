@@ -50,8 +50,6 @@ Status = ExamplarySession.Status
 
 # How many sessions are looked up at a time; the whole rows are read when they are claimed.
 _PAGE = 1000
-# A sweep stops after so many failures in a row.
-_MAX_FAILURES = 10
 
 
 @dataclass
@@ -118,9 +116,7 @@ def sweep_sessions(
     if client is None and (workspace or conf.EXAMPLARY_WORKSPACE is None):
         # With one workspace nothing else could be done without its key.
         get_client(workspace or DEFAULT_WORKSPACE)
-    calls = PacedCalls(
-        concurrency=concurrency, rate=rate, max_failures=_MAX_FAILURES, should_stop=should_stop
-    )
+    calls = PacedCalls(concurrency=concurrency, rate=rate, max_failures=10, should_stop=should_stop)
     left = math.inf if limit is None else limit
     run = _Run(sweep, calls, left, workspace, since or timezone.now(), client)
     for outcomes in calls.run(run.take, _call, lambda task: task.session.workspace):

@@ -23,7 +23,6 @@ from django_examplary.origins import PRODUCTION_URL
 
 #: The groups that count as failures, by the value of --fail-on.
 _FAILING = {"error": GROUPS[:1], "warn": GROUPS[:2], "news": GROUPS}
-_STAGING_URL = "https://api-staging.examplary.ai"
 
 
 class Command(ExamplaryCommand):
@@ -127,8 +126,8 @@ exit codes:
         if client.base_url == PRODUCTION_URL:
             raise CommandError(
                 "The probe creates a user that cannot be deleted, so it does not run on the "
-                f"production API. Set EXAMPLARY_API_URL to {_STAGING_URL} and EXAMPLARY_API_KEY to "
-                "a key of a workspace there.",
+                "production API. Set EXAMPLARY_API_URL to https://api-staging.examplary.ai and "
+                "EXAMPLARY_API_KEY to a key of a workspace there.",
                 returncode=2,
             )
         email = _address(options)
