@@ -1,7 +1,7 @@
 """The seven flows: their presets, the access they need, and their outputs.
 
 A flow is a frozen dataclass whose fields are the documented presets in snake_case. The annotation
-of a field is also the rule that its value is checked by, before any request is sent::
+of a field is also the rule that its value is checked by, before any request is sent:
 
     >>> GenerateExam(subject="Mathematics", intended_duration=40)
     Traceback (most recent call last):

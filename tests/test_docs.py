@@ -8,6 +8,7 @@ import gc
 import html
 import inspect
 import json
+import pydoc
 import re
 import socket
 import sys
@@ -586,6 +587,15 @@ def test_reference_has_every_public_module():
 
     for name in codes(names):
         assert re.search(rf"\bdjango_examplary\.{name}\b", pages), name
+
+
+def test_docstrings_of_the_reference_are_markdown():
+    pages = "".join(file.read_text() for file in (DOCS / "reference").glob("*.md"))
+    names = re.findall(r"^::: ([\w.]+)", pages, re.MULTILINE)
+
+    assert names
+    for name in names:
+        assert not re.search(r"::$", inspect.getdoc(pydoc.locate(name)) or "", re.MULTILINE), name
 
 
 def test_checks():

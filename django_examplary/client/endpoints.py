@@ -70,7 +70,6 @@ class ExamplaryClient(BaseClient):
 
         Retried only if nothing was sent, or if the API requests a retry (425, 429, 503 with
         Retry-After), because its behaviour for a known address is not documented.
-        `retries.is_uncertain(error)` returns whether a failed call may have created the user.
         """
         body = {"email": email, "role": role, **({"name": name} if name else {})}
         call = self._prepare(

@@ -88,7 +88,7 @@ def find_remote_actor(user: Any, *, client: ExamplaryClient | None = None) -> st
 
     For an operator, who then decides whether to pass the id to `link_actor`: anyone may have
     entered that address here. The API documents no search, so this creates an exam, gives the
-    address a role on it, and deletes the exam (contract, section 6). The price: Examplary creates a
+    address a role on it, and deletes the exam (contract, section 6). Examplary creates a
     user for an address that it does not know, with a workspace role that is not documented.
 
     Raises ExamplaryNotProvisionedError for the owner of the API key and for people who manage the

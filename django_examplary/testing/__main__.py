@@ -1,4 +1,4 @@
-"""Run the fake on its own: ``python -m django_examplary.testing --port 8001``."""
+"""Run the fake on its own: python -m django_examplary.testing --port 8001."""
 
 from __future__ import annotations
 
