@@ -1,11 +1,11 @@
 """The settings of this app: `from django_examplary.conf import conf`.
 
-Every access reads the Django setting, or else the environment variable of the same name, or else
-returns the default. So `override_settings` works. A setting of None selects the default; an empty
-environment variable counts as not set.
+Every access reads the Django setting, then the environment variable with the same name, then the
+default. So `override_settings` works. A setting of None selects the default; an empty environment
+variable counts as not set.
 
 Every property raises ExamplaryConfigurationError if the value has the wrong type. The error names
-the setting and never holds the value, which may be the API key.
+the setting and never contains the value, which may be the API key.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ALIAS_LENGTH = 64
 
 @dataclass(frozen=True)
 class Workspace:
-    """How one workspace of Examplary is reached."""
+    """The settings of a workspace of Examplary."""
 
     alias: str
     api_key: str = field(repr=False)
@@ -41,7 +41,7 @@ class Workspace:
     embed_origins: Sequence[str]
 
     def setting(self, key: str) -> str:
-        """Return where the settings hold a value, such as "EXAMPLARY_API_KEY"."""
+        """Return the name of the setting of a value, such as "EXAMPLARY_API_KEY"."""
         if self.alias == "default":
             return f"EXAMPLARY_{key}"
         return f"EXAMPLARY_WORKSPACES[{self.alias!r}][{key!r}]"
@@ -60,12 +60,12 @@ class Settings:
 
     @property
     def EXAMPLARY_EMBED_ORIGINS(self) -> Sequence[str]:
-        """The origins that serve embeds. Add the domain of a workspace that has its own."""
+        """The origins that serve embeds. Add the custom domain of a workspace, if it has one."""
         return _read("EXAMPLARY_EMBED_ORIGINS", list(PRODUCTION_ORIGINS), list)
 
     @property
     def EXAMPLARY_SITE_ORIGIN(self) -> str:
-        """The public origin of this site; empty: the origin of the request."""
+        """The public origin of this site. Empty selects the origin of the request."""
         return _read("EXAMPLARY_SITE_ORIGIN", "", str).rstrip("/")
 
     @property
@@ -75,19 +75,19 @@ class Settings:
 
     @property
     def EXAMPLARY_DEADLINE(self) -> float:
-        """Seconds that one call takes at most, including retries and pauses."""
+        """Maximum seconds of one call, including retries and pauses."""
         return _read("EXAMPLARY_DEADLINE", 15.0, float)
 
     @property
     def EXAMPLARY_MAX_RETRIES(self) -> int:
-        """How many times a call is repeated, where repeating is safe."""
+        """Maximum number of retries of a call, where retrying is safe."""
         return _read("EXAMPLARY_MAX_RETRIES", 2, int)
 
     @property
     def EXAMPLARY_CA_BUNDLE(self) -> str:
-        """A PEM file or a directory with the certificates to trust; empty: those of certifi.
+        """A PEM file or a directory of certificates to trust. Empty selects those of certifi.
 
-        While it is not set, the environment variables of other programs count.
+        If it is not set, the environment variables of other programs apply.
         """
         elsewhere = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
         return _read("EXAMPLARY_CA_BUNDLE", elsewhere or "", str)
@@ -110,12 +110,12 @@ class Settings:
 
     @property
     def EXAMPLARY_LOCALES(self) -> Mapping[str, str]:
-        """Examplary's language codes by Django's, where the first two letters are wrong."""
+        """Examplary's language codes by Django's, if the first two letters differ."""
         return _read("EXAMPLARY_LOCALES", {}, dict)
 
     @property
     def EXAMPLARY_LAUNCH_MAX_AGE(self) -> int:
-        """Seconds for which a rendered page can launch its embeds."""
+        """Seconds during which a rendered page can launch its embeds."""
         return _read("EXAMPLARY_LAUNCH_MAX_AGE", 12 * 60 * 60, int)
 
     @property
@@ -146,27 +146,27 @@ class Settings:
 
     @property
     def EXAMPLARY_SESSIONS_PER_HOUR(self) -> int:
-        """How many sessions a user may open within an hour; 0: any number."""
+        """Maximum number of sessions that a user may open within an hour; 0 sets no limit."""
         return _read("EXAMPLARY_SESSIONS_PER_HOUR", 60, int)
 
     @property
     def EXAMPLARY_CONCURRENT_LAUNCHES(self) -> int:
-        """How many embeds of one process may wait for the API at a time."""
+        """Maximum number of embeds of one process that wait for the API at a time."""
         return _read("EXAMPLARY_CONCURRENT_LAUNCHES", 4, int)
 
     @property
     def EXAMPLARY_EMAILS_ARE_VERIFIED(self) -> bool:
-        """Whether a user may get the existing Examplary user with the same e-mail address."""
+        """Whether a user can be linked to the existing Examplary user with the same address."""
         return _read("EXAMPLARY_EMAILS_ARE_VERIFIED", False, bool)
 
     @property
     def EXAMPLARY_WORKSPACES(self) -> Mapping[str, Any] | Callable[..., Any]:
-        """From an alias to a workspace's settings: a mapping, or a callable or its dotted path."""
+        """The settings of workspaces by alias: a mapping, or a callable or its dotted path."""
         return _read_callable("EXAMPLARY_WORKSPACES", Mapping) or {}
 
     @property
     def EXAMPLARY_WORKSPACE(self) -> Callable[..., Any] | None:
-        """A callable (or its dotted path) from a user to the alias of the user's workspace."""
+        """A callable (or its dotted path) from a user to the alias of their workspace."""
         choose: Callable[..., Any] | None = _read_callable("EXAMPLARY_WORKSPACE")
         return choose
 
@@ -187,7 +187,7 @@ class Settings:
         except LookupError:
             found = None
         except Exception as error:
-            # Its message may hold a secret, and this one is shown to more people.
+            # The original message may contain a secret, and more people read this one.
             raise ExamplaryConfigurationError(
                 f"EXAMPLARY_WORKSPACES raised {type(error).__name__} for {alias!r}."
             ) from error
@@ -213,7 +213,7 @@ class Settings:
         """Return the aliases that the settings list.
 
         `default` is one of them unless only EXAMPLARY_WORKSPACES has API keys. The aliases that a
-        callable accepts cannot be listed. Keys that cannot be aliases are reported by E001.
+        callable accepts are unknown. E001 reports invalid keys.
         """
         workspaces = self.EXAMPLARY_WORKSPACES
         found = set() if callable(workspaces) else set(filter(is_alias, workspaces))
@@ -221,7 +221,7 @@ class Settings:
         return others if workspaces and not self.EXAMPLARY_API_KEY else ["default", *others]
 
     def usable_workspaces(self) -> list[Workspace]:
-        """Return the listed workspaces, without those whose own settings are reported by E001.
+        """Return the listed workspaces, without those that E001 reports.
 
         Raises ExamplaryConfigurationError if a flat setting is wrong.
         """
@@ -230,19 +230,19 @@ class Settings:
             try:
                 usable.append(self.get_workspace(alias))
             except ExamplaryConfigurationError:
-                # The pages of the other workspaces must work.
+                # A mistake in one workspace must not affect the others.
                 if alias == "default":
                     raise
         return usable
 
 
 def is_alias(value: object) -> bool:
-    """Return whether a value can be the alias of a workspace, and be stored in a row."""
+    """Return whether a value is a valid alias of a workspace, which rows can store."""
     return isinstance(value, str) and 0 < len(value) <= ALIAS_LENGTH and value.isprintable()
 
 
 def _workspace_problem(values: object) -> str:
-    """Return a description of the mistake in the settings of a workspace, or an empty string."""
+    """Describe the mistake in the settings of a workspace; empty if there is none."""
     kinds = {"API_KEY": str, "API_URL": str, "EMBED_ORIGINS": list}
     if not isinstance(values, Mapping):
         return " must be a mapping with the key 'API_KEY'."
@@ -259,12 +259,12 @@ def _are_strings(values: Iterable[object]) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
-#: By kind: its description, and whether a Django setting is of it.
+#: By kind: its description, and a test whether a Django setting is valid.
 _KINDS: Mapping[type, tuple[str, Callable[[Any], bool]]] = {
     object: ("anything", lambda value: True),
     str: ("a string", lambda value: isinstance(value, str)),
     bool: ("True or False", lambda value: isinstance(value, bool)),
-    # Not isinstance(): a bool is an int too.
+    # isinstance() would accept bool, too.
     int: ("a whole number", lambda value: type(value) is int),
     float: ("a number", lambda value: type(value) in (int, float)),
     list: (
@@ -281,13 +281,13 @@ _KINDS: Mapping[type, tuple[str, Callable[[Any], bool]]] = {
 def _read(name: str, default: T, kind: type) -> T:
     value, problem = _look_up(name, kind)
     if problem:
-        # Raised in a frame that does not hold the value, and so in no error report.
+        # Raised in a frame without the value, so that error reports cannot show it.
         raise ExamplaryConfigurationError(problem)
     return default if value is None else value
 
 
 def _look_up(name: str, kind: type) -> tuple[Any, str]:
-    """Return the value and an empty string, or None and the reason why it cannot be used."""
+    """Return the value and an empty string, or None and the reason why it is invalid."""
     expected, is_valid = _KINDS[kind]
     if hasattr(settings, name):
         value = getattr(settings, name)
@@ -320,7 +320,7 @@ def _parse(raw: str, kind: type) -> Any:
 
 
 def _read_callable(name: str, *others: type) -> Any:
-    """Return a callable, or an instance of one of the other types; None if neither is set."""
+    """Return a callable, or an instance of one of the other types; None if not set."""
     value: Any = _read(name, None, object)
     if value is None or value == "":
         return None
@@ -328,7 +328,7 @@ def _read_callable(name: str, *others: type) -> Any:
         try:
             value = import_string(value)
         except (ImportError, TypeError, ValueError) as error:
-            # A path that begins with a dot raises the last two.
+            # Paths that begin with a dot raise the last two errors.
             raise ExamplaryConfigurationError(f"{name} cannot be imported: {error}") from error
     if callable(value) or isinstance(value, others):
         return value

@@ -1,6 +1,6 @@
-"""Counts the calls to Examplary by day in Django's cache, for the activity page of the admin.
+"""Count the calls to Examplary by day in Django's cache, for the activity page of the admin.
 
-Off by default. To switch it on, connect `count_api_call` in `ready()` of an app::
+Disabled by default. To enable it, connect `count_api_call` in `ready()` of an app::
 
     api_call_finished.connect(count_api_call)
 
@@ -17,9 +17,9 @@ from typing import Any
 from django.core.cache import cache
 from django.utils import timezone
 
-#: The subjects of the calls, by the first segment of their path. Others are `other`.
+#: The topics of calls, by the first segment of their path. Others are `other`.
 TOPICS = ("users", "embed-sessions", "permissions", "other")
-#: How calls end: with an answer, with a refusal (status 4xx), or with an outage.
+#: Results of calls: a success, a refusal (status 4xx), or an outage.
 RESULTS = ("ok", "refused", "failed")
 
 # The activity page shows up to 90 days.
@@ -35,7 +35,7 @@ def count_api_call(sender: object, *, operation: str, outcome: str, status: int,
         result = "refused" if 400 <= status < 500 else "failed"
     now = timezone.now()
     if timezone.is_aware(now):
-        # Not the current time zone, which may be a user's.
+        # The default time zone, because the current one may be that of a user.
         now = now.astimezone(timezone.get_default_timezone())
     key = _key(now.date(), topic if topic in TOPICS else "other", result)
     cache.add(key, 0, _LIFETIME.total_seconds())

@@ -17,7 +17,7 @@ def csp_nonce(request: HttpRequest | None) -> str:
     Reads the nonce of Django's middleware (6.0 and later) and of django-csp.
     """
     for name in ("_csp_nonce", "csp_nonce"):
-        # Both are lazy objects that are false until they are converted to a string.
+        # Both are lazy objects that are falsy until they are converted to a string.
         if (nonce := getattr(request, name, None)) is not None:
             return str(nonce)
     return ""
@@ -36,12 +36,12 @@ def csp_directives() -> dict[str, list[str]]:
     """Return the sources that a Content-Security-Policy must allow for the embeds, by directive.
 
     The iframe starts at this site, is redirected to an embed of one of the workspaces, and shows a
-    page of this site when that fails. The script posts to this site for the result.
+    page of this site when that fails. The script posts to this site to get the result.
     """
     try:
         address = static("django_examplary/embed.js")
     except ValueError:
-        # A storage that names files by their content knows no name before `collectstatic`.
+        # A storage with hashed file names has no names before `collectstatic`.
         address = settings.STATIC_URL
     static_url = urlsplit(address)
     assets = f"{static_url.scheme}://{static_url.netloc}" if static_url.netloc else "'self'"

@@ -1,9 +1,9 @@
-"""The values that the API accepts and returns. camelCase is translated here, once.
+"""The values that the API accepts and returns, with their conversion from camelCase.
 
-Every class is frozen and takes keywords only. `from_json` raises `ValueError`, naming the field, if
-a response lacks what every caller needs: an id, and the status of a session. Any other field of an
-unexpected shape counts as absent and is logged once by its type. `raw` keeps the whole response, so
-that a field added tomorrow can be read today.
+Every class is frozen and has keyword-only arguments. `from_json` raises `ValueError`, naming the
+field, if a response lacks a required field: an id, and the status of a session. Any other field
+with an unexpected type counts as absent and is logged once. `raw` contains the whole response, so
+that new fields can be read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from django_examplary.exceptions import ExamplaryValidationError, ExamplaryWarni
 logger = logging.getLogger("django_examplary")
 
 WorkspaceRole = Literal["owner", "admin", "teacher", "student", "member"]
-#: The workspace roles that an end user may have; the others manage the workspace.
+#: The workspace roles of end users; the others manage the workspace.
 ActorRole = Literal["teacher", "student", "member"]
 #: The most powerful first.
 ContentRole = Literal["owner", "manager", "editor", "viewer", "participant"]
@@ -41,7 +41,7 @@ OUTPUT_KEYS = ("examId", "question", "rubric")
 _FORMER_FLOWS = {"generate-questions": "generate-exam"}
 
 # The statuses of a session by meaning, in lower case. `pending`, `completed` and `cancelled` are
-# documented; the others are words that an API may use instead (contract, section 14).
+# documented; the others are plausible synonyms (contract, section 14).
 _PENDING = frozenset(
     {"pending", "created", "new", "open", "opened", "active", "started", "in_progress"}
 )
@@ -57,10 +57,10 @@ _OVER = frozenset(
 
 
 class Secret:
-    """A string that is read as `value` and in no other way.
+    """A string that is only readable as `value`.
 
-    Error reports, collectors of frame variables, templates and exports show an empty string. JSON
-    refuses it. It is equal to its string.
+    Error reports, error collectors, templates and exports show an empty string. JSON cannot encode
+    it. It is equal to its string.
     """
 
     __slots__ = ("value",)
@@ -87,7 +87,7 @@ class ActorProfile:
 
     email: str = field(repr=False)
     name: str = field(default="", repr=False)
-    #: None: `student` if the actor is first needed for a student flow, else `teacher`.
+    #: None selects `student` if the first flow is for students, else `teacher`.
     role: WorkspaceRole | None = None
 
 
@@ -100,7 +100,7 @@ class Theme:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse values of a wrong type, and warn about values that are not documented."""
+        """Reject values of a wrong type, and warn about undocumented values."""
         for name in ("primary_color", "locale"):
             if not isinstance(value := getattr(self, name), str):
                 raise ExamplaryValidationError(f"theme.{name}", f"must be a string, not {value!r}")
@@ -130,7 +130,7 @@ class Theme:
 class RemoteObject(abc.ABC):
     """An object of the API; `raw` is the whole response."""
 
-    #: The field that a response must have; without it, an envelope around the object is opened.
+    #: The required field of a response; if it is missing, an envelope is unwrapped.
     key: ClassVar[str] = "id"
 
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -148,7 +148,7 @@ class User(RemoteObject):
     id: str
     email: str = field(default="", repr=False)
     name: str = field(default="", repr=False)
-    #: Several roles are joined with a comma.
+    #: Multiple roles are separated by commas.
     role: str = ""
 
     @classmethod
@@ -167,12 +167,12 @@ class EmbedSession(RemoteObject):
     """An embed session (contract, section 7). `id` and `embed_url` are secrets: both open it."""
 
     id: str = field(repr=False)
-    #: In lower case; `canceled` and `complete` have become `cancelled` and `completed`.
+    #: In lower case; `canceled` and `complete` are converted to `cancelled` and `completed`.
     status: str
     flow: str = ""
     actor: str = ""
     embed_url: str = field(default="", repr=False)
-    #: None if the API sent none. A time without a time zone counts as UTC.
+    #: None if missing. A time without a time zone is in UTC.
     created_at: datetime | None = None
     expires_at: datetime | None = None
     #: Includes documented outputs that the API sent beside its `outputs`.
@@ -242,11 +242,11 @@ class Exam(RemoteObject):
 
 @dataclass(frozen=True, kw_only=True)
 class Export(RemoteObject):
-    """Where an exported exam can be fetched."""
+    """The location of an exported exam."""
 
     key = "url"
 
-    #: It may need no other permission.
+    #: It may work without an API key.
     url: str = field(repr=False)
 
     @classmethod
@@ -263,7 +263,7 @@ class Permission(RemoteObject):
     key = "role"
 
     actor: str
-    #: The most powerful one of several roles.
+    #: The highest of several roles.
     role: str
 
     @classmethod
@@ -273,7 +273,7 @@ class Permission(RemoteObject):
             raise ValueError("role is missing")
         named = label.lower().split(",")
         role = next((role for role in CONTENT_ROLES if role in named), label)
-        # Older material shows a plain id where newer material has an object.
+        # Older examples have a plain id, newer ones an object.
         return cls(actor=_label(data, "actor", names=("id",)), role=role, raw=data)
 
     def covers(self, role: ContentRole) -> bool:
@@ -324,7 +324,7 @@ def _warn(message: str) -> None:
 
 @functools.lru_cache(maxsize=256)
 def _report_shape(key: str, kind: str) -> None:
-    """Log a field of an unexpected type, once in the life of the process."""
+    """Log a field with an unexpected type, once per process."""
     logger.warning("operation='read response' outcome=unexpected-shape field=%s type=%s", key, kind)
 
 
@@ -386,13 +386,13 @@ def _timestamp(data: Mapping[str, Any], key: str) -> datetime | None:
         if isinstance(value, str) and re.fullmatch(r"\d{9,13}(\.\d+)?", value):
             value = float(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            # As seconds, this many are the year 5138.
+            # In seconds this would be the year 5138.
             moment = datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
         else:
             moment = parse_datetime(_text(data, key))
     except (ValueError, OverflowError, OSError):
         pass
-    # Earlier times are durations, or stand for none.
+    # Earlier times are durations or placeholders.
     if moment is None or moment.year < 2000:
         if value not in (None, ""):
             _report_shape(key, "not a time")

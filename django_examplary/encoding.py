@@ -1,4 +1,4 @@
-"""How names and values are written for the API and for every supported database."""
+"""Encode names and values for the API and for every supported database."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _UNSTORABLE_CHARACTERS = re.compile(r"[\x00\ud800-\udfff]")
 
 @functools.lru_cache(maxsize=512)
 def to_camel(name: str) -> str:
-    """`source_material_ids` -> `sourceMaterialIds`; camelCase stays as it is."""
+    """Convert `source_material_ids` to `sourceMaterialIds`; camelCase is unchanged."""
     head, *tail = name.split("_")
     return head + "".join(part[:1].upper() + part[1:] for part in tail)
 
 
 @functools.lru_cache(maxsize=512)
 def to_snake(name: str) -> str:
-    """`sourceMaterialIds` -> `source_material_ids`; snake_case stays as it is."""
+    """Convert `sourceMaterialIds` to `source_material_ids`; snake_case is unchanged."""
     return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
 
 
 def is_id(value: Any, prefix: str = "") -> bool:
-    """Return whether a value can be an id of Examplary; some are put into a path."""
+    """Return whether a value is a valid Examplary id, which is safe in a path."""
     return (
         isinstance(value, str)
         and re.fullmatch(rf"{prefix}[A-Za-z0-9_-]{{1,{255 - len(prefix)}}}", value) is not None
@@ -44,9 +44,8 @@ def is_id(value: Any, prefix: str = "") -> bool:
 def storable(value: Any, *, levels: int = _MAX_LEVELS) -> Any:
     """Return a copy of a JSON value that every supported database can store.
 
-    PostgreSQL stores no U+0000, no database a lone surrogate, and JSON no infinite number. The
-    first two become U+FFFD, such a number becomes a string, and so does, as JSON, a value nested
-    deeper than `levels`.
+    U+0000, which PostgreSQL rejects, and lone surrogates become U+FFFD. Infinite numbers, which
+    JSON lacks, become strings. Values nested deeper than `levels` become strings with their JSON.
     """
     if isinstance(value, str):
         return _UNSTORABLE_CHARACTERS.sub("\ufffd", value)

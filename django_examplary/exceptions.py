@@ -27,7 +27,7 @@
     InvalidLaunchToken                    a SuspiciousOperation; the views return 400 or 404
     ExamplaryWarning                      a UserWarning: an unknown value is sent unchanged
 
-The text of these errors never holds an API key, an embed URL, a remote session id or an e-mail
+The text of these errors never contains an API key, an embed URL, a remote session id or an e-mail
 address. Messages of the server are shortened and cleaned first.
 """
 
@@ -45,7 +45,7 @@ class ExamplaryError(Exception):
 
 
 class ExamplaryValidationError(ExamplaryError, ValueError):
-    """A value that Examplary would refuse, found before any request was sent."""
+    """A value that Examplary would refuse, detected before a request is sent."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(field, problem)
@@ -102,10 +102,10 @@ class ExamplaryEmbedURLError(ExamplaryResponseError):
 class ExamplaryAPIError(ExamplaryError):
     """The API refused.
 
-    `status_code` is the HTTP status. `message` holds the texts of the response (cleaned, at most
-    300 characters), `body` its start, `request_id` the id that the server sent, and `retry_after`
-    the wait in seconds that a 429 or 503 requests. `examplary_id` is the id that the refusal of a
-    creation shows, which may be that of an object that exists already.
+    `status_code` is the HTTP status. `message` contains the error messages of the response
+    (cleaned, at most 300 characters), `body` its start, `request_id` the id that the server sent,
+    and `retry_after` the wait in seconds that a 429 or 503 requests. `examplary_id` is the id that
+    the refusal of a creation shows, which may be that of an object that exists already.
     """
 
     retry_after: float | None = None
@@ -219,7 +219,7 @@ class ExamplaryWarning(UserWarning):
 
 
 class ExamplaryConfigurationError(ImproperlyConfigured):
-    """A setting is missing or wrong. Deliberately not an ExamplaryError: never swallow it."""
+    """A setting is missing or wrong. Intentionally not an ExamplaryError, to avoid catching it."""
 
 
 class InvalidLaunchToken(SuspiciousOperation):
@@ -235,9 +235,9 @@ E = TypeVar("E", bound=BaseException)
 
 
 def without_frames(error: E) -> E:
-    """Return the error without the frames that it has passed, whose variables hold secrets.
+    """Return the error without its traceback frames, whose variables contain secrets.
 
-    Collectors of errors store the variables of frames. The lines of the code stay, as a note.
+    Error collectors store the variables of frames. A note keeps the lines of the traceback.
     """
     lines = "".join(traceback.format_tb(error.__traceback__))
     error.add_note(f"Frames that are hidden because they hold secrets:\n{lines}")

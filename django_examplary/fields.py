@@ -18,10 +18,10 @@ else:
 
 
 class PlainTextField(StringField):
-    """A string from outside of this app, for people to read.
+    """A readable string from outside this app.
 
     Tables of MySQL and MariaDB may be in `utf8mb3`, which has no characters of four bytes, such as
-    emoji. There they are stored as U+FFFD, since an error would lose the whole row.
+    emoji. There such characters are stored as U+FFFD, because an error would lose the whole row.
     """
 
     def deconstruct(self) -> Any:
@@ -47,9 +47,9 @@ def _hide(value: Any) -> Any:
 
 
 class SecretField(StringField):
-    """A string that rows, querysets and forms hold as a `Secret`, unless it is empty.
+    """A string that rows, querysets and forms return as a `Secret`, unless it is empty.
 
-    Fixtures omit it, and exports that read rows or querysets write an empty string.
+    Fixtures omit it, and exports of rows or querysets contain an empty string.
     """
 
     descriptor_class = _SecretAttribute

@@ -1,16 +1,16 @@
 """The seven flows: their presets, the access they need, and their outputs.
 
 A flow is a frozen dataclass whose fields are the documented presets in snake_case. The annotation
-of a field is also the rule that its value is checked by, before any request is sent:
+of a field contains the rule for its value, which is checked before a request is sent:
 
     >>> GenerateExam(subject="Mathematics", intended_duration=40)
     Traceback (most recent call last):
     ...
     ExamplaryValidationError: intended_duration: must be a multiple of 15 (minutes), not 40
 
-Presets and flows that Examplary adds after this release pass with a warning: presets as `extra`,
-flows as `UnknownFlow`. A misspelt preset or flow is an error. All facts are from sections 8 and 9
-of the API contract.
+Presets and flows that Examplary adds later are accepted with a warning: presets as `extra`, flows
+as `UnknownFlow`. A misspelt preset or flow is an error. All facts are from sections 8 and 9 of the
+API contract.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from django_examplary.presets import (
 class Outputs:
     """The outputs of a session; `raw` has every key, documented or not."""
 
-    #: The name of the documented output in the API; empty if none is documented.
+    #: The API name of the documented output; empty if none is documented.
     key: ClassVar[str] = ""
     _types: ClassVar[tuple[type, ...]] = ()
 
@@ -132,9 +132,9 @@ class Flow:
     audience: ClassVar[Literal["teacher", "student"]] = "teacher"
     needs: ClassVar[Access | None] = None
     outputs_class: ClassVar[type[Outputs]] = Outputs
-    #: Whether its presets are documented; if not, any preset may be given as `extra`.
+    #: Whether its presets are documented; if not, any preset may be passed as `extra`.
     documented: ClassVar[bool] = True
-    #: Only available in Examplary's staging environment so far.
+    #: Whether the flow is only available in Examplary's staging environment.
     prerelease: ClassVar[bool] = False
     #: Whether the API documents that the session ends by itself.
     completes: ClassVar[bool] = True
@@ -168,13 +168,13 @@ class Flow:
         for name, value in self.presets.items():
             if not is_storable({name: value}):
                 raise ExamplaryValidationError(to_snake(name), UNSTORABLE)
-        # In `extra` it has no rule of its own.
+        # There is no rule for presets in `extra`.
         if self.resource and not is_id(self.resource) and self.needs:
             raise refusal(self.needs.preset, ID, self.resource)
 
     @classmethod
     def from_presets(cls, presets: Mapping[str, Any]) -> Self:
-        """Return the flow with presets in snake_case or camelCase, unknown ones included.
+        """Return the flow with presets in snake_case or camelCase, including unknown ones.
 
         Raises ExamplaryValidationError, naming the preset, also for one that is misspelt.
         """
@@ -270,7 +270,7 @@ class MarkAnswer(Flow):
     slug = "mark-answer"
     title = gettext_lazy("Mark an answer")
     documented = False
-    # The page requires this role on the exam. The preset `examId` is a guess.
+    # The page requires this role on the exam. The preset `examId` is an assumption.
     needs = Access("exam_id", "editor")
     completes = False
 
@@ -313,7 +313,7 @@ class PracticeSpaceStudent(Flow):
 
 @dataclass(frozen=True, kw_only=True)
 class UnknownFlow(Flow):
-    """A flow that was released after this package: presets are `extra`, outputs are `raw`."""
+    """A flow released after this package: presets are in `extra`, outputs in `raw`."""
 
     completes = False
 
@@ -336,12 +336,12 @@ FLOWS: Mapping[str, type[Flow]] = {
 
 
 def flow_name(slug: str) -> str:
-    """Return the translated name of a flow. An unknown flow is its own name."""
+    """Return the translated name of a flow; an unknown flow is returned unchanged."""
     return str(FLOWS[slug].title) if slug in FLOWS else slug
 
 
 def get_flow(slug: str, presets: Mapping[str, Any]) -> Flow:
-    """Return the flow named `slug` with its presets; an unknown flow passes with a warning.
+    """Return the flow named `slug` with its presets. An unknown flow causes a warning.
 
     Raises ExamplaryValidationError, naming the preset or a misspelt flow.
     """
@@ -358,5 +358,5 @@ def get_flow(slug: str, presets: Mapping[str, Any]) -> Flow:
 
 
 def _close(name: str, names: Iterable[str]) -> str:
-    """Return the known name that is most like a misspelt name; empty if none is similar."""
+    """Return the known name most similar to a misspelt one; empty if none is similar."""
     return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.85)), "")

@@ -19,7 +19,7 @@ from django_examplary import embeds
 from django_examplary.csp import csp_nonce
 from django_examplary.exceptions import ExamplaryConfigurationError
 
-# As with the tags, `context` is positional only, because it is also the name of a preset.
+# As in the tags, `context` is positional-only, because it is also the name of a preset.
 
 
 @pass_context
@@ -30,7 +30,7 @@ def examplary_embed(context: Context, flow: Any, /, **options: Any) -> SafeStrin
 
 @pass_context
 def examplary_url(context: Context, flow: Any, /, **options: Any) -> str:
-    """Return the address that opens a flow in the whole window; see `embeds.launch_url`."""
+    """Return the URL that opens a flow in the whole window; see `embeds.launch_url`."""
     return embeds.launch_url(_request(context), flow, **options)
 
 

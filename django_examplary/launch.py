@@ -1,6 +1,6 @@
-"""The launch: the decision of a page's author, signed so that the browser cannot change it.
+"""The launch: the options of an embed, signed so that the browser cannot change them.
 
-The template tag signs a launch, and the launch view reads it back. A token is signed, not
+The template tag signs a launch, and the launch view verifies it. A token is signed, not
 encrypted: the user it names can read its presets and metadata.
 """
 
@@ -24,10 +24,10 @@ from django_examplary.origins import is_local_path
 
 Mode = Literal["frame", "window"]
 
-#: Servers cap a request line at about 4,000 bytes; this leaves room for the rest of the URL.
+#: Servers limit a request line to about 4,000 bytes. The rest of the URL needs some of them.
 MAX_TOKEN_LENGTH = 3000
 
-#: How many seconds a one-time link waits for its use.
+#: Seconds after which an unused one-time link expires.
 TICKET_MAX_AGE = 300
 
 _LAUNCH_SALT = "django_examplary.launch"
@@ -39,12 +39,12 @@ _RETURN_SALT = "django_examplary.return"
 class Launch:
     """One embed on one page, for one user.
 
-    `theme` has the API's names. `origin` is the site's own: an embed in a frame reports to a page
-    of it, and from a whole window the browser returns to it. `language` is the page's, as a code
-    of Django's. With `session_id` the launch opens that stored session and the token holds no more
-    than the user, the session and the language. Launches that differ in `nonce` alone do not share
-    a session. `ticket` makes the token a one-time link: it is the time of `new_ticket()`, and
-    `credentials` ends the link when the user gets a new password.
+    `theme` has the names of the API. `origin` is that of this site: an embed in a frame reports to
+    it, and the browser returns to it from a whole window. `language` is the Django language code of
+    the page. With `session_id` the launch opens that stored session, and the token only contains
+    the user, the session and the language. Launches with different `nonce` do not share a session.
+    `ticket` makes the token a one-time link: it is the time of `new_ticket()`, and `credentials`
+    ends the link when the user gets a new password.
 
     Raises ExamplaryValidationError naming the argument.
     """
@@ -67,7 +67,7 @@ class Launch:
     def __post_init__(self) -> None:
         if self.next_url and not is_local_path(self.next_url):
             raise ExamplaryValidationError("next", "must be a path on this site, such as '/exams/'")
-        # A template passes whatever its variable holds.
+        # Templates may pass any type.
         metadata: Any = self.metadata
         if not isinstance(metadata, Mapping) or not all(
             isinstance(text, str) for item in metadata.items() for text in item
@@ -86,7 +86,7 @@ class Launch:
         facts = {name: value for name, value in self._facts.items() if value}
         token = signing.dumps(facts, salt=_LAUNCH_SALT)
         if len(token) > MAX_TOKEN_LENGTH:
-            # Not earlier: compression takes as long as everything else.
+            # Compress only if necessary, because compression is slow.
             token = signing.dumps(facts, salt=_LAUNCH_SALT, compress=True)
         if len(token) > MAX_TOKEN_LENGTH:
             raise ExamplaryValidationError(
@@ -98,7 +98,7 @@ class Launch:
 
     @classmethod
     def unsign(cls, token: str, *, max_age: int) -> Self:
-        """Read a token back.
+        """Verify and parse a token.
 
         Raises InvalidLaunchToken if it was not signed by this site, or more than `max_age` seconds
         ago; a one-time link also if that was more than TICKET_MAX_AGE seconds ago.
@@ -111,15 +111,15 @@ class Launch:
                 facts["flow"] = get_flow(slug, facts.pop("presets", {}))
             return cls(**facts)
         except (signing.BadSignature, TypeError, ExamplaryValidationError) as error:
-            # Another release signed it, with an argument or a value that this one does not accept.
+            # Signed by another release, with an argument or a value that this one does not accept.
             raise InvalidLaunchToken(str(error)) from error
 
     @cached_property
     def key(self) -> str:
         """Identify the session of this launch among the sessions of its user.
 
-        Two launches share a session if the API and the user who finishes cannot distinguish them.
-        A launch of a stored session has that session's id.
+        Two launches share a session if they are equal for the API and for the user at the end.
+        The key of a launch of a stored session is the id of that session.
         """
         if self.session_id:
             return self.session_id
@@ -144,9 +144,9 @@ _links = itertools.count()
 
 
 def new_ticket() -> int:
-    """Return the time in nanoseconds: it distinguishes the one-time links of a launch.
+    """Return the time in nanoseconds, which distinguishes the one-time links of a launch.
 
-    A process never returns a value twice, also where a test has stopped the clock.
+    Values are unique in a process, even if a test has stopped the clock.
     """
     return time.time_ns() + next(_links)
 

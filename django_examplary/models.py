@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 
 #: The alias of the workspace that the flat settings describe.
 DEFAULT_WORKSPACE = "default"
-#: The documented lifetime of a session, and the longest that is accepted from the API.
+#: The documented lifetime of a session. Longer ones of the API are shortened.
 LIFETIME = timedelta(days=7)
-#: A session with less time left than this is not handed out any more.
+#: A session with less time left than this is not reused.
 MARGIN = timedelta(hours=1)
 
 
 class DatabaseNow(Now):
-    """The clock of the database server: the only clock that all processes and machines share."""
+    """The clock of the database server, which all processes and machines share."""
 
     def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
-        # CURRENT_TIMESTAMP follows the time zone of the connection, which may jump by an hour.
+        # CURRENT_TIMESTAMP follows the time zone of the connection, with daylight saving time.
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra)
 
 
 class ExamplaryActorQuerySet(models.QuerySet["ExamplaryActor"]):
     def claimable(self) -> ExamplaryActorQuerySet:
-        """Return the actors that a caller may provision: no other caller is doing so."""
+        """Return the actors that no caller is provisioning."""
         State = ExamplaryActor.State
         return self.filter(
             Q(state__in=[State.PENDING, State.FAILED])
@@ -125,9 +125,9 @@ class ExamplaryActor(models.Model):
         return str(self.user)
 
     def set_user(self, user: Any) -> None:
-        """Relate the actor to a user whom a router may have read from another database.
+        """Set the user, even if a router has read the user from another database.
 
-        Django refuses `actor.user = user` then, unless a router allows the relation.
+        Django would refuse `actor.user = user`, unless a router allows the relation.
         """
         self.user_id = user.pk
         self._state.fields_cache["user"] = user
@@ -139,31 +139,31 @@ class ExamplaryActor(models.Model):
 
 class ExamplarySessionQuerySet(models.QuerySet["ExamplarySession"]):
     def open(self) -> ExamplarySessionQuerySet:
-        """Return the sessions that have not come to an outcome yet."""
+        """Return the sessions without an outcome."""
         return self.filter(status=ExamplarySession.Status.PENDING)
 
     def for_user(self, user: Any) -> ExamplarySessionQuerySet:
-        # A visitor has no key. Sessions without an actor are those of users who are gone.
+        # A visitor has no primary key. Sessions without an actor belong to deleted users.
         if getattr(user, "pk", user) is None:
             return self.none()
         return self.filter(actor__user=user)
 
     def for_key(self, key: str) -> ExamplarySessionQuerySet:
-        """Return the sessions of a launch, by its `Launch.key`: a fingerprint or a session's id."""
+        """Return the sessions of a launch, by `Launch.key`: a fingerprint or a session id."""
         try:
             return self.filter(pk=uuid.UUID(key))
         except ValueError:
             return self.filter(fingerprint=key)
 
     def abandoned(self) -> ExamplarySessionQuerySet:
-        """Return claims that have ended: the holder died, or its request was not answered."""
+        """Return expired claims, whose process died or whose request was not answered."""
         return self.filter(status=ExamplarySession.Status.CREATING, lapses_at__lt=DatabaseNow())
 
     def due(self) -> ExamplarySessionQuerySet:
-        """Return the sessions that a sweep calls the API about, the longest waiting first.
+        """Return the sessions that a sweep must verify, the longest waiting first.
 
-        Few sessions that are a day old ever come to an outcome, so these are due once an hour.
-        The sessions of each user are counted, so that no user's sessions hold up the others.
+        Sessions older than a day rarely get an outcome, so they are due once an hour. The sessions
+        are interleaved by user, so that the sessions of one user do not delay the others.
         """
         now = timezone.now()
         open_ = Q(status=ExamplarySession.Status.PENDING) & (
@@ -184,7 +184,7 @@ class ExamplarySessionQuerySet(models.QuerySet["ExamplarySession"]):
         )
 
     def unannounced(self) -> ExamplarySessionQuerySet:
-        """Return ended sessions whose signal was not recorded as sent: a process has died."""
+        """Return ended sessions whose signal was not recorded as sent, because the process died."""
         status = ExamplarySession.Status
         return self.filter(
             status__in=[status.COMPLETED, status.CANCELLED, status.CLOSED],
@@ -193,7 +193,7 @@ class ExamplarySessionQuerySet(models.QuerySet["ExamplarySession"]):
         )
 
     def prunable(self, days: float | None) -> ExamplarySessionQuerySet:
-        """Return the sessions that ended more than `days` days ago; none if that is None."""
+        """Return the sessions that ended more than `days` days ago; with None, none."""
         if days is None:
             return self.none()
         status = ExamplarySession.Status
@@ -207,7 +207,7 @@ class ExamplarySessionQuerySet(models.QuerySet["ExamplarySession"]):
 
 
 class ExamplarySessionManager(models.Manager["ExamplarySession"]):
-    """Spells out methods of the queryset, for type checkers without a plugin for Django."""
+    """Repeat methods of the queryset, for type checkers without a plugin for Django."""
 
     def get_queryset(self) -> ExamplarySessionQuerySet:
         return ExamplarySessionQuerySet(self.model, using=self._db)
@@ -228,8 +228,8 @@ class ExamplarySessionManager(models.Manager["ExamplarySession"]):
 class ExamplarySession(models.Model):
     """One launch of a flow for one actor.
 
-    `examplary_id` and `embed_url` are secrets: each of them opens the session. They are a `Secret`,
-    whose string is its `value`.
+    `examplary_id` and `embed_url` are secrets: each of them opens the session. They are `Secret`
+    objects; read their `value`.
     """
 
     class Status(models.TextChoices):
@@ -253,19 +253,19 @@ class ExamplarySession(models.Model):
     )
     workspace: Text = models.CharField(_("workspace"), max_length=64, default=DEFAULT_WORKSPACE)
     examplary_id = SecretField(max_length=255, unique=True, null=True)
-    #: At most an origin and 2,000 characters; see `origins`.
+    #: An origin and at most 2,000 characters; see `origins`.
     embed_url = SecretField(max_length=2500, blank=True)
     flow: Text = models.CharField(_("flow"), max_length=64)
     presets: JSON = models.JSONField(_("presets"), default=dict)
     theme: JSON = models.JSONField(_("theme"), default=dict)
     metadata: JSON = models.JSONField(_("metadata"), default=dict)
     fingerprint: Text = models.CharField(max_length=64, editable=False)
-    #: The fingerprint while the session is handed out, so that the database allows only one.
+    #: The fingerprint of the launch while the session is reusable; unique in the database.
     # Unique, and unknown in many rows.
     open_key: OptionalText = models.CharField(  # noqa: DJ001
         max_length=64, unique=True, null=True, editable=False
     )
-    #: The newest one-time link that has opened the session. It and older ones open nothing.
+    #: The newest one-time link that opened the session. This and older links no longer work.
     ticket: models.BigIntegerField[int, int] = models.BigIntegerField(default=0, editable=False)
     status: Text = models.CharField(
         _("status"), max_length=16, choices=Status, default=Status.CREATING
@@ -318,7 +318,7 @@ class ExamplarySession(models.Model):
         return self.status == self.Status.PENDING
 
     def is_usable(self) -> bool:
-        """Return whether the session is open and has enough time left to be handed out."""
+        """Return whether the session is open and has enough time left to be reused."""
         return bool(self.is_open and self.expires_at and self.expires_at > timezone.now() + MARGIN)
 
     def is_past_expiry(self) -> bool:
@@ -328,5 +328,5 @@ class ExamplarySession(models.Model):
         return FLOWS.get(self.flow, Flow).outputs_class
 
     def get_outputs(self) -> Outputs:
-        """Return the outputs as the flow's own type."""
+        """Return the outputs as the type of the flow."""
         return self.get_outputs_class()(self.outputs)

@@ -1,4 +1,4 @@
-"""The URLs and origins that are safe. Reads no settings: the caller passes the allowed origins."""
+"""Check URLs and origins. Reads no settings: the caller passes the allowed origins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryEm
 #: The address of Examplary's production API.
 PRODUCTION_URL = "https://api.examplary.ai"
 
-# The hosts of Examplary's web application, which are easily mistaken for the API's.
+# Hosts of Examplary's web application, which users confuse with the API.
 _APP_HOSTS = ("app.examplary.ai", "examplary.ai", "www.examplary.ai")
 
 # Stricter than any URL parser: no credentials, no upper case, no backslash, ASCII only.
@@ -27,7 +27,7 @@ _LOCAL_PATH = re.compile(r"/(?!/)[^\\\x00-\x1f\x7f-\x9f]*")
 def checked_url(url: str) -> str:
     """Return the base URL of the API without its last slash.
 
-    Raises ExamplaryConfigurationError, which quotes the URL unless it may hold a password.
+    Raises ExamplaryConfigurationError, which quotes the URL unless it may contain a password.
     """
     if not is_https_or_loopback(url, http_loopback=True) or "?" in url:
         raise ExamplaryConfigurationError(
@@ -53,7 +53,7 @@ def is_loopback(url: str) -> bool:
 
 
 def is_https_or_loopback(url: str, *, http_loopback: bool) -> bool:
-    """Return whether a URL is absolute, https and without credentials, blanks or backslashes.
+    """Return whether a URL is absolute, https, and has no credentials, blanks or backslashes.
 
     With `http_loopback`, http is accepted for localhost.
     """
@@ -85,10 +85,10 @@ def embed_origin(
 ) -> str:
     """Return the origin of an embed URL that is safe to put into a frame.
 
-    `allowed` lists the accepted origins, and `setting` is its name. With `http_loopback`, one of
-    them may be http on localhost. Raises ExamplaryEmbedURLError, which names the origin and never
-    the rest of the URL. Escaping alone is not enough: a `javascript:` URL runs in the page that
-    frames it.
+    `allowed` lists the accepted origins, and `setting` is the name of that setting. With
+    `http_loopback`, one of them may be http on localhost. Raises ExamplaryEmbedURLError, which
+    names the origin and never the rest of the URL. Escaping alone is not sufficient: a
+    `javascript:` URL would run in the page with the frame.
     """
     match = _EMBED_URL.fullmatch(url)
     if match is None:
@@ -113,7 +113,7 @@ def embed_origin(
 
 
 def is_origin(text: str) -> bool:
-    """Return whether a string is an origin that an embed URL can have, and nothing more."""
+    """Return whether a string is exactly an origin that an embed URL can have."""
     match = _EMBED_URL.fullmatch(text)
     return match is not None and match["origin"] == text
 

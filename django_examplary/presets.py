@@ -1,4 +1,4 @@
-"""The values that presets may have, and the ids to which access may be granted."""
+"""Rules for the values of presets, and for ids to which access may be granted."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ PracticeSpaceId = Annotated[str, _starting_with("space_")]
 def checked_grant(resource: str) -> str:
     """Return the id of an exam or a space to which this app may grant access.
 
-    Raises ExamplaryValidationError for other resources, such as an organisation: an id that comes
-    from a browser must not open more than an embed needs.
+    Raises ExamplaryValidationError for other resources, such as an organisation: an id from a
+    browser must not give more access than an embed needs.
     """
     if not (is_id(resource, "exam_") or is_id(resource, "space_")):
         raise ExamplaryValidationError(

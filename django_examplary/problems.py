@@ -1,4 +1,4 @@
-"""The pages, and the JSON, that explain a failure to the user and suggest a next step."""
+"""Explain failures to users, as pages or JSON, and suggest a next step."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from django_examplary.exceptions import (
 
 logger = logging.getLogger("django_examplary")
 
-#: Reasons that another launch of the same page does not mend, but another copy of the page does.
+#: Reasons that a reload of the page resolves, but not another launch of the same page.
 OF_THE_PAGE = ("stale", "signed-out", "other-account", "ended")
-#: Reasons that pass by themselves.
+#: Temporary reasons.
 PASSING = ("unavailable", "preparing", "busy")
 
-# The reason and the status code of each kind of error. If several match, the first counts. The
-# templates and the script of the embed know the reasons.
+# The reason and the status code of each kind of error. The first match applies. The templates and
+# the script of the embed use these reasons.
 REASONS: tuple[tuple[tuple[type[Exception], ...], str, int], ...] = (
     (
         (
@@ -69,11 +69,11 @@ REASONS: tuple[tuple[tuple[type[Exception], ...], str, int], ...] = (
         "refused",
         403,
     ),
-    # Neither is a 5xx, which Django mails to the administrators.
+    # Not 5xx, which Django mails to the administrators.
     ((ExamplaryNotReadyError,), "preparing", 409),
     ((ExamplaryBusyError, ExamplaryRateLimitError), "busy", 429),
     ((ExamplarySessionEndedError,), "ended", 410),
-    # Any other error of these may pass.
+    # Any other ExamplaryError may be temporary.
     ((ExamplaryError, Error), "unavailable", 503),
     # An error in the project's own code.
     ((Exception,), "misconfigured", 500),
@@ -96,7 +96,7 @@ def page(
     except Exception as error:
         if name != "problem":
             raise
-        # A context processor of the project, which may need the database that has just failed.
+        # For example a context processor of the project, which may need the failed database.
         logger.error(
             "operation=render-problem error=%s",
             type(error).__name__,
@@ -110,7 +110,7 @@ def wants_json(request: HttpRequest) -> bool:
 
 
 def is_window(request: HttpRequest) -> bool:
-    """Return whether the response gets the whole window: by its address, or as browsers report."""
+    """Return whether the response is for the whole window, by its URL or its headers."""
     match = request.resolver_match
     return (match is not None and match.url_name == "window") or (
         request.META.get("HTTP_SEC_FETCH_DEST") == "document"
@@ -118,17 +118,17 @@ def is_window(request: HttpRequest) -> bool:
 
 
 def failure(request: HttpRequest, error: Exception) -> HttpResponse:
-    """Log the error, and show its meaning, and its reference for the site's administrators."""
+    """Log the error, and return its explanation with a reference for the administrators."""
     reason, status = next(
         (reason, status) for kinds, reason, status in REASONS if isinstance(error, kinds)
     )
     is_foreign = not isinstance(
         error, (ExamplaryError, ImproperlyConfigured, TransactionManagementError)
     )
-    # The message of a database may quote the row, which holds the secrets of the session. That of
-    # the project's own code may hold personal data.
+    # Messages of databases may quote the row with the secrets of the session. Messages of the
+    # code of the project may contain personal data.
     text = type(error).__name__ if is_foreign else str(error)
-    # Where the project's own code failed, its traceback helps.
+    # For errors in the code of the project, log the traceback.
     cause = error if is_foreign else error.__cause__
     reference = uuid.uuid4().hex[:8]
     logger.log(
@@ -155,7 +155,7 @@ def problem(
     """Return the response to a user for a reason, as a page or as JSON."""
     title, text = explain(reason)
     if reason in OF_THE_PAGE and is_window(request):
-        # There is no page around it to reload.
+        # There is no surrounding page to reload.
         text = _("Go back to where you came from, reload that page, and start again.")
     facts = {"title": title, "text": text, "detail": detail, "reference": reference}
     if wants_json(request):

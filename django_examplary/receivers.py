@@ -23,37 +23,37 @@ logger = logging.getLogger("django_examplary")
 # The session keys of django-hijack, django-loginas, django-impersonate and django-su.
 _IMPERSONATIONS = ("hijack_history", "loginas_from_user", "_impersonate", "exit_users_pk")
 
-# How long a user who signs out may have to wait for the API, in seconds.
+# Maximum seconds for which signing out waits for the API.
 _PATIENCE = 2.0
 
 
 def revoke_when_deleted(instance: ExamplaryActor, **kwargs: Any) -> None:
-    """The actor goes with its user. Its sessions stay, without it, for a sweep to revoke them."""
+    """End the sessions of a deleted user. A sweep revokes them at Examplary."""
     services.revoke_sessions(instance)
 
 
 def revoke_when_user_changes(instance: Any, using: str | None = None, **kwargs: Any) -> None:
-    """Revoke when a user is deactivated, or has a new password, which signs out elsewhere."""
-    # Every row that is saved in the project comes here, and another model's property may fail.
+    """Revoke sessions of a user who is deactivated or has a new password."""
+    # Every saved row of the project comes here, and the property of another model may fail.
     if not isinstance(instance, get_user_model()):
         return
-    # Django sends no signal, but keeps the new password until it has saved it.
+    # Django has no signal for this, but keeps the new raw password until it is saved.
     has_new_password = getattr(instance, "_password", None) is not None
     if is_active(instance) and not (has_new_password and _revokes_on_logout()):
         return
     if using != database():
-        return  # Rows in another database belong to no actor here.
+        return  # Users in another database have no actors here.
     key = instance.pk
     _after_commit(lambda: _end_sessions(key))
 
 
 def revoke_when_signed_out(user: Any, request: Any = None, **kwargs: Any) -> None:
-    """Revoke at Examplary too, at once: the next person may use the same computer."""
+    """Revoke at Examplary, too, because the next person may use the same computer."""
     if user is None or not _revokes_on_logout():
         return
     session = getattr(request, "session", None) or {}
     if any(session.get(name) for name in _IMPERSONATIONS):
-        return  # A staff member ends an impersonation. The user may be at work elsewhere.
+        return  # A staff member ends an impersonation. The user may be working elsewhere.
     key = user.pk
     _after_commit(lambda: _end_and_revoke(key))
 
@@ -62,21 +62,21 @@ def _revokes_on_logout() -> bool:
     try:
         return conf.EXAMPLARY_REVOKE_ON_LOGOUT
     except ImproperlyConfigured as error:
-        # An exception would keep the user signed in.
+        # An exception would prevent the user from signing out.
         logger.error("operation=revoke error=%s", error)
         return False
 
 
 def _after_commit(action: Callable[[], object]) -> None:
-    """Run the action when the project has committed, and never raise.
+    """Run the action after the commit of the project, without raising errors.
 
-    Part of the project's transaction, it could lose that: MariaDB ends a deadlock by rolling back
-    the whole transaction, and PostgreSQL refuses every query after one that failed.
+    In the transaction of the project it could break that: MariaDB resolves a deadlock by rolling
+    back the whole transaction, and PostgreSQL refuses every query after a failed one.
     """
     try:
         connection = transaction.get_connection(database())
         if connection.in_atomic_block or connection.get_autocommit():
-            # Outside of a transaction it runs now, before Django signs the user out.
+            # Outside a transaction it runs now, before Django signs out the user.
             transaction.on_commit(action, using=database(), robust=True)
         else:
             action()
@@ -89,7 +89,7 @@ def _end_sessions(user_pk: Any) -> list[ExamplarySession]:
     try:
         return [session for actor in actors for session in services.revoke_sessions(actor)]
     except Error as error:
-        # As before this app's tables exist. A sweep revokes the sessions of inactive users too.
+        # For example, the tables do not exist yet. A sweep also revokes sessions of inactive users.
         logger.error("operation=revoke error=%s", type(error).__name__)
         return []
 
@@ -97,12 +97,12 @@ def _end_sessions(user_pk: Any) -> list[ExamplarySession]:
 def _end_and_revoke(user_pk: Any) -> None:
     if sessions := _end_sessions(user_pk):
         _revoke(sessions)
-        # Until now the user is signed in, and may have launched during the wait for the API.
+        # The user may have launched another session during the calls.
         _end_sessions(user_pk)
 
 
 def _revoke(sessions: list[ExamplarySession]) -> None:
-    """Revoke at Examplary. A sweep repeats it if it fails or takes too long."""
+    """Revoke at Examplary. A sweep retries if this fails or takes too long."""
     clients = {}
     for workspace in {session.workspace for session in sessions}:
         try:

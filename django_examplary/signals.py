@@ -1,16 +1,16 @@
 """The signals of this app, sent with `send_robust`.
 
-A receiver that raises is logged, and stops neither the others nor the response. Signals about
+Errors of a receiver are logged, and affect neither other receivers nor the response. Signals about
 actors and sessions are sent after the database commit. Their sender is the model class of the
-object that is sent.
+object.
 """
 
 from __future__ import annotations
 
 from django.dispatch import Signal
 
-#: A user has got an Examplary actor. Sent again when the user gets another one, and each time that
-#: an id is linked, even the same id. Arguments: `actor` (ExamplaryActor).
+#: A user was provisioned. Sent again if the user gets another actor, and each time that an id is
+#: linked, even the same id. Arguments: `actor` (ExamplaryActor).
 actor_provisioned = Signal()
 
 #: A user has moved to another workspace: the actor starts again there, and its open sessions are

@@ -16,7 +16,7 @@ Or in slices, which spare the queue most of the messages::
         provision_actors_task.enqueue(keys[start : start + 100])
 
 Any number of workers may share the work, and a task may run twice: each user is provisioned once.
-If a task fails, the actor's row holds the reason too, and the task may be enqueued again.
+If a task fails, the row of the actor has the reason, and the task may be enqueued again.
 
 Sweep in slices of `limit` sessions. With the same `since` they check each session once::
 
@@ -50,7 +50,7 @@ else:
             from django_tasks import task
         except ImportError:
 
-            class task:  # in place of the decorator
+            class task:  # replaces the decorator
                 def __init__(self, function: Callable[..., Any]) -> None:
                     self.func = function
 
@@ -66,7 +66,7 @@ else:
 
 @task
 def provision_actor_task(user_pk: str, role: ActorRole | None = None) -> str:
-    """Provision one user and return the id at Examplary; empty if the user does not exist."""
+    """Provision one user and return the Examplary id; empty if the user does not exist."""
     user = get_user_model()._default_manager.filter(pk=user_pk).first()
     if user is None:
         return ""
@@ -98,7 +98,7 @@ def sweep_sessions_task(
 ) -> dict[str, Any]:
     """Run `services.sweep_sessions` and return the fields of its result.
 
-    `since` is a moment with its time zone in ISO 8601. `rate` is that of one process, as above.
+    `since` is a time with its time zone in ISO 8601. `rate` is the rate of one process.
     """
     return asdict(
         services.sweep_sessions(

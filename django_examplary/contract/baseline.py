@@ -1,8 +1,8 @@
 """Every request that this release sends, and every field that it reads.
 
-The requests are examples at the limits of this app's own rules: the shortest, the longest, and each
-value of an enumeration. The tests compare them with the requests that arrive when every method of
-the client is called.
+The requests are examples at the limits of the rules of this app: the shortest, the longest, and
+each value of an enumeration. The tests compare them with the requests of every method of the
+client.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from django_examplary.data import (
 
 @dataclass(frozen=True)
 class Read:
-    """One field of an answer. `types` are the JSON types that this app can use.
+    """A field of a response. `types` are the JSON types that this app accepts.
 
-    A field that is not needed is treated as absent when its type is another one. `known` are the
-    values that this app distinguishes; with `strict`, any other value changes what the app does.
+    A field that is not `needed` is treated as absent if it has another type. `known` are the values
+    that this app distinguishes; with `strict`, other values change its behaviour.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Resource:
-    """An object in answers. `unused` are documented fields that this app does not read."""
+    """An object in responses. `unused` are documented fields that this app does not read."""
 
     reads: tuple[Read, ...] = ()
     reader: type[RemoteObject] | None = None
@@ -53,10 +53,9 @@ class Resource:
 class Call:
     """One operation that this app uses.
 
-    `bodies` are valid examples. `opaque` fields hold data of the site, which are sent as they are.
-    `unused` fields and values are documented, and not sent. The answer is a `resource`, or a list
-    of `many`. An operation that is not `essential` is only offered by the client; no service calls
-    it.
+    `bodies` are valid examples. `opaque` fields contain data of the site, which is sent unchanged.
+    `unused` fields and values are documented, but not sent. The response is a `resource`, or a list
+    of `many`. An operation that is not `essential` is a method of the client that no service calls.
     """
 
     method: str
@@ -75,7 +74,7 @@ class Call:
 
 _OBJECT = frozenset({"object"})
 
-#: The fields of a finished session's outputs, by the flows that read them (section 8).
+#: The outputs of finished sessions, by the flows that read them (section 8).
 OUTPUTS = (
     Read("outputs.examId"),
     Read("outputs.question", types=frozenset({"object", "string"})),
@@ -262,7 +261,7 @@ CALLS: tuple[Call, ...] = (
         bodies=(_SLICE, {**_SLICE, "name": "Start"}),
         essential=False,
     ),
-    # Returned as they come: no field of theirs is read.
+    # Returned unchanged: no fields are read.
     Call("GET", "/student-levels", essential=False),
     Call("GET", "/taxonomies", essential=False),
     Call("GET", "/question-types", essential=False),

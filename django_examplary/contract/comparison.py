@@ -1,8 +1,8 @@
-"""Compare this app's use of the API with a document, from the consumer's side.
+"""Compare this app's use of the API with an OpenAPI document.
 
-A difference is an ERROR where calls would fail or results would be lost, a WARN where something
-works less well or may fail, and NEWS where the document offers more than this release knows. An
-unknown of the API contract that the document settles is SETTLED, with its number in section 14.
+The groups of differences: ERROR if calls would fail or results would be lost, WARN if something may
+fail or work less well, NEWS if the document has more than this release supports. SETTLED is an open
+question of the API contract that the document answers, with its number in section 14.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Finding:
 
 
 def compare(document: Document) -> list[Finding]:
-    """Return every difference once, the groups in their order."""
+    """Return the differences without duplicates, sorted by group."""
     found = [
         *_compare_servers(document),
         *(
@@ -143,7 +143,7 @@ def _compare_requests(document: Document, call: Call, operation: Operation) -> I
 
 
 class _Requests:
-    """The bodies that one operation is sent, with the names and the values at each path."""
+    """The example bodies of one operation, with the names and values at each path."""
 
     def __init__(self, document: Document, call: Call) -> None:
         self._document = document
@@ -182,7 +182,7 @@ class _Requests:
             self._values[path].add(str(value))
 
     def _compare(self, schema: Any, value: Any, path: Path) -> Iterator[Finding]:
-        """Compare the names that are sent with those that are declared, and the values too."""
+        """Compare the sent names and values with the declared ones."""
         if self._is_opaque(path):
             return
         variant = self._validator.matching(schema, value)
@@ -212,7 +212,7 @@ class _Requests:
 
 
 def _labelled(path: Path, body: Mapping[str, Any]) -> Path:
-    """Name the flow whose presets a path leads to."""
+    """Add the name of the flow to paths of presets."""
     return (f"presets[{body.get('flow')}]", *path[1:]) if path[:1] == ("presets",) else path
 
 
@@ -230,7 +230,7 @@ def _compare_answers(document: Document, call: Call, operation: Operation) -> It
 
 
 def _item(document: Document, schema: Schema) -> Schema | None:
-    """Return the schema of a list's items; the list may be in an object."""
+    """Return the schema of the items of a list, which may be in an object."""
     fields = document.fields_of(schema).values()
     for each in (schema, *(field.schemas[0] for field in fields)):
         if "array" in document.types([each]):
@@ -242,7 +242,7 @@ def _item(document: Document, schema: Schema) -> Schema | None:
 def _compare_fields(document: Document, call: Call, schema: Schema) -> Iterator[Finding]:
     declared = document.fields_of(schema)
     if not declared:
-        # An object without declared properties may hold all of them.
+        # An object without declared properties may contain all of them.
         return
     # If no field is required, the document does not state which fields may be absent.
     demanding = any(field.required for field in declared.values())
@@ -282,7 +282,7 @@ def _compare_field(read: Read, field: Field, where: str, *, demanding: bool) -> 
 
 
 def _compare_ids(document: Document, call: Call, field: Field, where: str) -> Iterator[Finding]:
-    """Read the document's own examples as this app would."""
+    """Verify that this app would accept the examples of the document."""
     reader = call.resource.reader
     for part in (part for schema in field.schemas for part in document.parts(schema)):
         if part.get("format") == "uuid":
@@ -295,7 +295,7 @@ def _compare_ids(document: Document, call: Call, field: Field, where: str) -> It
                     yield Finding("WARN", where, f"the example {example!r} is refused")
 
 
-#: The fields that the readers need besides an id.
+#: The required fields of the readers besides an id.
 _LEAST = {
     "status": "pending",
     "flow": "generate-exam",

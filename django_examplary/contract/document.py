@@ -1,7 +1,7 @@
-"""Read an OpenAPI document, of version 3.0 or 3.1, as tolerantly as the consumer of an API can.
+"""Read an OpenAPI document, of version 3.0 or 3.1, and tolerate its mistakes.
 
-Missing descriptions, unknown keywords and references without a target are no errors here: they make
-a schema say less, and never make it refuse more.
+Missing descriptions, unknown keywords and references without a target are not errors: they only
+make a schema less specific, never stricter.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 Schema = Mapping[str, Any]
-#: Schemas that all hold for one value: `allOf` and references are resolved.
+#: Schemas that all apply to one value: `allOf` and references are resolved.
 Variant = list[Schema]
 
 METHODS = ("get", "put", "post", "delete", "patch", "options", "head", "trace")
 
-# More alternatives than any known document has, and few enough to compare each of them.
+# More alternatives than any known document has, but few enough to compare all of them.
 _MAX_VARIANTS = 64
 
 
@@ -43,7 +43,7 @@ class Operation:
 class Field:
     """One property of an object, over all alternatives that the document declares.
 
-    `types` and `values` are empty when the document leaves them open.
+    `types` and `values` are empty if the document does not define them.
     """
 
     types: frozenset[str]
@@ -58,7 +58,7 @@ class Document:
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         self.content = content
-        # By id(). A variant holds its schemas, so no other schema gets one of these ids later.
+        # By id(). A variant references its schemas, so their ids are not reused.
         self._variants: dict[int, list[Variant]] = {}
         self._fields: dict[tuple[tuple[int, ...], ...], dict[str, Field]] = {}
         self.operations = {
@@ -67,7 +67,7 @@ class Document:
 
     @classmethod
     def parse(cls, text: bytes | str) -> Self:
-        """Read the text of a document. Raises DocumentError if it is not one."""
+        """Parse a document. Raises DocumentError if it is not a valid one."""
         try:
             content = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -89,7 +89,7 @@ class Document:
 
     @property
     def version(self) -> str:
-        """The version of the API, as the document's author wrote it."""
+        """The version of the API in the document."""
         return str(as_mapping(self.content.get("info")).get("version", ""))
 
     @property
@@ -107,11 +107,11 @@ class Document:
                     yield Operation(method.upper(), path, spec, parameters)
 
     def find(self, method: str, path: str) -> Operation | None:
-        """Return an operation. The names of the ids in its path may differ."""
+        """Return an operation; the names of the parameters in its path may differ."""
         return self.operations.get((method, without_names(path)))
 
     def resolve(self, node: Any) -> Schema:
-        """Follow the references of a node that is not a schema. Without a target it is empty."""
+        """Follow the references of a node other than a schema. Without a target it is empty."""
         followed = set()
         while isinstance(node, dict) and isinstance(reference := node.get("$ref"), str):
             if reference in followed:
@@ -130,7 +130,7 @@ class Document:
         return node
 
     def broken_references(self) -> Iterator[str]:
-        """Yield the references that lead nowhere in this document, each once."""
+        """Yield each reference without a target in this document once."""
         seen: set[str] = set()
         nodes: list[Any] = [self.content]
         while nodes:
@@ -145,7 +145,7 @@ class Document:
                     if self._target(reference) is None:
                         yield reference
 
-    # Requests and answers
+    # Requests and responses
 
     def request_body(self, operation: Operation) -> tuple[Schema | None, list[str]]:
         """Return the schema of a JSON request body, and the media types of other kinds of body."""
@@ -158,7 +158,7 @@ class Document:
         return {status.replace("x", "X"): self.resolve(response) for status, response in responses}
 
     def answers(self, operation: Operation) -> list[Schema]:
-        """Return the schemas of the successful JSON answers."""
+        """Return the schemas of the successful JSON responses."""
         return [
             schema
             for status, response in self.responses(operation).items()
@@ -167,7 +167,7 @@ class Document:
         ]
 
     def unwrap(self, schema: Schema) -> Schema:
-        """Return the schema of the object in an envelope that has a single key, and no id."""
+        """Return the schema of the object in an envelope with a single key and no id."""
         fields = self.fields_of(schema)
         if len(fields) == 1 and "id" not in fields:
             (field,) = fields.values()
@@ -178,13 +178,13 @@ class Document:
     # Schemas
 
     def parts(self, schema: Any) -> list[Schema]:
-        """Return the schemas that all hold: the schema, its reference's target, and its `allOf`."""
+        """Return the schemas that all apply: the schema, its `$ref` target, and its `allOf`."""
         return [part for part, _ in self._parts(schema, frozenset())]
 
     def _parts(
         self, schema: Any, followed: frozenset[str]
     ) -> Iterator[tuple[Schema, frozenset[str]]]:
-        """Return each part with the references that lead to it."""
+        """Return each part with the references to it."""
         waiting: list[tuple[Any, frozenset[str]]] = [(schema, followed)]
         while waiting:
             node, followed = waiting.pop()
@@ -201,7 +201,7 @@ class Document:
             waiting += [(each, followed) for each in objects(node.get("allOf"))]
 
     def variants(self, schema: Any) -> list[Variant]:
-        """Return the alternatives of a schema, from its `anyOf` and `oneOf`: never none."""
+        """Return the alternatives of a schema, from its `anyOf` and `oneOf`; at least one."""
         if id(schema) not in self._variants:
             self._variants[id(schema)] = self._find_variants(schema, frozenset())
         return self._variants[id(schema)]
@@ -221,7 +221,7 @@ class Document:
         return variants
 
     def types(self, schemas: Iterable[Any]) -> frozenset[str]:
-        """Return the JSON types that the schemas allow, `null` included; empty: any."""
+        """Return the JSON types that the schemas allow, including `null`; empty means any."""
         found: set[str] = set()
         for schema in schemas:
             for variant in self.variants(schema):
@@ -234,7 +234,7 @@ class Document:
         return frozenset(found)
 
     def values(self, variants: Iterable[Variant]) -> tuple[Any, ...]:
-        """Return the only values that the alternatives allow, without null; empty: any."""
+        """Return the values that the alternatives allow, without null; empty means any."""
         found: list[Any] = []
         for variant in variants:
             lists = [values for part in variant if (values := part_values(part)) is not None]
@@ -246,11 +246,11 @@ class Document:
         return tuple(found)
 
     def fields_of(self, schema: Any) -> dict[str, Field]:
-        """Return the declared properties of an object, over all its alternatives."""
+        """Return the declared properties of an object in all its alternatives."""
         return self.fields(self.variants(schema))
 
     def fields(self, variants: Iterable[Variant]) -> dict[str, Field]:
-        """Return the declared properties of an object; alternatives that are null do not count."""
+        """Return the declared properties of an object, ignoring alternatives that are null."""
         objects = [variant for variant in variants if not _is_null(variant)]
         key = tuple(tuple(map(id, variant)) for variant in objects)
         if key not in self._fields:
@@ -283,12 +283,12 @@ class Document:
 
 
 def without_names(path: str) -> str:
-    """`/exams/{examId}/` -> `/exams/{}`: names of ids and a final slash make no other path."""
+    """Normalise a path: `/exams/{examId}/` becomes `/exams/{}`."""
     return re.sub(r"\{[^}]*\}", "{}", path).rstrip("/")
 
 
 def part_types(schema: Schema) -> set[str]:
-    """Return the types that one schema names itself. A number may be an integer."""
+    """Return the types in one schema. A number may be an integer."""
     named = schema.get("type")
     types = {each for each in (*as_list(named), named) if isinstance(each, str)}
     if not types and (values := part_values(schema)):
@@ -332,12 +332,12 @@ def _json_schema(content: Mapping[str, Any]) -> Schema | None:
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
-    """Return a JSON object, and an empty one in place of any other node."""
+    """Return a JSON object, or an empty one for any other node."""
     return value if isinstance(value, dict) else {}
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return a JSON array, and an empty one in place of any other node."""
+    """Return a JSON array, or an empty one for any other node."""
     return value if isinstance(value, list) else []
 
 

@@ -1,4 +1,4 @@
-"""Examples of every request body, derived from the flows, presets and roles that the code knows."""
+"""Examples of every request body, derived from the flows, presets and roles in the code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _ROLES: tuple[str, ...] = get_args(ActorRole)
 
 # Presets, from the annotations of the flows
 
-# In the order in which they are tried against the rule of a preset.
+# In the order in which they are checked with the rule of a preset.
 _EXAMPLES: tuple[Any, ...] = (
     "Sums",
     True,
@@ -51,7 +51,7 @@ _EXAMPLES: tuple[Any, ...] = (
 
 
 def _values(hint: Any) -> Iterator[Any]:
-    """Return examples for a preset: every value of a Literal, else one that its rule accepts."""
+    """Return examples for a preset: every value of a Literal, or one that its rule accepts."""
     for part in (hint, *get_args(hint)):
         for rule in getattr(part, "__metadata__", ()):
             literals = [each for each in get_args(get_args(part)[0]) if isinstance(each, str)]
@@ -59,9 +59,9 @@ def _values(hint: Any) -> Iterator[Any]:
 
 
 def presets_of(flow: type[Flow]) -> list[dict[str, Any]]:
-    """Return presets of a flow as they are sent.
+    """Return examples of the presets of a flow, in the format of the API.
 
-    The required ones alone, those with each optional one, and all of them with each value.
+    First only the required presets, then with each optional one, and all of them with each value.
     """
     hints = get_type_hints(flow, include_extras=True)
     examples = {name: values for name, hint in hints.items() if (values := list(_values(hint)))}
@@ -80,7 +80,7 @@ def presets_of(flow: type[Flow]) -> list[dict[str, Any]]:
 
 
 def sessions() -> Iterator[dict[str, Any]]:
-    """Return bodies for `POST /embed-sessions`: each flow with the least and the most it takes."""
+    """Return bodies for `POST /embed-sessions`: each flow with minimal and maximal presets."""
     for slug, flow in FLOWS.items():
         for presets in presets_of(flow):
             least: dict[str, Any] = {"flow": slug, "actor": ACTOR}
@@ -96,7 +96,7 @@ def sessions() -> Iterator[dict[str, Any]]:
 
 
 def users() -> Iterator[dict[str, Any]]:
-    """Return bodies for `POST /users`, with names of the shortest and the longest kind."""
+    """Return bodies for `POST /users`, with the shortest and the longest names."""
     for number, email in enumerate(EMAILS):
         role = _ROLES[number % len(_ROLES)]
         yield {"email": email, "role": role}

@@ -1,7 +1,7 @@
-"""Call the running service the way an integration does, and report how it answers, without values.
+"""Call the running service like an integration, and report its responses without values.
 
-A report names status codes, media types, keys and JSON types. It holds no ids, no addresses and no
-URLs except origins, so that it can be attached to a public bug report.
+A report contains status codes, media types, keys and JSON types. It contains no ids, no addresses
+and no URLs except origins, so it can be attached to a public bug report.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _HIDDEN = "<hidden>"
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One call. `status` is 0 without an answer; `error` is the class of the client's exception.
+    """One call. `status` is 0 without a response; `error` is the class of the exception.
 
-    `body` maps keys to types, as deep as the answer goes. `notes` are comparisons and origins.
+    `body` maps keys to types, at all levels. `notes` are comparisons and origins.
     """
 
     name: str
@@ -41,25 +41,25 @@ class Step:
 class Probe:
     """A run of six calls: one user created twice, and one session opened, read and deleted twice.
 
-    Nothing can delete the user: the API documents no operation for it.
+    The user cannot be deleted, because the API documents no operation for this.
     """
 
     def __init__(self, client: ExamplaryClient, *, email: str, origin: str) -> None:
         self._client = client
         self._email = email
         self._origin = origin
-        #: Every text that was sent or received, none of which may appear as a key.
+        #: Every string that was sent or received, none of which may appear as a key.
         self._texts = {email}
         self.steps: list[Step] = []
 
     @property
     def complete(self) -> bool:
-        """Whether all six calls were answered."""
+        """Whether all six calls got a response."""
         return len(self.steps) == 6 and all(step.status for step in self.steps)
 
     @sensitive_variables()
     def run(self) -> list[Step]:
-        """Make the calls. Never raises ExamplaryError: a call without an answer is a step too."""
+        """Make the calls. Never raises ExamplaryError: a call without a response is also a step."""
         user = self._create_user("create a user")
         again = self._create_user("create the same user again", first=user)
         actor = _text(user, "id") or _text(again, "id")
@@ -89,13 +89,13 @@ class Probe:
         try:
             self._call("read the session", "GET", path, ids=ids)
         finally:
-            # Also after Ctrl-C: a session that is left open gives access to the workspace.
+            # Also after Ctrl-C, because an open session gives access to the workspace.
             self._call("delete the session", "DELETE", path, ids=ids)
         self._call("read the deleted session", "GET", path, ids=ids)
 
     @sensitive_variables()
     def _call(self, name: str, method: str, path: str, **options: Any) -> Any:
-        """Make one call, note its step, and return the parsed body of its answer."""
+        """Make a call, record its step, and return the parsed body of the response."""
         answers: list[Answer] = []
         step = Step(name=name, operation=f"{method} {path}")
         try:
@@ -104,7 +104,7 @@ class Probe:
             step = replace(step, error=type(error).__name__)
         body = None
         if answers:
-            # The client repeats some calls.
+            # The client retries some calls.
             answer = answers[-1]
             try:
                 body = json.loads(answer.body)
@@ -125,7 +125,7 @@ class Probe:
         if isinstance(value, dict):
             return {self._key(key): self._shape(item) for key, item in value.items()}
         if isinstance(value, list):
-            # Items of a kind have the same shape: the first represents the others.
+            # Items of the same kind have the same structure, so the first represents all.
             shapes: list[Any] = []
             for item in value:
                 if (shape := self._shape(item)) not in shapes:
@@ -134,9 +134,9 @@ class Probe:
         return json_type(value)
 
     def _key(self, key: str) -> str:
-        """Return a key if it is a name; hide a key that may be a value."""
+        """Return a key if it is a name, and hide it if it may be a value."""
         is_name = re.fullmatch(r"[A-Za-z_$][A-Za-z0-9_$-]{0,39}", key)
-        # Ids have a prefix of the kind of object, or many digits.
+        # Ids have a prefix for the kind of object, or many digits.
         is_id = re.match(r"(user|embed_session|exam|space|org|group|examp|mat)_|(.*\d){4}", key)
         return key if is_name and not is_id and key not in self._texts else _HIDDEN
 

@@ -1,4 +1,4 @@
-"""The unknowns of the API contract that a document settles, by their numbers in section 14."""
+"""Find the open questions of the API contract that a document answers, by number in section 14."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from django_examplary.contract.baseline import OUTPUTS
 from django_examplary.contract.document import Document, Field, Operation, Schema, as_mapping
 from django_examplary.contract.validation import Validator
 
-#: A number of section 14, where the document settles it, and what it states there.
+#: A number of section 14, the location in the document, and its statement.
 Fact = tuple[int, str, str]
 
-#: The unknowns that some document could settle.
+#: The open questions that a document could answer.
 NUMBERS = (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 13, 15, 16, 17, 18, 19, 20, 23, 24, 25, 26, 28, 29, 31)
 
-# GET is not in doubt; the statuses of permissions and source materials are documented.
+# The success of GET, permissions and source materials is documented.
 _UNKNOWN_SUCCESSES = (
     ("POST", "/users"),
     ("POST", "/embed-sessions"),
@@ -30,7 +30,7 @@ _REFUSALS = {
     ("POST", "/embed-sessions"): ((7, ("401", "402", "403")), (31, ("404", "422"))),
     ("GET", "/embed-sessions/{}"): ((10, ("404", "410")),),
 }
-# The fields of these answers that are documented.
+# The documented fields of these responses.
 _ANSWERS = {
     ("POST", "/users"): (3, {"id"}),
     ("POST", "/practice-spaces"): (13, set[str]()),
@@ -41,7 +41,7 @@ _PAGING = r"cursor|page|limit|offset|after|before|page_?size|perpage"
 
 
 def find(document: Document) -> list[Fact]:
-    """Return the document's statement about each unknown, in the order of the numbers."""
+    """Return the statements of the document about each open question, sorted by number."""
     found = [*_find_error(document), *_find_presets(document), *_find_elsewhere(document)]
     for key, operation in document.operations.items():
         facts = [*_find_responses(document, key, operation), *_find_features(key, operation)]
@@ -164,7 +164,7 @@ def _find_elsewhere(document: Document) -> Iterator[Fact]:
 def _fields(document: Document, schema: Any) -> dict[str, Field]:
     """Return the declared properties, without those that the document marks as inferred.
 
-    The document of the testing kit does so: it restates the contract, and settles nothing.
+    The document of the testing kit does this: it repeats the contract and answers nothing.
     """
     return {
         name: field

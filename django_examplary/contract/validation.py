@@ -1,6 +1,6 @@
-"""Find the reasons why a schema refuses a value.
+"""Find the reasons why a schema rejects a value.
 
-Covers the keywords of JSON Schema that OpenAPI documents use; others refuse nothing.
+Supports the keywords of JSON Schema that OpenAPI documents use, and ignores the others.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from django_examplary.contract.document import (
 
 @dataclass(frozen=True)
 class Problem:
-    """One refused value; `path` leads to it: `("presets", "subject")`."""
+    """A rejected value, with its path such as `("presets", "subject")`."""
 
     path: tuple[str, ...]
     text: str
-    #: A wrong discriminator speaks more against an alternative than a wrong detail does.
+    #: A wrong discriminator has more weight against an alternative than another mismatch.
     weight: int = 1
 
 
 class Validator:
-    """Checks values that this app sends against the schemas of one document."""
+    """Validate values that this app sends with the schemas of a document."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
 
     def problems(self, schema: Any, value: Any, path: tuple[str, ...] = ()) -> list[Problem]:
-        """Return the reasons why the schema refuses the value, from its closest alternative."""
+        """Return the reasons why the schema rejects the value, from the closest alternative."""
         return list(self._check_all(self.matching(schema, value), value, path))
 
     def matching(self, schema: Any, value: Any) -> Variant:
-        """Return the alternative that fits a value best, its `if` and `then` applied."""
+        """Return the alternative that matches a value best, with `if` and `then` applied."""
         variants = [self._with_conditions(each, value) for each in self._document.variants(schema)]
         if len(variants) == 1:
             return variants[0]
@@ -102,7 +102,7 @@ class Validator:
             if name in properties:
                 yield from self.problems(properties[name], item, (*path, name))
             elif name not in names:
-                # Schemas joined by `allOf` are read as one object, as their authors mean them.
+                # Schemas in `allOf` are treated as one object, as intended by authors.
                 further = part.get("additionalProperties", part.get("unevaluatedProperties"))
                 if further is False:
                     yield Problem((*path, name), "is sent, and not allowed")
@@ -121,14 +121,15 @@ def _check_string(part: Schema, value: str, path: tuple[str, ...]) -> Iterator[P
 
 def _matches(pattern: str, value: str) -> bool:
     try:
-        # JavaScript's patterns are close enough, except that Python's $ accepts a last line break.
+        # Patterns of JavaScript are similar enough, but $ in Python also matches before a final
+        # line feed.
         return re.search(re.sub(r"(?<!\\)\$$", r"\\Z", pattern), value) is not None
     except re.error:
-        # A pattern that Python cannot read refuses nothing.
+        # Ignore patterns that Python cannot compile.
         return True
 
 
-# The limit of a keyword is the second operand of the comparison that refuses a value.
+# The comparison rejects a value; its second operand is the limit of the keyword.
 _Limits = dict[str, Callable[[Any, Any], Any]]
 _OF_NUMBERS: _Limits = {
     "minimum": operator.lt,

@@ -34,7 +34,7 @@ def examplary_embed(context: Context, flow: Any, /, **options: Any) -> SafeStrin
 
 @register.simple_tag(takes_context=True)
 def examplary_url(context: Context, flow: Any, /, **options: Any) -> str:
-    """Return the address that opens a flow in the whole window; see `embeds.launch_url`."""
+    """Return the URL that opens a flow in the whole window; see `embeds.launch_url`."""
     return embeds.launch_url(_request(context), flow, **options)
 
 
@@ -43,7 +43,7 @@ def examplary_script(context: Context, /) -> SafeString:
     """Return stylesheet, panels and script of the embeds, with the response's CSP nonce if any."""
     request = _find_request(context)
     if request is None and settings.DEBUG:
-        # No error, as with `{% csrf_token %}`: error pages are rendered without a request.
+        # Not an error, like `{% csrf_token %}`, because error pages have no request.
         warnings.warn(
             f"{{% examplary_script %}} needs the request for a CSP nonce. {_WITHOUT_REQUEST}",
             stacklevel=2,
@@ -52,7 +52,7 @@ def examplary_script(context: Context, /) -> SafeString:
 
 
 def _find_request(context: Context) -> HttpRequest | None:
-    # `{% include ... only %}` and inclusion tags pass on the context's own request, no variables.
+    # `{% include ... only %}` and inclusion tags pass the request, but not its variables.
     return context.get("request") or getattr(context, "request", None)
 
 
