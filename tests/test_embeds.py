@@ -630,7 +630,7 @@ def test_pages_with_reuse_false_have_separate_sessions(page, render):
         ),
         (return_theme, {"primary_color": "#222222"}, {"locale": "fy", "primaryColor": "#222222"}),
         (return_theme, None, {"locale": "fy", "primaryColor": "#000007"}),
-        (f"{__name__}.take_theme", None, {"locale": "fy", "primaryColor": "#000007"}),
+        (f"{__name__}.return_theme", None, {"locale": "fy", "primaryColor": "#000007"}),
         (Theme(primary_color="#111111"), None, {"locale": "nl", "primaryColor": "#111111"}),
     ],
 )
