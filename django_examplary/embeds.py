@@ -1,4 +1,4 @@
-"""Turn a flow or an open session into HTML. Nothing here calls the API or the database.
+"""Render a flow or an open session as HTML, without calls to the API or the database.
 
 The template tags and the functions for Jinja2 are thin wrappers around these functions.
 """
@@ -43,9 +43,8 @@ from django_examplary.services.themes import complete_theme
 DISPLAYS = ("inline", "modal")
 LOADING = ("lazy", "eager", "click")
 
-#: The permissions of a sandboxed embed: everything that an iframe may do without a sandbox, except
-#: navigating the whole window. Without `allow-same-origin` its messages would have no origin, and
-#: the script would ignore them.
+#: The permissions of a sandboxed embed: everything except navigating the whole window. Without
+#: `allow-same-origin` its messages would have no origin, and the script would ignore them.
 SANDBOX = (
     "allow-downloads allow-forms allow-modals allow-popups allow-popups-to-escape-sandbox "
     "allow-same-origin allow-scripts allow-storage-access-by-user-activation"
@@ -81,18 +80,18 @@ def embed_context(
     it. For visitors who aren't signed in it is `{"login_url": ...}`.
 
     `flow` is the name of a flow, with its presets as keywords in snake_case or as a mapping. It may
-    also be a flow instance, or an open session. `theme` is laid over EXAMPLARY_THEME. `next` is the
-    path that the page continues to when the user has finished. With `grant_access` the user is
-    given the role that the flow needs on its exam or space. With `once` a user cannot launch the
-    flow with the same presets again after completing it. With `reuse=False` the embed does not
-    share its session with other pages, nor with a reload of its own page. With `one_time` the embed
-    works without a session cookie: its address is a link for one launch within five minutes.
+    also be a flow instance, or an open session. `theme` overrides EXAMPLARY_THEME. `next` is the
+    path to which the page redirects when the user has finished. With `grant_access` the user gets
+    the role that the flow needs on its exam or space. With `once` a user cannot launch the flow
+    with the same presets again after completing it. With `reuse=False` the embed does not share its
+    session with other pages, nor with a reload of its own page. With `one_time` the embed works
+    without a session cookie: its URL is valid for one launch within five minutes.
 
-    `display="modal"` renders a button that opens a dialog. The dialog asks before it closes on
+    `display="modal"` renders a button that opens a dialog. The dialog asks before it closes
     unfinished work, unless `confirm_close` is false. `load` is "lazy" (when in view), "eager", or
     "click" (when the user presses the button). If an iframe has sent no message `grace` seconds
-    after it came into view, a line of help appears beside it. `sandbox` puts the iframe into a
-    sandbox with the permissions of `SANDBOX`.
+    after it came into view, a help line is shown. `sandbox` puts the iframe into a sandbox with the
+    permissions of `SANDBOX`.
 
     Raises ExamplaryValidationError naming the argument.
     """
@@ -123,20 +122,20 @@ def embed_context(
     )
     token = launch.sign()
     origins = conf.get_workspace(workspace_of(request.user)).embed_origins
-    # The iframe waits for its opener, a link that works without the script too.
+    # The iframe waits for its opener, a link that also works without the script.
     waits = display == "modal" or load == "click"
     finish_key = "" if one_time or (waits and flow.completes) else launch.key
     if finish_key and waits and session is None:
-        # Without the script the opener gives the flow the whole window, in a session of its own.
+        # Without the script the opener uses the whole window, in another session.
         finish_key = replace(launch, mode="window").key
-    # The one address with the token: the iframe's own, or its opener's. Like the script, this
-    # derives the others from it, for the views are side by side.
+    # The only URL with the token, of the iframe or its opener. Like the script, this derives the
+    # other URLs from it.
     url = reverse_view("window" if waits else "launch", token)
     if one_time:
-        # The page that it is for may be of another site, or of an app.
+        # The page may belong to another site or to an app.
         url = request.build_absolute_uri(url)
     if allow is None:
-        # The flow's permissions, for the embed's own origins only.
+        # The permissions of the flow, only for the origins of the embed.
         allow = "; ".join(" ".join([feature, *origins]) for feature in flow.permissions_policy)
     return {
         "flow": flow.slug,
@@ -156,8 +155,8 @@ def embed_context(
         "completes": flow.completes,
         "url": url,
         "finish_url": finish_key and f"{url.rsplit('/', 3)[0]}/finish/{finish_key}/",
-        # Browsers that go back restore a frame's last address by its name. This name belongs to
-        # one launch, so no user sees the frame of an earlier user of the browser.
+        # On Back, browsers restore the last URL of a frame by its name. Each launch has its own
+        # name, so no user sees the frame of an earlier user of the browser.
         "frame_name": hashlib.sha256(token.encode()).hexdigest()[:16],
         "allow": str(allow),
         "sandbox": SANDBOX if sandbox else "",
@@ -171,18 +170,18 @@ def render_embed(
     """Return the HTML of an embed: an iframe that opens the session when the browser loads it.
 
     The options are those of `embed_context`. Visitors who aren't signed in get a link to sign in
-    instead. A preview of a page (`request.is_preview`, as Wagtail sets it) shows the title alone.
+    instead. A preview of a page (`request.is_preview`, as set by Wagtail) only shows the title.
     """
     data = embed_context(request, flow, **options)
     template = "sign_in" if "login_url" in data else "embed"
     if template == "embed" and getattr(request, "is_preview", False):
-        # The iframe would open a session for an author who looks at a draft.
+        # The iframe would open a session for the author of a draft.
         template = "preview"
     return render_to_string(f"django_examplary/{template}.html", data)
 
 
 def render_script(nonce: str = "") -> SafeString:
-    """Return stylesheet, panels and script of the embeds. A page needs them once."""
+    """Return the stylesheet, panels and script of the embeds, which a page needs once."""
     sheet = _render_stylesheet(nonce)
     script = static("django_examplary/embed.js")
     return format_html(
@@ -197,7 +196,7 @@ def render_script(nonce: str = "") -> SafeString:
 
 
 def render_panels(nonce: str = "") -> SafeString:
-    """Return the HTML that each embed copies its panels from, in the active language.
+    """Return the HTML of the panels, which each embed copies, in the active language.
 
     `render_script` includes it. A page without templates passes it to the script's `create()`.
     """
@@ -211,7 +210,7 @@ def _panels() -> SafeString:
 
 @functools.lru_cache(maxsize=64)
 def _render_panels(template: Template, language: str | None) -> SafeString:
-    """Render the parts that pages in a language share. A template loaded again is a new key."""
+    """Render the part that pages in a language share. A reloaded template is a new cache key."""
     return template.render(Context())
 
 
@@ -239,10 +238,10 @@ def launch_url(
     one_time: bool = False,
     **more_presets: Any,
 ) -> str:
-    """Return a URL that opens the flow in the whole window and comes back to `next`.
+    """Return a URL that opens the flow in the whole window and returns to `next`.
 
     The arguments are those of `embed_context`. For visitors who aren't signed in, return a URL to
-    sign in that comes back to this page.
+    sign in that returns to this page.
     """
     _refuse_no_mapping(presets=presets, theme=theme, metadata=metadata)
     _, flow = _resolve(flow, presets, more_presets)
@@ -271,9 +270,9 @@ def is_signed_in(request: HttpRequest) -> bool:
 
 
 def login_url(request: HttpRequest) -> str:
-    """Return a URL to sign in that comes back to this page.
+    """Return a URL to sign in that returns to this page.
 
-    Like Django's `login_required`: on another host than LOGIN_URL's the page is named in full.
+    Like `login_required` of Django: if LOGIN_URL has another host, the page has an absolute URL.
     """
     address = resolve_url(settings.LOGIN_URL)
     page = urlsplit(request.build_absolute_uri())
@@ -283,7 +282,7 @@ def login_url(request: HttpRequest) -> str:
 
 
 def site_origin(request: HttpRequest) -> str:
-    """Return the origin that embeds report to: EXAMPLARY_SITE_ORIGIN, else the request's."""
+    """Return the origin that embeds report to: EXAMPLARY_SITE_ORIGIN, or that of the request."""
     return origin_of(conf.EXAMPLARY_SITE_ORIGIN or f"{request.scheme}://{request.get_host()}")
 
 
@@ -292,7 +291,7 @@ def _resolve(
     presets: Mapping[str, Any] | None,
     more_presets: Mapping[str, Any],
 ) -> tuple[ExamplarySession | None, Flow]:
-    # Templates give `_("...")` as a lazy text.
+    # Templates pass `_("...")` as a lazy string.
     presets = {
         name: str(value) if isinstance(value, Promise) else value
         for name, value in {**(presets or {}), **more_presets}.items()
@@ -301,7 +300,7 @@ def _resolve(
         _refuse_misspelt(flow, more_presets)
         return None, get_flow(flow, presets)
     if not isinstance(flow, (Flow, ExamplarySession)):
-        # In a template, an undefined name.
+        # An undefined variable in a template.
         raise ExamplaryValidationError("flow", f"must be a flow or a session, not {flow!r}")
     if presets:
         raise ExamplaryValidationError(
@@ -335,7 +334,7 @@ def _launch(
         flow=flow,
         theme=complete_theme(theme, request),
         metadata=metadata or {},
-        # `reverse_lazy()` gives a lazy text, and a parameter that is not there None.
+        # `reverse_lazy()` returns a lazy string, and a missing parameter is None.
         next_url=str(next_ or ""),
         origin=site_origin(request),
         nonce="" if reuse else get_random_string(12),
@@ -344,7 +343,7 @@ def _launch(
 
 
 def _refuse_misspelt(flow: str, keywords: Iterable[str]) -> None:
-    """Refuse a keyword that is close to an option. The flow refuses misspelt presets itself.
+    """Reject misspelt options. The flow rejects misspelt presets itself.
 
     Other unknown keywords may be presets that Examplary has added since this release.
     """

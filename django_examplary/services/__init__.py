@@ -1,14 +1,14 @@
-"""The use cases of this app, as functions: only here do the API and the database meet.
+"""The use cases of this app, as functions. Only this package uses both the API and the database.
 
 Functions that call the API commit their claim first and hold no transaction while they wait. Inside
 a transaction of the caller they raise TransactionManagementError.
 
-Each function that uses the API or the database has a twin for async code: `await
-aopen_session(...)` is `open_session(...)` in the thread in which Django's own async methods run, so
-the two share a database connection. Under ASGI every request has a thread of its own, so a slow
-response of Examplary delays only the request that waits for it. An event loop outside of a request,
-as in `asyncio.run()`, has one thread for all its tasks, which then take turns. A cancelled task
-stops waiting, but its service finishes.
+Each function that uses the API or the database has an async variant: `await aopen_session(...)`
+runs `open_session(...)` in the thread in which the async methods of Django run, so both share a
+database connection. Under ASGI every request has its own thread, so a slow response of Examplary
+delays only the request that waits for it. An event loop outside a request, as in `asyncio.run()`,
+has one thread for all its tasks, which then take turns. A cancelled task stops waiting, but its
+service finishes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Access to exams and practice spaces: check a user's role, and grant one."""
+"""Check and grant the roles of users on exams and practice spaces."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def check_access(
 ) -> bool:
     """Return whether the user has at least `role` on an exam or a space.
 
-    A group or an organisation with that role counts: whether the user belongs to it is not
-    documented. A user without an actor has no access, and is not provisioned. Raises
-    ExamplaryError, an ExamplaryPermissionError if the API key may not read the permissions.
+    A group or an organisation with that role counts, because its membership is not documented. A
+    user without an actor has no access, and is not provisioned. Raises ExamplaryError, an
+    ExamplaryPermissionError if the API key may not read the permissions.
     """
     actor = actor_rows().filter(user=user, state=ExamplaryActor.State.ACTIVE).first()
     if actor is None:
@@ -50,12 +50,12 @@ def grant_access(
 ) -> ExamplaryActor:
     """Give the user at least `role` on an exam or a space, and return the user's actor.
 
-    Check first that the user may have it: with an id that comes from the browser, the user could
-    get access to any exam of the workspace. A role that includes `role`, or that this release does
+    Check first that the user may have it: with an id from the browser, the user could get access to
+    any exam of the workspace. A role that includes `role`, or that this release does
     not know, is not changed. A user without an actor is provisioned, as a student for `participant`
     and as a teacher for other roles.
 
-    Raises ExamplaryValidationError for another kind of id.
+    Raises ExamplaryValidationError for ids of other objects.
     """
     refuse_transaction("grant_access")
     audience: ActorRole = "student" if role == "participant" else "teacher"
@@ -74,7 +74,7 @@ def give_access(
 ) -> None:
     permission = client.get_permission(checked_grant(resource), actor.examplary_id or "")
     if permission is not None and permission.role not in CONTENT_ROLES:
-        # It may include more than the role that would replace it.
+        # It may be higher than the role that would replace it.
         logger.warning("operation=grant-access outcome=unknown-role role=%r", permission.role)
     elif permission is None or not permission.covers(role):
         client.create_permission(resource, actor=actor.examplary_id or "", role=role)
@@ -87,7 +87,7 @@ def may_have_access(
     try:
         permission = client.get_permission(resource, actor.examplary_id or "")
     except ExamplaryResponseError:
-        # The list may be readable.
+        # The list may still be readable.
         permission = None
     if permission is not None and permission.covers(role):
         return True
@@ -97,8 +97,8 @@ def may_have_access(
         if permission is not None:
             return False
         raise
-    # Whether the actor belongs to a group or an organisation is not documented. An entry without
-    # the id of a user may be about the actor too.
+    # The membership of groups and organisations is not documented. An entry without the id of a
+    # user may also apply to the actor.
     found = [
         each
         for each in permissions
@@ -121,10 +121,10 @@ def may_have_access(
 def ensure_access(
     actor: ExamplaryActor, flow: Flow, client: ExamplaryClient, *, grant: bool
 ) -> None:
-    """Check that the actor may use the flow's exam or space, or grant it.
+    """Check that the actor may use the exam or space of the flow, or grant access.
 
-    The API opens a session without access, and the user would only see that in the frame. Raises
-    ExamplaryAccessError.
+    The API would open a session without access, and the user would only see an error in the frame.
+    Raises ExamplaryAccessError.
     """
     needs = flow.needs
     if needs is None:
@@ -144,7 +144,7 @@ def ensure_access(
     except ExamplaryActorNotFoundError:
         raise
     except ExamplaryError as error:
-        # The API key may not read permissions, for example, and need not.
+        # For example, the API key may not read permissions, which is not necessary.
         if is_answer(error):
             return
         raise

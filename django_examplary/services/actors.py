@@ -1,9 +1,8 @@
-"""From a Django user to an Examplary user, once for each user.
+"""Provision one Examplary user for each Django user.
 
-The row is claimed and committed before the API is called, so that of any number of simultaneous
-callers one makes the request. The claim of a caller that dies ends by itself. A request that was
-not answered leaves `uncertain`: the API may have created the user, and has no documented way to
-look that up.
+The row is claimed and committed before the API is called, so only one of several concurrent callers
+makes the request. The claim of a caller that dies expires. A request without a response leaves the
+state `uncertain`: the API may have created the user, and documents no way to find out.
 """
 
 from __future__ import annotations
@@ -63,9 +62,9 @@ def provision_actor(
     else to `teacher`. While another caller provisions the same user, this one waits for about two
     seconds. All calls together take at most EXAMPLARY_DEADLINE seconds.
 
-    Raises ExamplaryValidationError if the profile cannot be sent, ExamplaryNotReadyError if a later
-    try may work, ExamplaryNotProvisionedError if the user cannot have an actor, any ExamplaryError
-    of the client, and TransactionManagementError inside a transaction.
+    Raises ExamplaryValidationError if the profile is invalid, ExamplaryNotReadyError if a later
+    attempt may succeed, ExamplaryNotProvisionedError if the user cannot have an actor, any
+    ExamplaryError of the client, and TransactionManagementError inside a transaction.
     """
     refuse_role(role)
     refuse_inactive(user)
@@ -79,13 +78,13 @@ def provision_actor(
 
 
 def refuse_inactive(user: Any) -> None:
-    """Raise ExamplaryNotProvisionedError for a user who is deactivated or deleted by now."""
+    """Raise ExamplaryNotProvisionedError for a deactivated or deleted user."""
     if not is_active(user):
         raise ExamplaryNotProvisionedError("Inactive users are not provisioned.")
 
 
 def refresh_user(user: Any) -> None:
-    """Look at the user's row again after a wait. Raises ExamplaryNotProvisionedError."""
+    """Reload the user after a wait. Raises ExamplaryNotProvisionedError."""
     rows = get_user_model()._base_manager.using(database()).filter(pk=user.pk)
     # The connection may have been lost during the wait.
     current = commit(rows.first)
@@ -95,10 +94,10 @@ def refresh_user(user: Any) -> None:
 
 
 def refresh_actor(actor: ExamplaryActor) -> ExamplaryActor:
-    """Read user and actor again after a wait.
+    """Reload the user and the actor after a wait.
 
-    Raises ExamplaryNotProvisionedError as `refresh_user`, and ExamplaryNotReadyError if the actor
-    is not in the same workspace any more.
+    Raises ExamplaryNotProvisionedError like `refresh_user`, and ExamplaryNotReadyError if the actor
+    has moved to another workspace.
     """
     refresh_user(actor.user)
     current = actor_rows().filter(pk=actor.pk, workspace=actor.workspace).first()
@@ -109,7 +108,7 @@ def refresh_actor(actor: ExamplaryActor) -> ExamplaryActor:
 
 
 def prepare_actor(user: Any) -> ExamplaryActor:
-    """Return the user's row, in the user's workspace, created or moved there if necessary."""
+    """Return the actor of the user, created or moved to their workspace if necessary."""
     workspace = workspace_of(user)
     conf.get_workspace(workspace)
     try:
@@ -128,7 +127,7 @@ def prepare_actor(user: Any) -> ExamplaryActor:
 
 
 def prepare_actors(workspaces: Mapping[Any, str]) -> list[ExamplaryActor]:
-    """Do for many users what `prepare_actor` does for one, in a few queries.
+    """Prepare the actors of many users with few queries, like `prepare_actor`.
 
     `workspaces` has the alias of each user's workspace. Users who have moved to a workspace that is
     not configured are logged and left out.
@@ -146,7 +145,7 @@ def prepare_actors(workspaces: Mapping[Any, str]) -> list[ExamplaryActor]:
                 conf.get_workspace(workspace)
                 _move(actor, workspace)
         except ExamplaryConfigurationError as error:
-            # The user keeps the actor, and the others are prepared.
+            # The user keeps the actor. Continue with the others.
             logger.error("operation=move-actor actor=%s error=%s", actor.pk, error)
         else:
             actors.append(actor)
@@ -154,7 +153,7 @@ def prepare_actors(workspaces: Mapping[Any, str]) -> list[ExamplaryActor]:
 
 
 def _move(actor: ExamplaryActor, workspace: str) -> None:
-    """Let the user start again in another workspace. The sessions keep the alias of the former."""
+    """Reset the actor for another workspace. The sessions keep the alias of the former one."""
     former, former_id = actor.workspace, actor.examplary_id
     blank: dict[str, Any] = {
         "workspace": workspace,
@@ -181,7 +180,7 @@ def _move(actor: ExamplaryActor, workspace: str) -> None:
             actor.pk,
             former,
             workspace,
-            # Needed if the user moves back: Examplary may refuse the known address.
+            # Needed if the user moves back, because Examplary may refuse the known address.
             former_id,
         )
         signals.actor_moved.send_robust(
@@ -192,7 +191,7 @@ def _move(actor: ExamplaryActor, workspace: str) -> None:
 def activate_actor(
     actor: ExamplaryActor, *, role: ActorRole | None, client: ExamplaryClient
 ) -> ExamplaryActor:
-    """Return the actor, active: it is already, or this caller or another one provisions it."""
+    """Return the active actor; provision it, or wait for another caller that does."""
     if actor.is_active:
         return actor
     workspace = actor.workspace
@@ -214,10 +213,10 @@ def activate_actor(
 
 
 def create_user(actor: ExamplaryActor, profile: ActorProfile, client: ExamplaryClient) -> User:
-    """Call `POST /users` for a claimed actor. Only plain values are used, so any thread may.
+    """Call `POST /users` for a claimed actor. Thread-safe, because it does not use the database.
 
-    If the API refuses a repeat because it has the user already, the user is most likely the one
-    that the unanswered request created, and is looked up if addresses are trusted.
+    If the API refuses a retry because the user exists, the earlier request without a response has
+    probably created the user, who is then looked up if addresses are trusted.
     """
     key = str(actor.idempotency_key)
     try:
@@ -230,12 +229,12 @@ def create_user(actor: ExamplaryActor, profile: ActorProfile, client: ExamplaryC
     try:
         return find_user(profile.email, client)
     except ExamplaryPermissionError:
-        # The key may create users, and no exams.
+        # The key may create users, but not exams.
         raise refusal from None
 
 
 def _is_duplicate(error: ExamplaryAPIError) -> bool:
-    """Return whether the API refused an address that it knows, which is not documented."""
+    """Return whether the API refused a known address, which is not documented."""
     return isinstance(error, ExamplaryConflictError) or (
         isinstance(error, ExamplaryInvalidRequestError)
         and bool(re.search(r"already|exist|duplicate|taken|in use", error.message, re.IGNORECASE))
@@ -243,10 +242,10 @@ def _is_duplicate(error: ExamplaryAPIError) -> bool:
 
 
 def _await_actor(actor: ExamplaryActor, client: ExamplaryClient) -> ExamplaryActor:
-    """Wait for the caller that provisions the actor, for a limited number of looks."""
+    """Wait for the caller that provisions the actor, with a limited number of queries."""
     for pause in PAUSES:
-        # Read again each time: the row may be linked, failed or deleted meanwhile.
-        # An actor that has moved is not this client's any more.
+        # Reload each time, because the row may be linked, failed or deleted meanwhile. The client
+        # must not be used for an actor that has moved.
         rows = actor_rows().filter(pk=actor.pk, workspace=actor.workspace)
         current = commit(rows.select_related("user").first)
         if current is not None and current.is_active:
@@ -255,7 +254,7 @@ def _await_actor(actor: ExamplaryActor, client: ExamplaryClient) -> ExamplaryAct
         if current is not None and current.state == State.FAILED:
             raise ExamplaryNotProvisionedError(current.last_error)
         if current is None or current.state != State.CLAIMED or client.time_left < pause:
-            # It did not work just now, or the outcome is unknown yet.
+            # The attempt of the other caller failed, or its outcome is unknown.
             break
         time.sleep(pause)
     raise ExamplaryNotReadyError("This user is not provisioned yet; try again in a minute.")
@@ -264,7 +263,7 @@ def _await_actor(actor: ExamplaryActor, client: ExamplaryClient) -> ExamplaryAct
 def renew_actor(
     actor: ExamplaryActor, *, role: ActorRole, client: ExamplaryClient
 ) -> ExamplaryActor:
-    """Provision again after the API reported that it does not know the actor's id.
+    """Provision again after the API reported that the id of the actor is unknown.
 
     The row keeps the id until there is a new one. `role` is for an actor that was linked, whose own
     role is unknown.

@@ -1,4 +1,4 @@
-"""Actors for many users: at a steady pace, and each user once."""
+"""Provision many users at a steady pace, and each user once."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ from django_examplary.services.profiles import get_profile, is_active, refuse_ro
 
 logger = logging.getLogger("django_examplary")
 
-# How many users are looked up at a time.
+# Number of users per query.
 _PAGE = 200
-# How many reasons of failure are counted separately.
+# Number of failure reasons that are counted separately.
 _REASONS = 20
 
 
 @dataclass
 class Provisioning:
-    """The number of users that have been provisioned."""
+    """The result of provisioning many users."""
 
-    #: How many users received an actor.
+    #: Number of provisioned users.
     provisioned: int = 0
-    #: How many failed, by reason. `ExamplaryActor.last_error` has each user's own.
+    #: Number of failed users by reason. `ExamplaryActor.last_error` has the error of each user.
     failed: dict[str, int] = field(default_factory=dict)
-    #: How many were skipped, because another caller provisions them at the moment or because the
-    #: outcome of an earlier call is not known yet.
+    #: Number of skipped users, whom another caller is provisioning or whose earlier call has an
+    #: unknown outcome.
     skipped: int = 0
     #: Whether the run ended because `should_stop()` returned true.
     interrupted: bool = False
-    #: Why the run ended early by itself, if it did.
+    #: Why the run ended early, if it did.
     stopped: str = ""
-    #: For how many seconds more the API has asked not to be called.
+    #: Remaining seconds of the pause that the API requested.
     pause: float = 0.0
 
 
@@ -78,7 +78,7 @@ def select_users(
 
 
 def unprovisioned(users: QuerySet[Any]) -> QuerySet[Any]:
-    """Return the active users among these who have no active actor."""
+    """Return the active users of the queryset who have no active actor."""
     if user_has_field("is_active"):
         users = users.filter(is_active=True)
     return users.exclude(examplary_actor__state=ExamplaryActor.State.ACTIVE)
@@ -100,7 +100,7 @@ def count_waiting(users: QuerySet[Any], workspace: str | None = None) -> int:
             try:
                 alias = workspace_of(user)
             except ExamplaryConfigurationError:
-                continue  # The run counts the user as failed.
+                continue  # The run counts this user as failed.
             is_new = actor is None or not actor.is_active or actor.workspace != alias
             count += is_active(user) and is_new and workspace in (None, alias)
     return count
@@ -119,17 +119,17 @@ def provision_actors(
     progress: Callable[[Provisioning], None] = lambda result: None,
     client: ExamplaryClient | None = None,
 ) -> Provisioning:
-    """Provision the active users among these who have no active actor, failed ones included.
+    """Provision the active users who have no active actor, including failed ones.
 
-    Users whose workspace has changed are moved, and provisioned again there. With `workspace`, only
+    Users whose workspace has changed are moved and provisioned again. With `workspace`, only
     users of that workspace are provisioned. At most `concurrency` requests are sent at a time and
     `rate` a second (0: no limit). The run pauses when the API requests that. A request takes at
     most `deadline` seconds, by default EXAMPLARY_DEADLINE.
 
-    A failure for one user is stored in the row, and the run continues. A workspace stops alone if
-    its API key is refused, or after `max_failures` calls in a row without a usable response. The
-    run stops when `should_stop()` returns true, and a new run continues from there. `progress` is
-    called after each user. Any number of runs may work at the same time.
+    A failure for one user is stored in the row, and the run continues. Only the affected workspace
+    stops if its API key is refused, or after `max_failures` calls in a row without a usable
+    response. The run stops when `should_stop()` returns true, and a new run continues. `progress`
+    is called after each user. Any number of runs may work at the same time.
 
     Raises ExamplaryConfigurationError, ExamplaryValidationError for a role that no end user may
     have, and TransactionManagementError inside a transaction.
@@ -137,7 +137,7 @@ def provision_actors(
     refuse_role(role)
     refuse_transaction("provision_actors")
     if client is None and (workspace or conf.EXAMPLARY_WORKSPACE is None):
-        # With one workspace every user would fail for the same reason.
+        # In a single workspace every user would fail for the same reason.
         get_client(workspace or DEFAULT_WORKSPACE)
     calls = PacedCalls(
         concurrency=concurrency, rate=rate, max_failures=max_failures, should_stop=should_stop
@@ -147,7 +147,7 @@ def provision_actors(
 
 
 class _Claim(NamedTuple):
-    """A user whose row this run has claimed, for the thread that makes the call."""
+    """A claimed user, with the values for the thread that makes the call."""
 
     actor: ExamplaryActor
     profile: ActorProfile
@@ -164,7 +164,7 @@ class _Run:
     client: ExamplaryClient | None
     result: Provisioning = field(default_factory=Provisioning)
     waiting: deque[ExamplaryActor] = field(default_factory=deque)
-    #: Keys of users whose workspace pauses, by its alias.
+    #: Primary keys of users whose workspace is paused, by alias.
     postponed: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -213,7 +213,7 @@ class _Run:
             except ExamplaryError as error:
                 self._fail(actor, error)
             except ExamplaryConfigurationError as error:
-                # The project's code failed for this user, and may work for others.
+                # The code of the project failed for this user only.
                 logger.exception("operation=provision-actors actor=%s", actor.pk)
                 self._fail(actor, error)
         return []
@@ -233,16 +233,16 @@ class _Run:
         return True
 
     def _select(self, users: list[Any]) -> dict[Any, str]:
-        """Return the users who belong to this run and can be provisioned now, with their aliases.
+        """Return the users whom this run can provision now, with their aliases.
 
-        A user without a workspace has failed.
+        A user without a valid workspace counts as failed.
         """
         selected = {}
         for user in users:
             try:
                 workspace = workspace_of(user)
             except ExamplaryConfigurationError as error:
-                # The project's code failed for this user, and may work for others.
+                # The code of the project failed for this user only.
                 logger.error("operation=provision-actors user=%s error=%s", user.pk, error)
                 self._count_failure(error)
             else:
@@ -251,7 +251,7 @@ class _Run:
         return selected
 
     def _is_callable(self, key: Any, workspace: str) -> bool:
-        """Return whether the user can be provisioned now. Users of a paused workspace wait."""
+        """Return whether the user can be provisioned now; postpone users of paused workspaces."""
         if self.calls.accepts(workspace):
             return True
         if workspace not in self.calls.stopped_lanes:
@@ -259,7 +259,7 @@ class _Run:
         return False
 
     def _take_postponed(self) -> list[Any]:
-        """Return keys of users whose workspace does not pause any more."""
+        """Return primary keys of users whose workspace is no longer paused."""
         for workspace, keys in self.postponed.items():
             if keys and self.calls.accepts(workspace):
                 self.postponed[workspace] = keys[_PAGE:]
@@ -267,14 +267,14 @@ class _Run:
         return []
 
     def _record(self, outcome: Outcome[_Claim, User]) -> bool:
-        """Store the outcome. False: the call had no result, so the user waits again."""
+        """Store the outcome. Return False if the call had no result, so it must be repeated."""
         claim, error = outcome.item, outcome.error
         if not outcome.was_processed:
             release_actor(claim.actor)
             self.waiting.append(claim.actor)
             return False
         if isinstance(error, ExamplaryPermissionError):
-            # As with a refused key, it would be the same for every user.
+            # Like a refused key, the error would be the same for every user.
             self.calls.stop_lane(claim.actor.workspace, str(error))
         try:
             store_actor(claim.actor, outcome.call.result(), claim.profile, client=claim.client)
@@ -294,7 +294,7 @@ class _Run:
         try:
             self._record(outcome)
         except Exception as error:
-            # The error that ended the run is raised. The claim ends by itself.
+            # The error that ended the run is raised. The claim expires.
             logger.warning(
                 "operation=provision-actors actor=%s error=%s",
                 outcome.item.actor.pk,
@@ -302,7 +302,7 @@ class _Run:
             )
 
     def _fail(self, actor: ExamplaryActor, error: Exception) -> None:
-        # Without effect if `store_actor` found that the claim was lost.
+        # No effect if the claim was lost, which `store_actor` detects.
         release_actor(actor, error)
         self._count_failure(error)
 
@@ -322,12 +322,12 @@ def _candidates(users: QuerySet[Any]) -> Iterator[list[Any]]:
     """Yield the primary keys of users who may have to be provisioned, a page at a time."""
     yield from _pages(unprovisioned(users))
     if conf.EXAMPLARY_WORKSPACE is not None:
-        # A query does not find the users who have moved to another workspace.
+        # A query cannot find the users who have moved to another workspace.
         yield from _pages(users.filter(examplary_actor__state=ExamplaryActor.State.ACTIVE))
 
 
 def _pages(users: QuerySet[Any]) -> Iterator[list[Any]]:
-    """Yield primary keys a page at a time, without a list of all and without an open cursor."""
+    """Yield pages of primary keys, without loading all and without an open cursor."""
     keys = users.order_by("pk").values_list("pk", flat=True)
     page = list(keys[:_PAGE])
     while page:
@@ -339,7 +339,7 @@ def _prepare_each(workspaces: Mapping[Any, str]) -> list[ExamplaryActor]:
     try:
         return prepare_actors(workspaces)
     except Error:
-        # A user was deleted at this very moment. The others are prepared one by one.
+        # A user was deleted concurrently. Prepare the others one by one.
         actors = []
         for user, workspace in workspaces.items():
             try:
@@ -352,7 +352,7 @@ def _prepare_each(workspaces: Mapping[Any, str]) -> list[ExamplaryActor]:
 
 
 def _reason(error: Exception) -> str:
-    """Return a reason that is the same for every user; a request's id is not."""
+    """Return a reason without the request id, so that equal failures are counted together."""
     if isinstance(error, ExamplaryAPIError):
         return f"{error.status_code} {error.message}".strip()
     return describe_error(error)

@@ -1,4 +1,4 @@
-"""Claims on actors: taking one, and ending it with the API's response."""
+"""Claim actors, and end claims with the response of the API."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ logger = logging.getLogger("django_examplary")
 
 State = ExamplaryActor.State
 
-# The API has not acted on the request, and nothing about the user needs to change.
+# The request had no effect, and the user need not be changed.
 _NOT_THE_USERS_FAULT = (
     ExamplaryAuthenticationError,
     ExamplaryConnectionError,
@@ -59,14 +59,14 @@ _NOT_THE_USERS_FAULT = (
 
 
 def claim_actor(actor: ExamplaryActor) -> bool:
-    """Claim the row for this caller. False: another caller provisions the actor."""
+    """Claim the row for this caller. Return False if another caller provisions the actor."""
     token = new_token()
     now = timezone.now()
     is_repeat = actor.state in (State.CLAIMED, State.UNCERTAIN)
     rows = actor_rows().filter(pk=actor.pk)
 
     def claim() -> int:
-        # A try whose commit was not acknowledged has the token already.
+        # An earlier attempt whose commit was not acknowledged has stored the token.
         claimed = rows.claimed_with(token) | rows.claimable()
         return claimed.update(
             state=State.CLAIMED, claim_token=token, lapses_at=lease(), last_error="", updated_at=now
@@ -74,7 +74,7 @@ def claim_actor(actor: ExamplaryActor) -> bool:
 
     if not commit(claim):
         return False
-    # Read after the claim: the row may have changed while this caller waited.
+    # Read after the claim, because the row may have changed while this caller waited.
     current = rows.claimed_with(token).first()
     if current is None:
         return False
@@ -85,9 +85,9 @@ def claim_actor(actor: ExamplaryActor) -> bool:
 
 
 def release_actor(actor: ExamplaryActor, error: Exception | None = None) -> None:
-    """End a claim with the state that the error leaves, and the role that was tried.
+    """End a claim with the state after an error, and store the role that was sent.
 
-    Another try then does not turn a student into a teacher. None: nothing was sent.
+    So a retry does not turn a student into a teacher. None: nothing was sent.
     """
     description = describe_error(error) if error else ""
     if examplary_id := getattr(error, "examplary_id", ""):
@@ -100,25 +100,25 @@ def release_actor(actor: ExamplaryActor, error: Exception | None = None) -> None
         "updated_at": timezone.now(),
     }
     if changed["state"] == State.PENDING and actor.is_repeat:
-        # The outcome of the earlier request is still unknown. The next try need not wait.
+        # The outcome of the earlier request is still unknown. The next attempt need not wait.
         changed["state"] = State.UNCERTAIN
         changed["lapses_at"] = DatabaseNow() - timedelta(seconds=1)
     if changed["state"] != State.UNCERTAIN:
-        # The outcome is known, so that another request is not a repeat of this one.
+        # The outcome is known, so another request needs another key.
         changed["idempotency_key"] = uuid.uuid4()
     held = actor_rows().claimed_with(actor.claim_token).filter(pk=actor.pk)
     actor.state = changed["state"]
     try:
         commit(lambda: held.update(**changed))
     except Error as failure:
-        # The claim ends by itself. The error that the caller is about to raise matters more.
+        # The claim expires. The error that the caller raises is more important.
         logger.warning(
             "operation=release-actor actor=%s error=%s", actor.pk, type(failure).__name__
         )
 
 
 def disown_actor(actor: ExamplaryActor, error: ExamplaryError) -> None:
-    """Drop an id that cannot represent a user: Examplary returned that of the API key's owner."""
+    """Delete the id of an actor, because it belongs to the owner of the API key."""
     owned = actor_rows().filter(pk=actor.pk, examplary_id=actor.examplary_id)
     commit(
         lambda: owned.update(
@@ -146,10 +146,10 @@ def describe_error(error: Exception) -> str:
 def store_actor(
     actor: ExamplaryActor, remote: User, profile: ActorProfile, *, client: ExamplaryClient
 ) -> None:
-    """Store the id of the user whom the API created, and send the signal.
+    """Store the id of the created user, and send the signal.
 
-    Raises ExamplaryNotProvisionedError if that user may not or cannot represent this one,
-    ExamplaryNotReadyError if the claim was lost meanwhile, and ExamplaryDatabaseError.
+    Raises ExamplaryNotProvisionedError if the remote user must not represent this one,
+    ExamplaryNotReadyError if the claim was lost, and ExamplaryDatabaseError.
     """
     _refuse_takeover(actor, remote, profile, client)
     now = timezone.now()
@@ -162,7 +162,7 @@ def store_actor(
         "updated_at": now,
     }
     rows = actor_rows().filter(pk=actor.pk, claim_token=actor.claim_token)
-    # A try whose commit was not acknowledged has stored the id already.
+    # An earlier attempt whose commit was not acknowledged has stored the id.
     claimed = rows.filter(Q(state=State.CLAIMED) | Q(state=State.ACTIVE, examplary_id=remote.id))
     failure: ExamplaryError | None = None
     try:
@@ -181,7 +181,7 @@ def store_actor(
     if failure is not None:
         raise failure
     if not kept:
-        # The user is gone, or this claim ended and another caller holds the row now.
+        # The user was deleted, or another caller took over the expired claim.
         _log_lost_id(actor, remote.id, "claim-lost")
         raise ExamplaryNotReadyError("The claim on this user was lost; try again in a moment.")
     set_values(actor, stored)
@@ -191,10 +191,10 @@ def store_actor(
 def _refuse_takeover(
     actor: ExamplaryActor, remote: User, profile: ActorProfile, client: ExamplaryClient
 ) -> None:
-    """Refuse an Examplary user who existed before, unless addresses are trusted.
+    """Reject an existing Examplary user, unless addresses are trusted.
 
-    Anyone can enter the address of another person where a site does not verify addresses, and would
-    get that person's account. A new user has the name and the role that were sent.
+    If a site does not verify addresses, a user could enter the address of another person and get
+    that account. A new user has the name and the role that were sent.
     """
     # A response may lack both.
     differing = ""
@@ -219,9 +219,9 @@ def _refuse_takeover(
 
 
 def may_manage(role: str) -> bool:
-    """Return whether a workspace role, or one of several, may manage the workspace.
+    """Return whether a role, or one of several, may manage the workspace.
 
-    An end user never gets the account of such a user. An unknown role may.
+    An end user never gets the account of such a user. Unknown roles count as such.
     """
     return not _roles(role) <= {"", *get_args(ActorRole)}
 
@@ -235,7 +235,7 @@ def _normal(name: str) -> str:
 
 
 def _log_lost_id(actor: ExamplaryActor, examplary_id: str, outcome: str) -> None:
-    """Log the id, which is stored nowhere else, so that an operator can link it."""
+    """Log the id, which is not stored elsewhere, so that an operator can link it."""
     logger.error(
         "operation=provision-actor outcome=%s actor=%s examplary_id=%s",
         outcome,
@@ -247,7 +247,7 @@ def _log_lost_id(actor: ExamplaryActor, examplary_id: str, outcome: str) -> None
 def _state_after(error: ExamplaryError) -> ExamplaryActor.State:
     if is_uncertain(error) or isinstance(error, ExamplaryDatabaseError):
         return State.UNCERTAIN
-    # A status without a class of its own, such as 302 or 423, is not about the user.
+    # A status without a specific class, such as 302 or 423, is not about the user.
     unusual = type(error) is ExamplaryAPIError
     if unusual or is_postponed(error) or isinstance(error, _NOT_THE_USERS_FAULT):
         return State.PENDING

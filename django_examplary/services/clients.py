@@ -18,13 +18,13 @@ def get_client(
     max_retries: int | None = None,
     pool_size: int = 10,
 ) -> ExamplaryClient:
-    """Return the client that the settings describe, the same one for the same settings.
+    """Return the client for the settings; equal settings share a client.
 
     `workspace` is an alias of EXAMPLARY_WORKSPACES. `deadline` and `max_retries` replace the
-    settings of these names. `pool_size` is how many connections are kept.
+    settings of these names. `pool_size` is the number of pooled connections.
 
-    Raises ExamplaryConfigurationError if there is no such workspace, or if its key or its URL
-    cannot be right.
+    Raises ExamplaryConfigurationError if there is no such workspace, or if its key or its URL is
+    invalid.
     """
     configured = conf.get_workspace(workspace)
     try:
@@ -40,19 +40,18 @@ def get_client(
         )
     except ExamplaryConfigurationError as error:
         problem = str(error)
-    # The client knows the names of the flat settings only.
+    # The client only knows the names of the flat settings.
     for key in ("API_KEY", "API_URL"):
         problem = problem.replace(f"EXAMPLARY_{key}", configured.setting(key))
     raise ExamplaryConfigurationError(problem)
 
 
-# A client that is dropped loses its connections and its cool-down, so there is one for each of many
-# workspaces.
+# An evicted client would lose its connections and its cool-down, so cache many workspaces.
 _client = functools.lru_cache(maxsize=1024)(ExamplaryClient)
 
 
 def list_workspaces() -> list[str]:
-    """Return the aliases of all workspaces: of a callable, those that users have."""
+    """Return the aliases of all workspaces; for a callable, those of existing users."""
     aliases = conf.list_workspaces()
     if not callable(conf.EXAMPLARY_WORKSPACES):
         return aliases
@@ -63,7 +62,7 @@ def list_workspaces() -> list[str]:
 def workspace_of(user: Any) -> str:
     """Return the alias of the user's workspace.
 
-    Raises ExamplaryConfigurationError if the project's own code fails.
+    Raises ExamplaryConfigurationError if the code of the project fails.
     """
     choose = conf.EXAMPLARY_WORKSPACE
     if choose is None:
@@ -71,7 +70,7 @@ def workspace_of(user: Any) -> str:
     try:
         alias = choose(user)
     except Exception as error:
-        # Its message may hold personal data, and this one is shown to more people.
+        # The original message may contain personal data, and more people read this one.
         raise ExamplaryConfigurationError(
             f"EXAMPLARY_WORKSPACE raised {type(error).__name__}."
         ) from error

@@ -1,4 +1,4 @@
-"""How the services use the database: fresh rows, short transactions, and no connection held."""
+"""Database access of the services: current rows, short transactions, released connections."""
 
 from __future__ import annotations
 
@@ -30,46 +30,46 @@ from django_examplary.models import (
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., Any])
 
-#: Seconds between the looks at a row that another caller has claimed: about two seconds in all.
+#: Seconds between reads of a row that another caller has claimed, about two seconds in total.
 PAUSES = (0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.4, 0.4, 0.5)
 
 
 def database() -> str:
-    """Return the alias of the database that holds our rows."""
+    """Return the alias of the database with the rows of this app."""
     return router.db_for_write(ExamplaryActor)
 
 
 def actor_rows() -> ExamplaryActorQuerySet:
-    """Return all actors as they are now: a replica for reads may lag behind."""
+    """Return all actors from the primary database, because a replica may lag behind."""
     return ExamplaryActor.objects.using(database())
 
 
 def session_rows() -> ExamplarySessionQuerySet:
-    """Return all sessions as they are now."""
+    """Return all sessions from the primary database."""
     return ExamplarySessionQuerySet(ExamplarySession, using=database())
 
 
 def set_values(row: Model, values: Mapping[str, Any]) -> None:
-    """Set on a row what an update has stored, without another query."""
+    """Set the values of an update on the instance, without another query."""
     for name, value in values.items():
         setattr(row, name, value)
 
 
 def new_token() -> str:
-    """Return a random value that identifies the holder of a claim."""
+    """Return a random token that identifies the holder of a claim."""
     return get_random_string(32)
 
 
 def lease() -> Any:
-    """Return when a claim that is made now ends, as an expression for the database.
+    """Return the end of a new claim, as a database expression.
 
-    A claim outlives all the calls that its holder makes, so it only ends when the holder has died.
+    A claim lasts longer than all calls of its holder, so it only expires if the holder has died.
     """
     return DatabaseNow() + timedelta(seconds=conf.EXAMPLARY_DEADLINE + 15)
 
 
-#: By vendor: SQL that bounds each wait for a lock to five seconds unless the project's own bound is
-#: lower, and SQL that restores the connection after the transaction. SQLite has one already.
+#: By vendor: SQL that sets a lock timeout of five seconds unless that of the project is lower, and
+#: SQL that restores it after the transaction. SQLite has a timeout by default.
 _BOUNDS = {
     "postgresql": (
         "SELECT set_config('lock_timeout', '5s', true) WHERE current_setting('lock_timeout')"
@@ -84,25 +84,25 @@ _BOUNDS = {
 }
 
 
-# Work that has taken longer, in seconds, has waited for a lock, and would wait as long again.
+# Work that took longer, in seconds, has waited for a lock, and would probably wait again.
 # PostgreSQL takes a second to recognize a deadlock.
 _PATIENCE = 3.0
 
 
 @contextmanager
 def _short_transaction() -> Iterator[None]:
-    """Open a transaction that does not wait for a lock for longer than the API is waited for."""
+    """Open a transaction with a short timeout for locks."""
     connection = transaction.get_connection(database())
     bound, restore = _BOUNDS.get(connection.vendor, ("", ""))
     if connection.in_atomic_block:
-        # The bound would last until the end of the caller's transaction.
+        # The timeout would apply until the end of the caller's transaction.
         bound = restore = ""
     try:
         with transaction.atomic(using=database()):
             _execute(connection, bound)
             yield
     finally:
-        # A connection that was lost has nothing to restore.
+        # After a lost connection there is nothing to restore.
         with suppress(Error):
             _execute(connection, restore)
 
@@ -114,10 +114,10 @@ def _execute(connection: BaseDatabaseWrapper, sql: str) -> None:
 
 
 def commit(work: Callable[[], T]) -> T:
-    """Run a short piece of work in a transaction, and again if the database gave up on it.
+    """Run short work in a transaction, and again after a deadlock or a lost connection.
 
-    Databases end a deadlock by failing one of the transactions, and may have closed a connection
-    that was idle. The work must be idempotent: a commit may have succeeded although the connection
+    Databases resolve a deadlock by failing one of the transactions, and may have closed an idle
+    connection. The work must be idempotent: a commit may have succeeded although the connection
     dropped before it was acknowledged.
     """
     started = clock.monotonic()
@@ -129,7 +129,7 @@ def commit(work: Callable[[], T]) -> T:
         except (OperationalError, InterfaceError):
             connection = transaction.get_connection(database())
             pause = next(pauses, None)
-            # In a transaction of the caller that the database has ended nothing can be repeated.
+            # Nothing can be repeated in a transaction of the caller that the database has ended.
             if (
                 pause is None
                 or connection.needs_rollback
@@ -138,15 +138,15 @@ def commit(work: Callable[[], T]) -> T:
                 raise
         lost = connection.connection is not None and not connection.is_usable()
         if lost and not connection.in_atomic_block:
-            # MariaDB reports it before the transaction has begun, where Django does not close it.
+            # MariaDB reports this before the transaction has begun, so Django does not close it.
             connection.close()
         time.sleep(random.uniform(0, pause))  # noqa: S311  # jitter, no secret
 
 
 def release_connections() -> None:
-    """Close this thread's connections, or return them to their pool, before a wait for the API.
+    """Close the connections of this thread, or return them to their pool, before a call.
 
-    The next query opens them again. A connection with an open transaction stays.
+    The next query reopens them. Connections with an open transaction stay open.
     """
     for connection in _idle_connections():
         connection.close()
@@ -173,14 +173,14 @@ def _idle_connections() -> Iterator[BaseDatabaseWrapper]:
 def refuse_transaction(service: str) -> None:
     """Raise TransactionManagementError if the caller has a transaction open.
 
-    A rollback would lose the id of an object that the API has already created, and a slow
-    response would hold the caller's locks.
+    A rollback would lose the ids of objects that the API has created, and locks would be held
+    during slow responses.
     """
     connection = transaction.get_connection(database())
-    # With autocommit off there is a transaction outside of any atomic().
+    # With autocommit off there is a transaction outside atomic().
     if connection.in_atomic_block or connection.get_autocommit():
         try:
-            # Django's own test; it knows the transaction that a TestCase wraps around a test.
+            # The check of Django, which ignores the transaction of a TestCase.
             with transaction.atomic(using=database(), durable=True):
                 return
         except RuntimeError:
@@ -194,16 +194,16 @@ def refuse_transaction(service: str) -> None:
 
 
 def non_atomic(view: View) -> View:
-    """Exempt a view from ATOMIC_REQUESTS, whichever database holds our rows."""
+    """Exempt a view from ATOMIC_REQUESTS for every database."""
     for alias in connections:
         view = transaction.non_atomic_requests(using=alias)(view)
     return view
 
 
 def database_error(what: str, error: Exception) -> ExamplaryDatabaseError:
-    """Return an error for a failed write: it names the constraint, and quotes no values.
+    """Return an error for a failed write, which names the constraint and quotes no values.
 
-    Raise it outside of the `except` block: the frames of the original hold the row.
+    Raise it outside the `except` block, because frames of the original contain the row.
     """
     constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None)
     if constraint is None:

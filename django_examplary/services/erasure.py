@@ -22,15 +22,15 @@ State = ExamplaryActor.State
 
 @dataclass(frozen=True, kw_only=True)
 class Erasure:
-    """Counts of the erased data, and the ids of data that is left elsewhere."""
+    """The result of an erasure: counts, and data that remains elsewhere."""
 
-    #: The id of the user at Examplary, who still exists there: the API documents no way to delete a
-    #: user. Write to Examplary. Empty if there is no such user.
+    #: The id of the remaining user at Examplary, or empty. The API documents no way to delete
+    #: users: ask Examplary to do so.
     examplary_id: str = ""
-    #: Whether Examplary may have a user whose id is not known here: a request to create the user
-    #: was not answered. Send Examplary the user's e-mail address.
+    #: Whether Examplary may have a user with an unknown id, because a request to create the user
+    #: was not answered. Send Examplary the e-mail address of the user.
     may_exist: bool = False
-    #: How many sessions were deleted here.
+    #: Number of deleted sessions.
     sessions: int = 0
     #: Anonymous rows that the next sweeps finish.
     still_to_revoke: int = 0
@@ -41,8 +41,8 @@ def erase_user(
 ) -> Erasure:
     """Erase the data that this app stores about a user, for a data-subject request. Idempotent.
 
-    Open sessions are revoked first. A session that cannot be revoked at Examplary right now stays,
-    as an anonymous row without content, until a sweep has revoked it. Each revocation takes at most
+    Open sessions are revoked first. A session that cannot be revoked at Examplary remains as an
+    anonymous row without content until a sweep has revoked it. Each revocation takes at most
     `deadline` seconds, by default EXAMPLARY_DEADLINE.
     """
     refuse_transaction("erase_user")
@@ -51,7 +51,7 @@ def erase_user(
         return Erasure()
     revoke_sessions(actor)
     for session in session_rows().filter(actor=actor, revoke_pending=True):
-        # Its outcome is not requested any more.
+        # Sweeps no longer request its outcome.
         session.actor = None
         try:
             own = client or get_client(session.workspace, deadline=deadline)
@@ -61,15 +61,15 @@ def erase_user(
     try:
         return commit(lambda: _erase(actor))
     except IntegrityError:
-        # Another tab has opened a session at this very moment.
+        # Another tab has opened a session concurrently.
         return commit(lambda: _erase(actor))
 
 
 def _erase(actor: ExamplaryActor) -> Erasure:
-    # It may have been provisioned meanwhile. A repeat finds no row any more.
+    # Reload, because it may have been provisioned meanwhile. A retry finds no row.
     actor = actor_rows().filter(pk=actor.pk).first() or actor
     sessions = session_rows().filter(actor=actor)
-    # One may have been opened meanwhile.
+    # A session may have been opened meanwhile.
     revoke_sessions(actor)
     remaining = sessions.filter(revoke_pending=True).update(
         actor=None, presets={}, theme={}, metadata={}, outputs={}, next_url="", fingerprint=""

@@ -1,7 +1,7 @@
-"""Limits of how many embeds of a process use the database, or wait for the API, at a time.
+"""Limit the embeds of a process that use the database or wait for the API concurrently.
 
-An embed launches, or reports its end. Beyond a limit it gets an ExamplaryNotReadyError, and its
-script sends the request again after a pause.
+Launches and reports count. Beyond a limit they get an ExamplaryNotReadyError, and the script of the
+embed retries after a pause.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django_examplary.exceptions import ExamplaryNotReadyError
 from django_examplary.services.database import release_obsolete_connections
 
 # An async server runs each request in a thread, and each thread opens a database connection. Many
-# requests at once would use up the connections that the database accepts.
+# concurrent requests would exceed the connection limit of the database.
 _CONNECTIONS = 8
 _PATIENCE = 2.0
 
@@ -25,7 +25,7 @@ _PATIENCE = 2.0
 _semaphores: dict[tuple[str, int], threading.Semaphore] = {}
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows cannot fork.
-    # A semaphore that a thread holds at that moment is never released in the child.
+    # A semaphore that another thread holds during the fork would never be released in the child.
     os.register_at_fork(after_in_child=_semaphores.clear)
 
 
@@ -35,20 +35,20 @@ def _semaphore(purpose: str, size: int) -> threading.Semaphore:
 
 @contextmanager
 def embed_with_connection() -> Iterator[None]:
-    """Wait until few other embeds use a database connection, and close it in the end."""
+    """Wait until few other embeds use a database connection, and close it afterwards."""
     semaphore = _semaphore("connection", _CONNECTIONS)
     if not semaphore.acquire(timeout=_PATIENCE):
         raise ExamplaryNotReadyError("Too many embeds of this process use the database.")
     with ExitStack() as stack:
         stack.callback(semaphore.release)
-        # A connection that was lost may fail to close.
+        # Closing a lost connection may fail.
         stack.callback(release_obsolete_connections)
         yield
 
 
 @contextmanager
 def embed_that_waits() -> Iterator[None]:
-    """Count an embed that waits for the API. A site with few threads serves its other pages."""
+    """Limit the embeds that wait for the API, so that the site can serve other pages."""
     semaphore = _semaphore("wait", conf.EXAMPLARY_CONCURRENT_LAUNCHES)
     if not semaphore.acquire(blocking=False):
         raise ExamplaryNotReadyError(

@@ -1,6 +1,6 @@
-"""Linking the users of a CSV file to Examplary users who exist already.
+"""Link the users of a CSV file to existing Examplary users.
 
-The command and the admin share this. Problems are English sentences, which the admin translates.
+Used by the command and the admin. Problems are English strings, which the admin translates.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class LinkLine:
     name: str
     examplary_id: str
     user: Any = None
-    #: The user's actor, before or after the link.
+    #: The actor of the user, before or after the link.
     actor: ExamplaryActor | None = None
     is_linked: bool = False
     #: Why the line cannot be linked.
@@ -68,7 +68,7 @@ class LinkLine:
 
 
 def decode(content: bytes) -> str:
-    """Return the text of a file in UTF-8 or, with a byte order mark, UTF-16, as Excel writes it.
+    """Decode a file in UTF-8 or, with a byte order mark, UTF-16, as written by Excel.
 
     Raises UnicodeDecodeError.
     """
@@ -77,8 +77,8 @@ def decode(content: bytes) -> str:
 
 
 def read_lines(text: str) -> list[LinkLine]:
-    """Return the lines of the file, without its header. Raises csv.Error for one too long."""
-    # Spreadsheets write semicolons where the comma is the decimal separator, and copy tabs.
+    """Return the lines of the file, without its header. Raises csv.Error for a too long line."""
+    # Spreadsheets use semicolons if the comma is the decimal separator, and tabs when copying.
     first_line = text.partition("\n")[0]
     delimiter = next((each for each in ";\t" if each in first_line), ",")
     reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter)
@@ -106,10 +106,10 @@ def read_lines(text: str) -> list[LinkLine]:
 def find_users(
     lines: Sequence[LinkLine], *, users: QuerySet[Any] | None = None, replace: bool = False
 ) -> None:
-    """Set the user of each line, and whether it is linked or why it cannot be.
+    """Find the user of each line, and whether the user is linked or cannot be linked.
 
-    `users` are those who may be linked; without it, all. An address that another user has too is
-    ambiguous, whether or not that user may be linked. The number of queries does not depend on the
+    `users` limits who may be linked. An address of two users is ambiguous, even if only one of them
+    may be linked. The number of queries does not depend on the
     number of lines, up to 500 lines.
     """
     usable = [line for line in lines if not line.problem]
@@ -129,14 +129,15 @@ def _set_users(lines: Sequence[LinkLine], allowed: QuerySet[Any] | None) -> None
     names = [line.name for line in lines]
     named = _find(lambda: users.filter(**{f"{model.USERNAME_FIELD}__in": names})) or []
     user_name: Any = model._meta.get_field(model.USERNAME_FIELD)
-    # The attribute of a foreign key is its value, as in the file.
+    # Compare the value of a foreign key, which the file contains.
     by_name = {str(getattr(user, user_name.attname)): user for user in named}
     field = model.get_email_field_name()
-    # Also of users found by name: anyone may have chosen another person's address as user name.
+    # Also check users found by name, who may have chosen the address of another person as user
+    # name.
     addresses = [name for name in names if "@" in name]
     by_address = defaultdict(list)
     if addresses:
-        # Lower case in the database may not cover all letters.
+        # Databases do not convert all letters to lower case.
         lowered = [address.lower() for address in addresses]
         matches = _find(
             lambda: users.annotate(examplary_address=Lower(field)).filter(
@@ -167,7 +168,7 @@ def _set_users(lines: Sequence[LinkLine], allowed: QuerySet[Any] | None) -> None
 
 
 def _find(select: Callable[[], QuerySet[Any]]) -> list[Any] | None:
-    """Return the users, or None if the field cannot be searched for one of the texts."""
+    """Return the users, or None if the field cannot be searched for one of the strings."""
     try:
         return list(select())
     except (FieldError, OverflowError, ValueError):
@@ -197,12 +198,12 @@ def link_lines(
     client_for: Callable[[str], ExamplaryClient] = get_client,
     replace: bool = False,
 ) -> Iterator[LinkLine]:
-    """Link the users of lines that are ready, and yield each line afterwards.
+    """Link the users of ready lines, and yield each line afterwards.
 
-    `client_for` returns the client of a workspace, which is called once. A line that is refused
-    gets its problem, also one whose user got another id meanwhile, unless `replace` is true.
-    Raises the ExamplaryError of that call, which the next lines would meet too; on a site with
-    several workspaces it is the problem of each line of that workspace.
+    `client_for` returns the client of a workspace, which makes one call. A refused line gets its
+    problem, also if the user got another id meanwhile, unless `replace` is true. Raises the
+    ExamplaryError of that call, which would affect all lines. On a site with several workspaces, it
+    becomes the problem of each line of that workspace.
     """
     refuse_transaction("link_lines")
     owners: dict[str, str] = {}
@@ -211,7 +212,7 @@ def link_lines(
         try:
             workspace = workspace_of(line.user)
         except ExamplaryConfigurationError as error:
-            # The project's code failed for this user, and may work for others.
+            # The code of the project failed for this user only.
             line.problem = str(error)
             yield line
             continue

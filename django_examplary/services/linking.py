@@ -1,4 +1,4 @@
-"""Giving a Django user an Examplary user who exists already."""
+"""Link Django users to existing Examplary users."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ State = ExamplaryActor.State
 def link_actor(
     user: Any, examplary_id: str, *, client: ExamplaryClient | None = None
 ) -> ExamplaryActor:
-    """Let an existing Examplary user represent a Django user.
+    """Link a Django user to an existing Examplary user.
 
-    For an operator, after a report that an address is used already. `find_remote_actor` looks the
-    id up. Three things are checked: the shape of the id, that it is not the owner of the API
-    key, and that it represents no other user here. Raises ExamplaryValidationError for those. Open
-    sessions of a former id are revoked.
+    For operators, if an address is already in use. `find_remote_actor` finds the id. The id must
+    have the right prefix, must not belong to the owner of the API key, and must not represent
+    another user of this site. Raises ExamplaryValidationError for those. Open sessions of a former
+    id are revoked.
     """
     if not is_id(examplary_id, "user_"):
         raise ExamplaryValidationError("examplary_id", "must be an id that starts with 'user_'")
@@ -68,7 +68,7 @@ def store_link(user: Any, examplary_id: str, workspace: str) -> ExamplaryActor:
         former = actor_rows().filter(user=user).exclude(examplary_id=examplary_id).first()
         changed = {**linked}
         if former is not None:
-            # The open sessions, and the profile that was sent, belong to another Examplary user.
+            # The open sessions and the sent profile belong to another Examplary user.
             revoke_sessions(former)
             changed |= {"email": "", "name": "", "role": ""}
         return actor_rows().update_or_create(user_id=user.pk, defaults=changed)[0]
@@ -86,10 +86,10 @@ def store_link(user: Any, examplary_id: str, workspace: str) -> ExamplaryActor:
 def find_remote_actor(user: Any, *, client: ExamplaryClient | None = None) -> str:
     """Return the id of the Examplary user with the user's e-mail address.
 
-    For an operator, who then decides whether to pass the id to `link_actor`: anyone may have
-    entered that address here. The API documents no search, so this creates an exam, gives the
-    address a role on it, and deletes the exam (contract, section 6). Examplary creates a
-    user for an address that it does not know, with a workspace role that is not documented.
+    For operators, who must decide whether to pass the id to `link_actor`, because anyone may have
+    entered that address. The API documents no search, so this creates an exam, gives the address a
+    role on it, and deletes the exam (contract, section 6). A side effect: for an unknown address
+    Examplary creates a user, with an undocumented workspace role.
 
     Raises ExamplaryNotProvisionedError for the owner of the API key and for people who manage the
     workspace, ExamplaryValidationError if the user has no usable address, any ExamplaryError of the
@@ -104,9 +104,9 @@ def find_remote_actor(user: Any, *, client: ExamplaryClient | None = None) -> st
 
 
 def find_user(email: str, client: ExamplaryClient) -> User:
-    """Return the Examplary user with an address; see `find_remote_actor` for price and errors.
+    """Return the Examplary user with an address; for side effects see `find_remote_actor`.
 
-    The database is not used, so any thread may call this.
+    Does not use the database, so any thread may call it.
     """
     owner = client.get_me()
     refusal = ExamplaryNotProvisionedError(
@@ -114,7 +114,7 @@ def find_user(email: str, client: ExamplaryClient) -> User:
         "key. Give the user another address."
     )
     if owner.email.casefold() == email.casefold():
-        # A role on the exam would replace the owner's own.
+        # Granting a role would replace that of the owner.
         raise refusal
     exam = client.create_exam("Look-up of a user, to be deleted")
     try:
