@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from django_examplary import signals
 from django_examplary.client import ExamplaryClient
+from django_examplary.client.errors import cleaned
 from django_examplary.client.retries import is_postponed, is_uncertain
 from django_examplary.conf import conf
 from django_examplary.data import ActorProfile, ActorRole, User
@@ -199,7 +200,7 @@ def _refuse_takeover(
     # A response may lack both.
     differing = ""
     if remote.role and (profile.role not in _roles(remote.role) or may_manage(remote.role)):
-        differing = "role"
+        differing = f"role, {cleaned(remote.role, 40)!r} instead of {profile.role!r}"
     elif remote.name and profile.name and _normal(remote.name) != _normal(profile.name):
         differing = "name"
     if not differing:
@@ -211,7 +212,7 @@ def _refuse_takeover(
     advice = (
         "It manages the workspace or owns the API key: give the user another address."
         if trusted
-        else "If it is the same person, link the id, or set EXAMPLARY_EMAILS_ARE_VERIFIED."
+        else f"If it is the same person, link {remote.id}, or set EXAMPLARY_EMAILS_ARE_VERIFIED."
     )
     raise ExamplaryNotProvisionedError(
         f"Examplary has a user with this address already, with another {differing}. {advice}"

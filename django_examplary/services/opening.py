@@ -283,6 +283,7 @@ class Opening:
 
     def _store(self, session: ExamplarySession, remote: EmbedSession) -> None:
         """Store the session that the API created, for the row that this caller has claimed."""
+        lifetime = _lifetime(remote)
         facts = {
             "status": Status.PENDING,
             "actor": self.actor,
@@ -291,8 +292,12 @@ class Opening:
             "examplary_id": Secret(remote.id),
             "embed_url": Secret(remote.embed_url),
             "remote_status": remote.status[:64],
-            "expires_at": _expiry(remote),
+            # By this machine's clock; the API's own may differ.
+            "expires_at": timezone.now() + (lifetime or LIFETIME),
         }
+        if not lifetime:
+            # Handed out once, and requested until its longest life is over.
+            facts["open_key"] = None
         rows = session_rows().filter(pk=session.pk, claim_token=session.claim_token)
         # A try whose commit was not acknowledged has stored the id already.
         claimed = rows.filter(status=Status.CREATING) | rows.filter(
@@ -355,10 +360,9 @@ class Opening:
                 logger.error("operation=discard session=%s outcome=%s", session.pk, error)
 
 
-def _expiry(remote: EmbedSession) -> datetime:
-    """Return when the session expires by this machine's clock; the API's own may differ."""
+def _lifetime(remote: EmbedSession) -> timedelta:
+    """Return how long the session lives; zero if by the API's times it has expired already."""
+    if remote.expires_at is None:
+        return LIFETIME
     created_at = remote.created_at or datetime.now(UTC)
-    lifetime = LIFETIME
-    if remote.expires_at is not None:
-        lifetime = max(timedelta(0), min(remote.expires_at - created_at, LIFETIME))
-    return timezone.now() + lifetime
+    return max(timedelta(0), min(remote.expires_at - created_at, LIFETIME))

@@ -352,9 +352,15 @@ def test_idempotency_key_changes_after_a_refusal(fake, teacher):
 
 
 @pytest.mark.parametrize(
-    "differing", [{"name": "Somebody Else"}, {"role": "student"}, {"role": ["teacher", "admin"]}]
+    ("differing", "named"),
+    [
+        ({"name": "Somebody Else"}, "another name. If"),
+        ({"role": "student"}, "another role, 'student' instead of 'teacher'. If"),
+        ({"role": ["teacher", "admin"]}, "another role, 'teacher,admin' instead of 'teacher'. If"),
+        ({"role": "org:teacher"}, "another role, 'org:teacher' instead of 'teacher'. If"),
+    ],
 )
-def test_user_who_existed_before_is_not_adopted(fake, teacher, caplog, differing):
+def test_user_who_existed_before_is_not_adopted(fake, teacher, caplog, differing, named):
     fake.duplicates = "return"
     existing = fake.add_user(teacher.email, **{"name": teacher.get_full_name(), **differing})
     with pytest.raises(ExamplaryNotProvisionedError, match="EXAMPLARY_EMAILS_ARE_VERIFIED"):
@@ -362,7 +368,8 @@ def test_user_who_existed_before_is_not_adopted(fake, teacher, caplog, differing
 
     actor = ExamplaryActor.objects.get()
     assert (actor.state, actor.examplary_id) == (State.FAILED, None)
-    assert next(iter(differing)) in actor.last_error
+    assert named in actor.last_error
+    assert f"link {existing['id']}, or set" in actor.last_error
     assert f"outcome=existed-before actor={actor.pk} examplary_id={existing['id']}" in caplog.text
 
 
