@@ -215,10 +215,12 @@ class PacedCalls:
 
     def _postpone(self, lane: str, error: ExamplaryAPIError) -> None:
         pace = self._paces[lane]
-        if pace.resume > clock.monotonic():
-            return  # A call that went out together with the first.
         seconds = error.retry_after
+        if seconds is not None and seconds > _MAX_WAIT:
+            self.stop_lane(lane, str(error))
+        elif pace.resume > clock.monotonic():
+            return  # A call that went out together with the first.
         pace.refusals += 1
-        if (seconds or 0.0) > _MAX_WAIT or pace.refusals > self.max_failures:
+        if pace.refusals > self.max_failures:
             self.stop_lane(lane, str(error))
         pace.wait(min(_MAX_WAIT, 2.0 ** (pace.refusals - 1)) if seconds is None else seconds)

@@ -392,6 +392,15 @@ def test_long_pause_ends_the_run():
     assert 3590 < calls.pause <= 3600
 
 
+def test_long_pause_ends_the_run_although_the_lane_pauses_already():
+    refusals = [api_error(ExamplaryRateLimitError, 429, seconds) for seconds in (0.5, 3600)]
+    calls = paced(concurrency=2)
+    Work(*refusals).run(calls)
+
+    assert "was answered with 429" in calls.reason
+    assert 3590 < calls.pause <= 3600
+
+
 def test_endless_refusals_end_the_run():
     work = Work(*[api_error(ExamplaryRateLimitError, 429, 0)] * 20)
     calls = paced(concurrency=1, max_failures=3)
