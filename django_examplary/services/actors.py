@@ -129,8 +129,7 @@ def prepare_actor(user: Any) -> ExamplaryActor:
 def prepare_actors(workspaces: Mapping[Any, str]) -> list[ExamplaryActor]:
     """Prepare the actors of many users with few queries, like `prepare_actor`.
 
-    `workspaces` has the alias of each user's workspace. Users who have moved to a workspace that is
-    not configured are logged and left out.
+    `workspaces` has the alias of each user's workspace, which is configured.
     """
     users = {user.pk: user for user in workspaces}
     blank = [ExamplaryActor(user_id=user.pk, workspace=workspaces[user]) for user in workspaces]
@@ -139,16 +138,9 @@ def prepare_actors(workspaces: Mapping[Any, str]) -> list[ExamplaryActor]:
     for actor in actor_rows().filter(user__in=list(users)).order_by("user_id"):
         user = users[actor.user_id]
         actor.set_user(user)
-        workspace = workspaces[user]
-        try:
-            if actor.workspace != workspace:
-                conf.get_workspace(workspace)
-                _move(actor, workspace)
-        except ExamplaryConfigurationError as error:
-            # The user keeps the actor. Continue with the others.
-            logger.error("operation=move-actor actor=%s error=%s", actor.pk, error)
-        else:
-            actors.append(actor)
+        if actor.workspace != workspaces[user]:
+            _move(actor, workspaces[user])
+        actors.append(actor)
     return actors
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -235,12 +236,14 @@ class _Run:
     def _select(self, users: list[Any]) -> dict[Any, str]:
         """Return the users whom this run can provision now, with their aliases.
 
-        A user without a valid workspace counts as failed.
+        A user without a workspace, or with one that is not configured, counts as failed.
         """
         selected = {}
+        configured = functools.cache(conf.get_workspace)
         for user in users:
             try:
                 workspace = workspace_of(user)
+                configured(workspace)
             except ExamplaryConfigurationError as error:
                 # The code of the project failed for this user only.
                 logger.error("operation=provision-actors user=%s error=%s", user.pk, error)

@@ -356,7 +356,9 @@ def test_user_who_moved_to_an_unknown_workspace_keeps_the_actor(fake, settings, 
 
     result = provision()
 
-    assert (result.provisioned, result.skipped) == (0, 1)
+    assert (result.provisioned, result.skipped) == (0, 0)
+    [reason] = result.failed
+    assert "There is no workspace 'gone'" in reason
     assert "There is no workspace 'gone'" in caplog.text
     actor = ExamplaryActor.objects.get()
     assert (actor.examplary_id, actor.state) == (former.examplary_id, State.ACTIVE)
