@@ -1,11 +1,13 @@
-"""The places where a browser meets a session.
+"""The views of sessions.
 
-`launch` is the address of an iframe, and `window` that of a flow that gets the whole window; `sync`
-and `close` are what a page posts to, and `finish` is a page with such a form for browsers without
-the script; `return` is where the browser comes back to from the whole window. `report` serves pages
-without a session cookie in place of `sync` and `close`. Each finds a session among those of one
-user only: the signed-in user, or for a visitor the user that a signed token names. A browser
-decides *when* the API is called. Only the API decides the outcome of a session.
+* `launch` opens a flow in an iframe, and `window` opens it in the whole window.
+* `sync` and `close` receive the posts of a page. `finish` is a form for browsers without the
+  script.
+* `return` receives browsers that return from the whole window.
+* `report` replaces `sync` and `close` for pages without a session cookie.
+
+Each view only finds sessions of one user: the signed-in user, or the user of a signed token. The
+browser decides when the API is called. Only the API decides the outcome of a session.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ from django_examplary.services.tickets import use_ticket
 
 logger = logging.getLogger("django_examplary")
 
-#: A browser that posts again within this time receives the last answer.
+#: Browsers that post again within this time get the last outcome.
 VERIFY_INTERVAL = timedelta(seconds=1)
 
 # The headers of a prefetch: the standard one, and those of older browsers.
@@ -65,25 +67,27 @@ View = Callable[..., HttpResponse]
 
 
 def _endpoint(view: View) -> View:
-    """Set up a view: it checks authentication itself, its responses are for one user and no cache,
-    and no transaction is open while it waits for the API."""
+    """Set up a view that checks authentication itself.
+
+    Its responses are not cached, and no transaction is open while it waits for the API.
+    """
 
     @functools.wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        # The view may activate the language of the page, for its error responses too.
+        # The view may activate the language of the page, also for its error responses.
         with translation.override(translation.get_language()):
             try:
                 return view(request, *args, **kwargs)
             except Http404:
-                # Django's own response could be cached, and look different to the next user.
+                # The response of Django could be cached and shown to the next user.
                 return problem(request, "stale", status=404)
             except (ExamplaryError, ImproperlyConfigured, Error) as error:
                 return failure(request, error)
             except Exception as error:
                 if request.method != "GET":
                     raise
-                # X-Frame-Options forbids the frame to show Django's own response. The signal
-                # reports the error to trackers and to the test client, as Django does.
+                # X-Frame-Options would block the response of Django in the frame. Like Django, send
+                # the signal that reports the error to trackers and to the test client.
                 got_request_exception.send(sender=None, request=request)
                 return failure(request, error)
 
@@ -91,13 +95,13 @@ def _endpoint(view: View) -> View:
     return login_not_required(non_atomic(cached))
 
 
-# Exempt, because a page of this site frames it, and a site or an LMS may frame that page in turn.
-# A response of ours changes nothing when it is clicked in a foreign frame.
+# Exempt, because a page of this site frames it, and an LMS may frame that page. Clicks in a foreign
+# frame have no effect.
 @xframe_options_exempt
 @_endpoint
 @require_GET
 def launch(request: HttpRequest, token: str) -> HttpResponse:
-    """Open the session that the token describes, and redirect the iframe or the window to it."""
+    """Open the session of the token, and redirect the iframe or the window to it."""
     try:
         wanted = Launch.unsign(token, max_age=conf.EXAMPLARY_LAUNCH_MAX_AGE)
     except InvalidLaunchToken:
@@ -105,7 +109,7 @@ def launch(request: HttpRequest, token: str) -> HttpResponse:
     if wanted.language:
         translation.activate(wanted.language)
     if is_window(request):
-        # There is no page around it to report to.
+        # There is no surrounding page to report to.
         wanted = replace(wanted, mode="window")
     with embed_with_connection():
         if wanted.ticket:
@@ -118,21 +122,21 @@ def launch(request: HttpRequest, token: str) -> HttpResponse:
         with embed_that_waits():
             session = create_session(request.user, wanted, _client(workspace_of(request.user)))
         if _has_signed_out(request):
-            # As the sign-out would have done.
+            # Like the sign-out.
             if conf.EXAMPLARY_REVOKE_ON_LOGOUT:
                 services.revoke_session(session, client=_client(session.workspace))
             return problem(request, "signed-out", status=403)
     use_ticket(request.user, wanted, session)
     response = _EmbedRedirect(session.embed_url.value)
-    # Django's default would strip the Referer that embeds may be allowed by.
+    # The default of Django would remove the Referer, which embeds may check.
     response["Referrer-Policy"] = "strict-origin-when-cross-origin"
     return response
 
 
 def _act_as(request: HttpRequest, user_id: Any, credentials: str | None) -> None:
-    """Let a request of a visitor act as the user that a signed token names.
+    """Authenticate the request of a visitor as the user of a signed token.
 
-    `credentials` are those of the token: they differ after the user got a new password. None or
+    `credentials` are those of the token, which a new password invalidates. None or
     empty: the token does not depend on it.
     """
     if not is_signed_in(request):
@@ -144,7 +148,7 @@ def _act_as(request: HttpRequest, user_id: Any, credentials: str | None) -> None
 
 
 def _refuse(request: HttpRequest, wanted: Launch) -> HttpResponse | None:
-    """Return the response to a visitor who may not launch this now, or None."""
+    """Return the response to a visitor who may not launch this, or None."""
     if not is_signed_in(request):
         if is_window(request):
             return HttpResponseRedirect(login_url(request))
@@ -152,7 +156,7 @@ def _refuse(request: HttpRequest, wanted: Launch) -> HttpResponse | None:
     if wanted.user_id != str(request.user.pk):
         return problem(request, "other-account", status=403)
     if any("prefetch" in request.META.get(name, "").lower() for name in _PURPOSES):
-        # No user looks at it yet. Not a 5xx, which Django mails to the administrators.
+        # A prefetch. Not 5xx, which Django mails to the administrators.
         return problem(request, "unavailable", status=403)
     _compare_origins(request, wanted)
     if not _is_authorized(request, wanted):
@@ -161,14 +165,14 @@ def _refuse(request: HttpRequest, wanted: Launch) -> HttpResponse | None:
 
 
 class _EmbedRedirect(HttpResponseRedirect):
-    """A redirect whose repr, which error reports show, does not hold the embed URL."""
+    """A redirect whose repr, which error reports show, does not contain the embed URL."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} status_code={self.status_code}>"
 
 
 def _is_authorized(request: HttpRequest, wanted: Launch) -> bool:
-    """Return whether the project lets the user launch this now, whenever the page was rendered."""
+    """Return whether the project allows the launch now, after the page was rendered."""
     authorize = conf.EXAMPLARY_AUTHORIZE
     if authorize is None:
         return True
@@ -180,7 +184,7 @@ def _is_authorized(request: HttpRequest, wanted: Launch) -> bool:
     except PermissionDenied:
         return False
     if not isinstance(allowed, bool):
-        # The coroutine of an async function is true, and so is a response that refuses.
+        # The coroutine of an async function and a response that refuses are truthy.
         raise ExamplaryConfigurationError(
             f"EXAMPLARY_AUTHORIZE returned a {type(allowed).__name__}, not a boolean."
         )
@@ -188,19 +192,19 @@ def _is_authorized(request: HttpRequest, wanted: Launch) -> bool:
 
 
 def _has_signed_out(request: HttpRequest) -> bool:
-    """Return whether the visitor has signed out while this request waited for the API."""
+    """Return whether the visitor signed out while this request waited for the API."""
     before = getattr(request, "session", None)
     if before is None or SESSION_KEY not in before:
-        return False  # Authenticated in another way, for this request alone.
+        return False  # Authenticated in another way, for this request only.
     if before.session_key != request.COOKIES.get(settings.SESSION_COOKIE_NAME):
-        return False  # This request itself has signed the user in, and stores that at its end.
+        return False  # This request has signed in the user, and stores that at its end.
     now = before.__class__(session_key=before.session_key)
     return bool(now.get(SESSION_KEY) != before[SESSION_KEY])
 
 
 def _compare_origins(request: HttpRequest, wanted: Launch) -> None:
-    """Log a page whose origin differs from the origin that its embed reports to."""
-    # Not parsed, since a visitor can send any string. Browsers write an origin in one way.
+    """Log pages whose origin differs from the origin that their embed reports to."""
+    # Not parsed, because a visitor can send any string. Browsers use one notation for origins.
     page_origin = "/".join(request.META.get("HTTP_REFERER", "").split("/")[:3])
     if wanted.mode == "frame" and wanted.origin and page_origin not in ("", wanted.origin):
         logger.warning(
@@ -215,16 +219,16 @@ def _compare_origins(request: HttpRequest, wanted: Launch) -> None:
 @require_POST
 @csrf_protect
 def end(request: HttpRequest, key: str, action: str) -> HttpResponse:
-    """Verify the session, because the embed reported its end, or close it, because of Done."""
+    """Verify the session after a report of its end, or close it after Done."""
     return _end(request, key, action)
 
 
-# Exempt, because nothing in the request counts but the token, which no other site has.
+# Exempt, because only the token in the request is used, which other sites do not have.
 @csrf_exempt
 @_endpoint
 @require_POST
 def report(request: HttpRequest, action: str) -> HttpResponse:
-    """Verify or end the session of a page without a session cookie, by the page's signed token."""
+    """Verify or end the session of a page without a session cookie, by its signed token."""
     try:
         user_id, key, credentials = unsign_report(
             request.POST.get("token", ""), max_age=conf.EXAMPLARY_LAUNCH_MAX_AGE
@@ -241,12 +245,12 @@ def report(request: HttpRequest, action: str) -> HttpResponse:
 @_endpoint
 @require_GET
 def finish(request: HttpRequest, key: str) -> HttpResponse:
-    """Show the form that ends a session where the script of the embed does not run."""
+    """Show the form that ends a session without the script of the embed."""
     if not is_signed_in(request):
         return HttpResponseRedirect(login_url(request))
     session = _find(request, key)
     completes = get_flow(session.flow, session.presets).completes
-    # Relative, so that it does not depend on where the project includes the URLs.
+    # Relative, so that it is independent of where the project includes the URLs.
     action = f"../../{'sync' if completes else 'close'}/{key}/"
     return page(request, "finish", {"action": action})
 
@@ -254,18 +258,18 @@ def finish(request: HttpRequest, key: str) -> HttpResponse:
 @_endpoint
 @require_GET
 def return_(request: HttpRequest, reference: str) -> HttpResponse:
-    """Verify the session that the browser comes back from. The query string is not read."""
+    """Verify the session from which the browser returns. The query string is ignored."""
     with embed_with_connection():
         if not is_signed_in(request) and "again" not in request.GET:
-            # With SESSION_COOKIE_SAMESITE = "Strict" a browser that comes from another site sends
-            # no session cookie. It does when a page of this site sends it here.
+            # With SESSION_COOKIE_SAMESITE = "Strict" a browser from another site sends no session
+            # cookie. It sends the cookie if a page of this site links here.
             return page(request, "again", {"url": f"{request.path}?again"})
         try:
             session_id = unsign_return(reference)
         except InvalidLaunchToken as error:
             raise Http404 from error
         if not is_signed_in(request) and not wants_json(request):
-            # A one-time link has sent the browser away. The page shows only the outcome.
+            # The flow was opened by a one-time link. The page only shows the outcome.
             opened = session_rows().exclude(ticket=0).filter(pk=session_id, actor__isnull=False)
             owner = opened.values_list("actor__user", flat=True).first()
             if owner is not None:
@@ -277,7 +281,7 @@ def return_(request: HttpRequest, reference: str) -> HttpResponse:
 
 
 def _end(request: HttpRequest, key: str, action: str) -> HttpResponse:
-    # The language of the page that posts; the address does not contain it.
+    # The language of the posting page, which is not in the URL.
     language = request.POST.get("language", "")
     if translation.check_for_language(language):
         translation.activate(language)
@@ -299,20 +303,20 @@ def _find(request: HttpRequest, key: str) -> ExamplarySession:
 
 
 def _client(workspace: str) -> ExamplaryClient:
-    """Return a client for one response: it holds no database connection while it waits."""
+    """Return a client that releases the database connection while it waits."""
     return get_client(workspace).within(conf.EXAMPLARY_DEADLINE, before_call=release_connections)
 
 
 def _answer(
     request: HttpRequest, session: ExamplarySession, service: Callable[..., ExamplarySession]
 ) -> HttpResponse:
-    """Run the service, and return the status to the page's script or to the user."""
+    """Run the service, and return the status to the script or the user."""
     if session.is_open:
-        # A browser that posts in a loop costs the workspace one call a second at most.
+        # A browser that posts in a loop causes at most one call a second.
         client = _client(session.workspace)
         with embed_that_waits():
             session = service(session, max_age=VERIFY_INTERVAL, client=client)
-    # A row may be older than the rule that refuses such an address.
+    # The row may be older than the check of this URL.
     next_url = session.next_url if is_local_path(session.next_url) else ""
     if wants_json(request):
         return JsonResponse(

@@ -1,4 +1,4 @@
-"""How a session is opened for a launch that has none: claim a row, then call the API."""
+"""Open a session for a launch without one: claim a row, then call the API."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ logger = logging.getLogger("django_examplary")
 
 Status = ExamplarySession.Status
 
-# An actor that is younger than this may be unknown to a part of the API still.
+# Newer actors may still be unknown to a part of the API.
 _SETTLED = timedelta(minutes=1)
 _SETTLING_PAUSE = 0.5
 
-# For so long a request whose outcome is unknown is repeated with the same Idempotency-Key.
+# Requests with an unknown outcome are retried with the same Idempotency-Key for this time.
 _REPEATABLE = timedelta(minutes=30)
 
 
 def is_launchable(session: ExamplarySession) -> bool:
-    """Return whether the session can be handed out: it lives, and its URL is still allowed."""
-    # A row that came from a fixture has no URL.
+    """Return whether the session can be reused: it is open, and its URL is still allowed."""
+    # A row from a fixture has no URL.
     if not (session.is_usable() and session.embed_url):
         return False
     try:
@@ -103,7 +103,7 @@ def _check_url(url: Secret, workspace: str) -> None:
 
 
 def drop_claims(claims: ExamplarySessionQuerySet, *, older_than: timedelta) -> int:
-    """Delete claims that have ended, and log their ids: Examplary may have the sessions."""
+    """Delete expired claims, and log their ids, because Examplary may have the sessions."""
     ended = claims.abandoned().filter(created_at__lte=DatabaseNow() - older_than)
     dropped = 0
     for pk in list(ended.values_list("pk", flat=True)):
@@ -115,17 +115,17 @@ def drop_claims(claims: ExamplarySessionQuerySet, *, older_than: timedelta) -> i
 
 @dataclass
 class Opening:
-    """One attempt to open a session for a launch that has none."""
+    """An attempt to open a session for a launch without one."""
 
     actor: ExamplaryActor
     flow: Flow
     launch: Launch
     client: ExamplaryClient
-    #: Whether a request for the claimed row was sent, and its outcome is unknown.
+    #: Whether a request for the claimed row was sent and its outcome is unknown.
     _is_unanswered: bool = field(default=False, init=False)
 
     def open(self) -> ExamplarySession:
-        """Return the session that this caller creates, or the one that another caller created."""
+        """Return the session that this caller or another one has created."""
         for pause in PAUSES:
             if (session := self._claim()) is not None:
                 if not session.is_open:
@@ -134,7 +134,7 @@ class Opening:
             if self.client.time_left < pause:
                 break
             time.sleep(pause)
-            # The user may have been deactivated, or given another id, meanwhile.
+            # The user may have been deactivated or linked to another id meanwhile.
             refresh_user(self.actor.user)
             workspace = self.actor.workspace
             self.actor = prepare_actor(self.actor.user)
@@ -143,20 +143,20 @@ class Opening:
         raise ExamplaryNotReadyError("Another request is still opening this session.")
 
     def _claim(self) -> ExamplarySession | None:
-        """Return a new row that this caller fills, or the session of another caller.
+        """Return a new row for this caller, or the session of another caller.
 
-        None: another caller is creating it.
+        Return None if another caller is creating it.
         """
         open_key = self.launch.key
-        # Read before anything is written: a search for rows to change that finds none locks the gap
-        # that the others want to insert into.
+        # Read first, because an UPDATE without matching rows locks the gap into which other callers
+        # insert.
         rival = session_rows().filter(actor=self.actor, open_key=open_key).first()
         if rival is not None and is_launchable(rival):
             return rival
         if rival is not None:
             found = session_rows().filter(pk=rival.pk, status=rival.status)
             if rival.is_open:
-                # Its time is almost over. The page that has it open may still complete it.
+                # It expires soon, but a page that has it open may still complete it.
                 commit(lambda: found.update(open_key=None))
             elif self._take_over(rival):
                 return rival
@@ -200,7 +200,7 @@ class Opening:
         token = new_token()
         rows = session_rows().filter(pk=session.pk)
         ended = rows.abandoned().filter(created_at__gt=DatabaseNow() - _REPEATABLE)
-        # A try whose commit was not acknowledged has the token already.
+        # An earlier attempt whose commit was not acknowledged has stored the token.
         claimable = ended | rows.filter(claim_token=token)
         if not commit(lambda: claimable.update(claim_token=token, lapses_at=lease())):
             return False
@@ -221,10 +221,10 @@ class Opening:
             )
 
     def _fill(self, session: ExamplarySession) -> None:
-        """Request a session for a row that this caller has claimed, or give the row up."""
+        """Request a session for a claimed row, or release the row."""
         remote: EmbedSession | None = None
         try:
-            # Any later change of user or actor deletes the claim.
+            # Any later change of the user or actor deletes the claim.
             self.actor = refresh_actor(self.actor)
             self.actor = activate_actor(self.actor, role=self.flow.audience, client=self.client)
             remote = self._create(session)
@@ -237,7 +237,7 @@ class Opening:
             raise
 
     def _create(self, session: ExamplarySession) -> EmbedSession:
-        """Request a session from the API; again if it does not know the actor any more."""
+        """Request a session from the API; retry once if the actor is unknown."""
         try:
             return self._request(session)
         except ExamplaryActorIsOwnerError as error:
@@ -271,7 +271,7 @@ class Opening:
                 presets=self.flow.presets,
                 theme=launch.theme,
                 metadata=launch.metadata,
-                # Another actor makes it another request.
+                # The request differs, because it has another actor.
                 idempotency_key=str(uuid.uuid5(session.pk, examplary_id)),
                 **report_to,
             )
@@ -282,7 +282,7 @@ class Opening:
         return remote
 
     def _store(self, session: ExamplarySession, remote: EmbedSession) -> None:
-        """Store the session that the API created, for the row that this caller has claimed."""
+        """Store the created session in the claimed row."""
         lifetime = _lifetime(remote)
         facts = {
             "status": Status.PENDING,
@@ -292,14 +292,14 @@ class Opening:
             "examplary_id": Secret(remote.id),
             "embed_url": Secret(remote.embed_url),
             "remote_status": remote.status[:64],
-            # By this machine's clock; the API's own may differ.
+            # By the clock of this server, because that of the API may differ.
             "expires_at": timezone.now() + (lifetime or LIFETIME),
         }
         if not lifetime:
             # Handed out once, and requested until its longest life is over.
             facts["open_key"] = None
         rows = session_rows().filter(pk=session.pk, claim_token=session.claim_token)
-        # A try whose commit was not acknowledged has stored the id already.
+        # An earlier attempt whose commit was not acknowledged has stored the id.
         claimed = rows.filter(status=Status.CREATING) | rows.filter(
             status=Status.PENDING, examplary_id=remote.id
         )
@@ -314,7 +314,7 @@ class Opening:
             if isinstance(error, IntegrityError) and self._is_stored_elsewhere(session, remote):
                 failure = ExamplaryResponseError("The API returned the same session twice.")
         except BaseException as error:
-            # Such as the time limit of a task queue. The frames below hold the row.
+            # For example the time limit of a task queue. The frames below contain the row.
             failure = without_frames(error)
         if failure is not None:
             raise failure
@@ -325,27 +325,27 @@ class Opening:
         try:
             return others.exists()
         except Error:
-            # Not raised: the frames of the query hold the id.
+            # Not raised, because the frames of the query contain the id.
             return False
 
     def _give_up(self, session: ExamplarySession, remote: EmbedSession | None) -> None:
-        """End the claim, and revoke a session that no row has or can receive any more."""
+        """Release the claim, and revoke a session that cannot be stored."""
         claimed = session_rows().filter(
             pk=session.pk, status=Status.CREATING, claim_token=session.claim_token
         )
         try:
             if self._is_unanswered:
-                # The next caller repeats the request.
+                # The next caller retries the request.
                 commit(lambda: claimed.update(lapses_at=DatabaseNow() - timedelta(seconds=1)))
                 return
             commit(claimed.delete)
-            # A caller that has taken this row over repeats the request, and may receive the same
-            # session. Another user may have one that the API returned twice.
+            # A caller that took over this row retries the request, and may get the same session. If
+            # the API returned a session twice, another user may be using it.
             is_kept = remote is not None and (
                 session_rows().filter(Q(pk=session.pk) | Q(examplary_id=remote.id)).exists()
             )
         except Error as error:
-            # The claim ends by itself.
+            # The claim expires.
             logger.warning(
                 "operation=give-up session=%s error=%s", session.pk, type(error).__name__
             )
@@ -356,12 +356,12 @@ class Opening:
             try:
                 self.client.delete_embed_session(Secret(remote.id))
             except ExamplaryError as error:
-                # It expires by itself.
+                # The session expires.
                 logger.error("operation=discard session=%s outcome=%s", session.pk, error)
 
 
 def _lifetime(remote: EmbedSession) -> timedelta:
-    """Return how long the session lives; zero if by the API's times it has expired already."""
+    """Return the lifetime of the session; zero if it has already expired for the API."""
     if remote.expires_at is None:
         return LIFETIME
     created_at = remote.created_at or datetime.now(UTC)

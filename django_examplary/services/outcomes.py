@@ -1,15 +1,15 @@
-"""How sessions end: verify, close, revoke.
+"""End sessions: verify, close, revoke.
 
-The API decides the outcome of a session. A message, a return or a Done button only cause a
-request. Every change of status is a compare-and-set, so of any number of simultaneous callers one
-wins, and only the winner sends the signal.
+The API decides the outcome of a session. Messages, returns and Done buttons only cause a request.
+Every change of status is a compare-and-set, so only one of several concurrent callers sends the
+signal.
 
-Two rules apply when the API refuses to return a session (400, 403, 404, 405, 409, 410, 422, or a
-success that holds another object, such as an error), which it is not documented to do:
+Two rules apply if the API refuses to return a session (400, 403, 404, 405, 409, 410, 422, or a
+success with another object such as an error), which is not documented:
 
-1. The session is not handed out again: the next launch creates another.
-2. The row stays open until its time is over, and then it is expired. Until then the refusal may
-   come from a proxy, or be about the API key, and there may be a result.
+1. The session is not reused: the next launch creates another one.
+2. The row stays open until it expires, because the refusal may come from a proxy or concern the API
+   key, so a result is possible.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ logger = logging.getLogger("django_examplary")
 
 Status = ExamplarySession.Status
 
-#: How long a completed session is requested again while a documented output is missing.
+#: How long a completed session is verified again while a documented output is missing.
 OUTPUT_GRACE = timedelta(minutes=10)
 
-# These are about the request in general, not about this session, or pass.
+# These concern the request in general, not this session, or are temporary.
 _INDEFINITE = (401, 402, 407, 408, 421, 423, 425, 429)
 
 _SIGNALS: Mapping[str, Signal] = {
@@ -65,7 +65,7 @@ _SIGNALS: Mapping[str, Signal] = {
 }
 
 
-# Its user may have finished just before it was revoked; not if that user is gone.
+# The user may have finished just before the revocation, unless the user was deleted.
 _JUST_REVOKED = Q(status=Status.REVOKED, actor__isnull=False)
 
 
@@ -78,8 +78,8 @@ def verify_session(
     """Request the outcome of a session from the API, store it, and return the session.
 
     The first caller that receives an outcome sends its signal. If the last call was less than
-    `max_age` ago, the API is not called again, whatever the outcome of that call, and the session
-    is returned as it is stored.
+    `max_age` ago, the API is not called again, whatever its outcome, and the stored session is
+    returned.
 
     Raises ExamplarySessionEndedError if the API refuses to return the session, and other
     ExamplaryErrors if the API cannot be called. The session stays open.
@@ -87,7 +87,7 @@ def verify_session(
     if not session.is_open:
         return session
     now = timezone.now()
-    # The clock may have been set back since.
+    # The clock may have been set back.
     if session.asked_at and timedelta(0) <= now - session.asked_at < max_age:
         return session
     refuse_transaction("verify_session")
@@ -98,7 +98,7 @@ def verify_session(
         reload(session)
         return session
     if not session.examplary_id:
-        # It came from a fixture, which holds no ids.
+        # Rows from fixtures have no ids.
         end_session(session, Status.EXPIRED)
         return session
     caller = client or get_client(session.workspace)
@@ -113,7 +113,7 @@ def close_session(
     max_age: timedelta = timedelta(0),
     client: ExamplaryClient | None = None,
 ) -> ExamplarySession:
-    """End a session because its user is done, as flows that never complete need.
+    """End a session because its user is done, for flows that never complete.
 
     The API is called first: if the session was completed or cancelled, that status is stored
     instead. `max_age` is that of `verify_session`. Raises ExamplaryError if the API cannot be
@@ -122,7 +122,7 @@ def close_session(
     refuse_transaction("close_session")
     client = client or get_client(session.workspace)
     verify_session(session, max_age=max_age, client=client)
-    # An open session with an end is completed, and its output is still to come.
+    # An open session with an end time is completed but lacks its output.
     if session.is_open and session.ended_at is None:
         if session.verified_at is None or (
             session.asked_at is not None and session.verified_at < session.asked_at
@@ -136,10 +136,10 @@ def close_session(
 def revoke_session(
     session: ExamplarySession, *, client: ExamplaryClient | None = None
 ) -> ExamplarySession:
-    """Make an open session's URL stop working, here at once and then at Examplary.
+    """Invalidate the URL of an open session, here at once and then at Examplary.
 
-    If its user finished before, the session is completed or cancelled instead. If the API cannot
-    be called, `revoke_pending` stays true and a later sweep calls again.
+    If the user finished before, the session is completed or cancelled instead. If the API cannot be
+    called, `revoke_pending` stays true and a later sweep retries.
     """
     refuse_transaction("revoke_session")
     end_session(session, Status.REVOKED, revoke_pending=True)
@@ -155,8 +155,8 @@ def revoke_sessions(actor: ExamplaryActor) -> list[ExamplarySession]:
     sessions = session_rows().filter(actor=actor)
 
     def revoke() -> list[ExamplarySession]:
-        # First, so that a session that is being opened is either dropped and handed out to no one,
-        # or among those that follow.
+        # First, so that a session that is being opened is either dropped or among the sessions
+        # below.
         sessions.filter(status=Status.CREATING).delete()
         keys = list(sessions.open().values_list("pk", flat=True))
         sessions.open().filter(pk__in=keys).update(
@@ -193,7 +193,7 @@ def record_answer(session: ExamplarySession, answer: Callable[[], EmbedSession])
 
 
 def is_definite(error: Exception) -> bool:
-    """Return whether the API refused for a reason that a repeat does not change."""
+    """Return whether the API refused for a reason that a retry does not change."""
     if isinstance(error, ExamplaryAPIError):
         # 501 is about the method of the request.
         status = error.status_code
@@ -202,14 +202,14 @@ def is_definite(error: Exception) -> bool:
 
 
 def is_answer(error: Exception) -> bool:
-    """Return whether the API answered, so that a repeat would not receive anything else."""
+    """Return whether the API responded, so that a retry would get the same response."""
     return is_definite(error) or isinstance(error, ExamplaryResponseError)
 
 
 def change_open(session: ExamplarySession, **values: Any) -> bool:
-    """Change an open session in the database and here.
+    """Update an open session in the database and on the instance.
 
-    False: another caller has ended it meanwhile, and the session is read again. Raises
+    Return False, after a reload, if another caller has ended it meanwhile. Raises
     ExamplarySessionEndedError if it was erased.
     """
     rows = session_rows().open().filter(pk=session.pk)
@@ -221,7 +221,7 @@ def change_open(session: ExamplarySession, **values: Any) -> bool:
 
 
 def reload(session: ExamplarySession) -> None:
-    """Read the row again. Raises ExamplarySessionEndedError if it was erased."""
+    """Reload the row. Raises ExamplarySessionEndedError if it was erased."""
     try:
         session.refresh_from_db(using=database())
     except ExamplarySession.DoesNotExist:
@@ -229,10 +229,10 @@ def reload(session: ExamplarySession) -> None:
 
 
 def fetch(session: ExamplarySession, client: ExamplaryClient) -> EmbedSession:
-    """Read the session at Examplary. Any thread may: the database is not used.
+    """Read the session at Examplary. Thread-safe, because it does not use the database.
 
-    Raises ExamplaryResponseError if the answer is about another flow or another actor, and
-    ExamplarySessionEndedError if it is JSON that is no session.
+    Raises ExamplaryResponseError if the response has another flow or actor, and
+    ExamplarySessionEndedError if it is JSON but not a session.
     """
     try:
         remote = client.get_embed_session(session.examplary_id)
@@ -242,10 +242,10 @@ def fetch(session: ExamplarySession, client: ExamplaryClient) -> EmbedSession:
         raise
     actor = session.actor
     known = ""
-    # An actor that was provisioned again since has another id than the session was opened for.
+    # A re-provisioned actor has another id than the session.
     if actor is not None and actor.provisioned_at and actor.provisioned_at <= session.created_at:
         known = actor.examplary_id or ""
-    # A name or an address of the actor cannot be compared.
+    # Names and addresses of actors cannot be compared.
     same_actor = not (known and remote.actor.startswith("user_")) or remote.actor == known
     if remote.flow in ("", session.flow) and same_actor:
         return remote
@@ -254,11 +254,11 @@ def fetch(session: ExamplarySession, client: ExamplaryClient) -> EmbedSession:
 
 
 def _apply(session: ExamplarySession, remote: EmbedSession) -> bool:
-    """Store the outcome that the API returned. False: a result is still to come."""
+    """Store the returned outcome. Return False if a result is still expected."""
     now = timezone.now()
     facts = {"remote_status": remote.status[:64], "verified_at": now, "asked_at": now}
     if remote.outputs and not remote.is_completed:
-        # The result may be there under a status of another meaning, and is kept however this ends.
+        # Outputs may exist with any status, and are always kept.
         _keep_outputs(session, remote.outputs)
     if remote.is_completed:
         outputs = session.get_outputs_class()(dict(remote.outputs))
@@ -273,7 +273,7 @@ def _apply(session: ExamplarySession, remote: EmbedSession) -> bool:
                 outputs.key,
                 cleaned(",".join(sorted({*remote.raw, *outputs.raw})), 300),
             )
-        # Without outputs the rest is kept, except for the keys that open the session.
+        # Without outputs keep the other fields, except for those that open the session.
         rest = {key: remote.raw[key] for key in remote.raw if key not in ("id", "embedUrl")}
         kept = outputs.raw if outputs.raw or outputs.is_complete else rest
         end_session(session, Status.COMPLETED, outputs=kept, **facts)
@@ -316,18 +316,18 @@ def end_session(session: ExamplarySession, status: ExamplarySession.Status, **fa
         "ended_at": timezone.now(),
         "claim_token": token,
     }
-    # A try whose commit was not acknowledged has left the token.
+    # An earlier attempt whose commit was not acknowledged has stored the token.
     ending = session_rows().filter(endable | Q(claim_token=token), pk=session.pk)
     if not commit(lambda: ending.update(**facts, lapses_at=lease())):
         reload(session)
         return
-    # Nothing is read here: the signal must follow whatever happens to the database now.
+    # No queries here, because the signal must be sent even if the database fails now.
     set_values(session, facts)
     announce_end(session)
 
 
 def announce_end(session: ExamplarySession) -> None:
-    """Send the signal of a session's end, and record that it was sent.
+    """Send the signal for the end of a session, and record that it was sent.
 
     If the process dies in between, a later sweep sends the signal again.
     """
@@ -344,7 +344,7 @@ def announce_end(session: ExamplarySession) -> None:
 
 
 def revoke_remote(session: ExamplarySession, client: ExamplaryClient) -> None:
-    """Revoke a session at Examplary if that is still to be done. A sweep repeats it if it fails.
+    """Revoke a session at Examplary if pending. A sweep retries if this fails.
 
     A session that its user may have finished is verified first.
     """
@@ -354,7 +354,7 @@ def revoke_remote(session: ExamplarySession, client: ExamplaryClient) -> None:
         if may_be_finished(session) and not record_final_answer(
             session, lambda: fetch(session, client)
         ):
-            return  # Its result is still to come.
+            return  # Its result is still expected.
         record_deletion(session, lambda: delete(session, client))
     except ExamplaryError as error:
         logger.warning("operation=revoke session=%s outcome=%s", session.pk, error)
@@ -368,7 +368,7 @@ def may_be_finished(session: ExamplarySession) -> bool:
 
 
 def record_final_answer(session: ExamplarySession, answer: Callable[[], EmbedSession]) -> bool:
-    """Store the API's response about a revoked session. False: keep it, a result is to come."""
+    """Store the response about a revoked session. Return False if a result is still expected."""
     try:
         return _apply(session, answer())
     except ExamplaryError as error:
@@ -378,8 +378,8 @@ def record_final_answer(session: ExamplarySession, answer: Callable[[], EmbedSes
 
 
 def delete(session: ExamplarySession, client: ExamplaryClient) -> None:
-    """Delete the session at Examplary. Any thread may: the database is not used."""
-    # A row that came from a fixture has no id, and nothing to delete.
+    """Delete the session at Examplary. Thread-safe, because it does not use the database."""
+    # Rows from fixtures have no id, so there is nothing to delete.
     if session.examplary_id:
         client.delete_embed_session(session.examplary_id)
 

@@ -1,8 +1,8 @@
-"""Many calls to the API at once, at a pace that the API accepts.
+"""Make many concurrent calls, at a pace that the API accepts.
 
-Threads only make HTTP calls, on plain values. The thread that called does everything else: it
-claims a row when there is room for its call, and stores each outcome before it claims more. So
-whatever kills a run leaves no more claims than calls under way, and those end by themselves.
+Threads only make HTTP calls, on plain values. The calling thread does everything else: it claims a
+row when there is room for its call, and stores each outcome before it claims more. So a killed run
+leaves only claims of calls under way, which expire.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from django_examplary.models import DEFAULT_WORKSPACE
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Seconds to wait for an outcome before a look at whether to stop.
+# Seconds to wait for an outcome before checking `should_stop`.
 _TICK = 0.1
-# The longest wait that the API can request from a run, in seconds.
+# The longest pause that a run accepts from the API, in seconds.
 _MAX_WAIT = 60.0
 
 
 class Outcome(NamedTuple, Generic[T, R]):
-    """How a call ended: a value, or an error."""
+    """The result of a call: a value or an error."""
 
     item: T
     call: Future[R]
@@ -51,9 +51,9 @@ class Outcome(NamedTuple, Generic[T, R]):
 
 
 class _Pace:
-    """How one lane is called."""
+    """The pace of a lane."""
 
-    #: When the next call may go out, because the API has asked for a pause.
+    #: When the next call may be sent, after a pause that the API requested.
     resume = 0.0
     #: Failures and pauses in a row.
     failures = 0
@@ -85,14 +85,14 @@ class PacedCalls:
     def __post_init__(self) -> None:
         self._interval = 1 / self.rate if self.rate else 0.0
         self._next = clock.monotonic()
-        #: Until then only paused lanes have items.
+        #: Until this time only paused lanes have items.
         self._idle_until = 0.0
         self._is_stopped = False
         self._paces: defaultdict[str, _Pace] = defaultdict(_Pace)
 
     @property
     def pause(self) -> float:
-        """For how many seconds more the API has asked not to be called."""
+        """Remaining seconds of the longest pause that the API requested."""
         latest = max((pace.resume for pace in self._paces.values()), default=0.0)
         return max(0.0, latest - clock.monotonic())
 
@@ -106,13 +106,13 @@ class PacedCalls:
 
     @property
     def paused_lanes(self) -> list[str]:
-        """The lanes that the API has asked not to call now."""
+        """The lanes with a pause that the API requested."""
         now = clock.monotonic()
         paused = (lane for lane, pace in self._paces.items() if pace.resume > now)
         return [lane for lane in paused if lane not in self.stopped_lanes]
 
     def accepts(self, lane: str) -> bool:
-        """Return whether an item of the lane may be called about now."""
+        """Return whether a call for the lane may be made now."""
         return lane not in self.stopped_lanes and self._paces[lane].resume <= clock.monotonic()
 
     def is_over(self) -> bool:
@@ -121,11 +121,11 @@ class PacedCalls:
         return self._is_stopped
 
     def stop(self) -> None:
-        """End the run: calls that are under way are finished, and no other is made."""
+        """End the run: finish the calls under way, and make no others."""
         self._is_stopped = True
 
     def stop_lane(self, lane: str, reason: str) -> None:
-        """Call no more about the items of the lane."""
+        """Make no more calls for the lane."""
         self.stopped_lanes.setdefault(lane, reason)
 
     def run(
@@ -134,7 +134,7 @@ class PacedCalls:
         call: Callable[[T], R],
         lane: Callable[[T], str],
     ) -> Generator[list[Outcome[T, R]]]:
-        """Make the calls, and yield the outcomes that have arrived together.
+        """Make the calls, and yield lists of the outcomes that arrived together.
 
         `take` claims and returns the next items, at most as many as its argument, or none if there
         are none at the moment; it leaves out the lanes that the run does not accept. The run is
@@ -150,7 +150,7 @@ class PacedCalls:
                 ended: list[Future[R]] = []
                 try:
                     while room := self._count_room(len(calls)):
-                        # Before the items are taken: a lane may resume meanwhile.
+                        # Before taking items, because a lane may resume meanwhile.
                         paused = [self._paces[lane].resume for lane in self.paused_lanes]
                         items = take(room)
                         if not items:
@@ -176,18 +176,18 @@ class PacedCalls:
             raise failure
 
     def _count_room(self, under_way: int) -> int:
-        """Return how many calls may go out now."""
+        """Return how many calls may be sent now."""
         if under_way >= self.concurrency or self._delay() or self.is_over():
             return 0
-        # With a rate, the calls go out one by one.
+        # With a rate, the calls are sent one by one.
         return 1 if self.rate else self.concurrency - under_way
 
     def _delay(self) -> float:
-        """Return the seconds until the next call may go out."""
+        """Return the seconds until the next call may be sent."""
         return max(0.0, max(self._next, self._idle_until) - clock.monotonic())
 
     def _receive(self, calls: Collection[Future[R]]) -> list[Future[R]]:
-        """Wait for a moment, and return the calls that have ended."""
+        """Wait briefly, and return the calls that have ended."""
         room = len(calls) < self.concurrency and not self.is_over()
         patience = min(_TICK, self._delay() or _TICK) if room else _TICK
         if not calls:
@@ -219,7 +219,7 @@ class PacedCalls:
         if seconds is not None and seconds > _MAX_WAIT:
             self.stop_lane(lane, str(error))
         elif pace.resume > clock.monotonic():
-            return  # A call that went out together with the first.
+            return  # This call was sent together with the first one.
         pace.refusals += 1
         if pace.refusals > self.max_failures:
             self.stop_lane(lane, str(error))

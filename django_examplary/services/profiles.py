@@ -1,4 +1,4 @@
-"""The profile of a Django user that `POST /users` sends."""
+"""Get the profile of a Django user for `POST /users`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django_examplary.exceptions import (
 )
 from django_examplary.models import ExamplaryActor
 
-# The pattern of `POST /users`, word for word (contract, section 5). It is stricter than Django's.
+# The exact pattern of `POST /users` (contract, section 5), which is stricter than Django's.
 EMAIL_PATTERN = re.compile(
     r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+"
     r"[A-Za-z]{2,}\Z"
@@ -23,10 +23,10 @@ EMAIL_PATTERN = re.compile(
 
 
 def get_profile(actor: ExamplaryActor) -> ActorProfile:
-    """Return the profile of a user: from EXAMPLARY_ACTOR_PROFILE, or else from the user model.
+    """Return the profile of a user, from EXAMPLARY_ACTOR_PROFILE or the user model.
 
     Raises ExamplaryValidationError, naming the field, if the API would refuse it, and
-    ExamplaryConfigurationError if the project's own code fails.
+    ExamplaryConfigurationError if the code of the project fails.
     """
     describe = conf.EXAMPLARY_ACTOR_PROFILE or _describe_user
     try:
@@ -34,7 +34,7 @@ def get_profile(actor: ExamplaryActor) -> ActorProfile:
     except ExamplaryError:
         raise
     except Exception as error:
-        # Its message may hold personal data, and this one is shown to more people.
+        # The original message may contain personal data, and more people read this one.
         raise ExamplaryConfigurationError(
             f"EXAMPLARY_ACTOR_PROFILE raised {type(error).__name__}."
         ) from error
@@ -52,7 +52,7 @@ def get_profile(actor: ExamplaryActor) -> ActorProfile:
         )
     role = cast("ActorRole", profile.role or actor.role or "teacher")
     refuse_role(role)
-    # No database stores every character that a name may hold, and no API accepts them.
+    # A name may contain characters that databases and the API reject.
     name = str(storable(str(profile.name or ""))).strip()[:100]
     return ActorProfile(email=email, name=name, role=role)
 
@@ -63,7 +63,7 @@ def is_active(user: Any) -> bool:
 
 
 def refuse_role(role: str | None) -> None:
-    """Raise ExamplaryValidationError for an unknown role, or one that manages the workspace."""
+    """Raise ExamplaryValidationError for unknown roles and roles that manage the workspace."""
     if role is not None and role not in get_args(ActorRole):
         raise ExamplaryValidationError("role", f"an end user must not be {role!r} in Examplary")
 

@@ -1,4 +1,4 @@
-"""How a user gets a session: the open one for a launch, or a new one."""
+"""Find the open session for a launch, or create a new one."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def open_session(
     reuse: bool = True,
     client: ExamplaryClient | None = None,
 ) -> ExamplarySession:
-    """Return an open session of `flow` for `user`: a stored one with these options, or a new one.
+    """Return an open session of `flow` for `user`, a stored one with the same options or a new one.
 
     `origin` is the origin of your site, such as `https://school.example`. EXAMPLARY_SITE_ORIGIN
     replaces it. With `mode="frame"` the embed reports to a page of that origin. With `"window"` the
     browser returns to it and continues to `next_url`. `theme` overrides EXAMPLARY_THEME and the
-    active language. An EXAMPLARY_THEME that is a callable needs a request, and is left out.
+    active language. A callable EXAMPLARY_THEME needs a request, and is ignored here.
 
-    With `grant_access` the user is given the content role that the flow needs on its exam or space:
+    With `grant_access` the user gets the content role that the flow needs on its exam or space:
     check first that the user may have it. Without it, a missing role raises ExamplaryAccessError.
     With `once`, raises ExamplarySessionEndedError if the user has completed the same flow with the
     same presets. With `reuse=False` a new session is always opened.
@@ -81,10 +81,10 @@ def open_session(
 
 
 def find_session(user: Any, launch: Launch) -> ExamplarySession | None:
-    """Return the open session for a launch, if there is one.
+    """Return the open session for a launch, or None.
 
-    Raises ExamplarySessionEndedError if the launch names a stored session that is over, if the user
-    has completed a flow that opens once, or if the one-time link was used. Raises
+    Raises ExamplarySessionEndedError if the launch is for a stored session that has ended, if the
+    user has completed a flow that opens once, or if the one-time link was used. Raises
     ExamplaryNotProvisionedError for an inactive user.
     """
     refuse_inactive(user)
@@ -94,7 +94,7 @@ def find_session(user: Any, launch: Launch) -> ExamplarySession | None:
     which: dict[str, Any] = {"open_key": launch.key}
     if launch.session_id:
         which = {"pk": launch.session_id, "open_key__isnull": False}
-    # Both are unique, so there is nothing to sort.
+    # Both are unique, so no sorting is needed.
     session = next(iter(session_rows().filter(actor__user=user, **which)), None)
     # A user who moved to another workspace does not get a session of the former one.
     if session is not None and session.workspace == workspace_of(user) and is_launchable(session):
@@ -111,7 +111,7 @@ def create_session(
     refuse_transaction("open_session")
     actor = prepare_actor(user)
     client = client or get_client(actor.workspace)
-    # The claims outlive one deadline, so all calls of a launch share it.
+    # All calls of a launch share one deadline, because claims last longer than it.
     client = client.within(conf.EXAMPLARY_DEADLINE)
     if launch.flow is None or not launch.origin:
         raise ExamplaryValidationError("launch", "needs a flow and an origin to create a session")
@@ -123,7 +123,7 @@ def create_session(
 
 def _refuse_repeat(user: Any, flow: Flow) -> None:
     """Raise ExamplarySessionEndedError if the user completed this flow with these presets."""
-    # An open session with an end is completed, and its output is still to come.
+    # An open session with an end time is completed but lacks its output.
     completed = Q(status=Status.COMPLETED) | Q(status=Status.PENDING, ended_at__isnull=False)
     rows = session_rows().for_user(user).filter(completed, flow=flow.slug)
     if _as_stored(flow.presets) in rows.values_list("presets", flat=True):
@@ -131,21 +131,21 @@ def _refuse_repeat(user: Any, flow: Flow) -> None:
 
 
 def _verify_similar(user: Any, flow: Flow, client: ExamplaryClient) -> None:
-    """Refuse a user who finished this flow in a session whose outcome is not stored yet.
+    """Reject a user who finished this flow in a session with an unknown outcome.
 
-    Such a session differs in its theme, its language or its page.
+    Such a session has another theme, language or page.
     """
     rows = session_rows().open().for_user(user).filter(flow=flow.slug).select_related("actor")
     for session in rows:
         if session.presets == _as_stored(flow.presets):
-            # If the API does not return it, its outcome stays unknown.
+            # If the API does not return the session, its outcome stays unknown.
             with suppress(ExamplarySessionEndedError):
                 verify_session(session, client=client)
     _refuse_repeat(user, flow)
 
 
 def _as_stored(presets: Mapping[str, Any]) -> Any:
-    """Return presets as the database returns them: with lists for tuples."""
+    """Return presets as the database returns them, with lists instead of tuples."""
     return json.loads(json.dumps(presets))
 
 

@@ -48,7 +48,7 @@ logger = logging.getLogger("django_examplary")
 
 Status = ExamplarySession.Status
 
-# How many sessions are looked up at a time; the whole rows are read when they are claimed.
+# Number of sessions per query; complete rows are read when they are claimed.
 _PAGE = 1000
 
 
@@ -56,23 +56,23 @@ _PAGE = 1000
 class Sweep:
     """The result of a sweep."""
 
-    #: How many sessions the API was called about.
+    #: Number of verified sessions.
     verified: int = 0
-    #: How many sessions ended, by status.
+    #: Number of ended sessions by status.
     ended: dict[str, int] = field(default_factory=dict)
-    #: How many sessions were revoked at Examplary.
+    #: Number of sessions revoked at Examplary.
     revoked: int = 0
-    #: How many signals were sent for sessions whose process died before it could send them.
+    #: Number of signals sent late, because a process died before it sent them.
     announced: int = 0
-    #: How many rows were deleted, by EXAMPLARY_RETENTION.
+    #: Number of rows deleted by EXAMPLARY_RETENTION.
     pruned: int = 0
-    #: How many sessions the API refuses to return. They stay open until their time is over.
+    #: Number of sessions that the API refuses to return. They stay open until they expire.
     missing: int = 0
-    #: How many sessions could not be verified or revoked.
+    #: Number of sessions that could not be verified or revoked.
     failed: int = 0
     #: Whether the sweep ended because `should_stop()` returned true.
     interrupted: bool = False
-    #: Why the sweep ended early by itself, if it did.
+    #: Why the sweep ended early, if it did.
     stopped: str = ""
 
     def count_end(self, session: ExamplarySession) -> None:
@@ -96,14 +96,14 @@ def sweep_sessions(
     At most `concurrency` calls are made at a time and `rate` a second (0: no limit). `limit` bounds
     the number of sessions. The sessions that have waited longest come first, in turns between the
     users. With `workspace`, only sessions of that workspace are checked. With `since`, sessions
-    that were checked from then on are left out, so sweeps that share a `since` check each session
-    once. From its second day on a session is checked once an hour. Any number of sweeps may run at
-    the same time and share the work. With `dry_run` nothing is called or changed, and the result
-    holds what a sweep would do.
+    that were checked after this time are skipped, so sweeps with the same `since` check each
+    session once. Sessions older than a day are checked once an hour. Any number of sweeps may run
+    at the same time and share the work. With `dry_run` nothing is called or changed, and the result
+    contains the numbers of a real sweep.
 
-    The sweep ends early when `should_stop()` returns true or the API keeps failing. A workspace
-    whose API key is refused, or that is not configured any more, stops alone; `stopped` has the
-    reason.
+    The sweep ends early when `should_stop()` returns true or the API keeps failing. Only the
+    affected workspace stops if its API key is refused or it is no longer configured; `stopped` has
+    the reason.
 
     Raises ExamplaryConfigurationError after the work that needs no API, and
     TransactionManagementError inside a transaction.
@@ -114,7 +114,7 @@ def sweep_sessions(
     sweep = Sweep()
     sweep.announced, sweep.pruned = tidy()
     if client is None and (workspace or conf.EXAMPLARY_WORKSPACE is None):
-        # With one workspace nothing else could be done without its key.
+        # In a single workspace nothing else can be done without its key.
         get_client(workspace or DEFAULT_WORKSPACE)
     calls = PacedCalls(concurrency=concurrency, rate=rate, max_failures=10, should_stop=should_stop)
     left = math.inf if limit is None else limit
@@ -145,11 +145,11 @@ def _rehearse(limit: int | None, workspace: str | None) -> Sweep:
 
 
 class _Task(NamedTuple):
-    """One call about one session, which a thread makes."""
+    """A call for one session, which a thread makes."""
 
     session: ExamplarySession
     client: ExamplaryClient
-    #: Whether the session is deleted; else it is read.
+    #: Whether to delete the session; otherwise it is read.
     deletes: bool
 
 
@@ -176,20 +176,20 @@ def _is_unchanged(session: ExamplarySession, remote: EmbedSession | None) -> boo
 class _Run:
     sweep: Sweep
     calls: PacedCalls
-    #: How many more sessions may be checked.
+    #: Remaining number of sessions to check.
     left: float
     workspace: str | None
     since: datetime
     client: ExamplaryClient | None
-    #: Sessions that are due: key, alias, and when the API was last called about them.
+    #: Due sessions: primary key, alias, and time of the last call.
     page: deque[tuple[Any, str, datetime | None]] = field(default_factory=deque)
-    #: The clients of the workspaces of the sessions that were claimed together.
+    #: The clients by workspace of the sessions that were claimed together.
     clients: dict[str, ExamplaryClient] = field(default_factory=dict)
-    #: Calls that follow from others, or that the API has postponed.
+    #: Follow-up calls, and calls that the API has postponed.
     follow_ups: list[_Task] = field(default_factory=list)
 
     def take(self, room: int) -> list[_Task]:
-        """Claim up to `room` sessions, and return the first call about each."""
+        """Claim up to `room` sessions, and return the first call for each."""
         tasks: list[_Task] = []
         while not (tasks or self.calls.is_over()):
             waiting, self.follow_ups = self.follow_ups, []
@@ -198,7 +198,7 @@ class _Run:
                 if len(tasks) < room and self.calls.accepts(alias):
                     tasks.append(task)
                 elif alias not in self.calls.stopped_lanes:
-                    # Else the row keeps the work for the next sweep.
+                    # Otherwise the next sweep finds the work in the row.
                     self.follow_ups.append(task)
             if tasks or self.left == 0 or not (self.page or self._read_page()):
                 break
@@ -213,8 +213,8 @@ class _Run:
 
     def _read_page(self) -> bool:
         if timezone.now() < self.since:
-            # The clock was set back, or is behind that of the machine that chose `since`. The
-            # same sessions would be due again and again.
+            # The clock was set back, or is behind that of the machine that chose `since`. The same
+            # sessions would be due repeatedly.
             return False
         due = _due(self.workspace).exclude(asked_at__gte=self.since)
         closed = [*self.calls.stopped_lanes, *self.calls.paused_lanes]
@@ -223,13 +223,13 @@ class _Run:
         return bool(self.page)
 
     def _choose(self, room: float) -> dict[Any, datetime | None]:
-        """Return the next sessions of workspaces that can be called: key and `asked_at`."""
+        """Return the next sessions of workspaces that can be called: primary key and `asked_at`."""
         chosen: dict[Any, datetime | None] = {}
         self.clients = {}
         while self.page and len(chosen) < room:
             pk, alias, asked_at = self.page.popleft()
             if not self.calls.accepts(alias):
-                continue  # The rows of a paused workspace are found again later.
+                continue  # Rows of paused workspaces are found again later.
             try:
                 self.clients[alias] = (
                     self.clients.get(alias)
@@ -237,7 +237,7 @@ class _Run:
                     or get_client(alias, max_retries=0, pool_size=self.calls.concurrency)
                 )
             except ExamplaryConfigurationError as error:
-                # The sessions of the other workspaces can still be swept.
+                # Sessions of other workspaces can still be swept.
                 self.calls.stop_lane(alias, str(error))
                 self._fail(pk, error)
             else:
@@ -245,20 +245,20 @@ class _Run:
         return chosen
 
     def _claim(self, found: dict[Any, datetime | None]) -> list[ExamplarySession]:
-        """Note that the API is about to be called, and read the sessions to call about.
+        """Record the time of the call, and read the sessions to call for.
 
-        The others were claimed by another sweep, or verified for a browser, since they were found.
+        Sessions that another sweep has claimed, or a browser has verified, are skipped.
         """
         token = new_token()
         rows = session_rows().filter(pk__in=list(found))
-        # A try whose commit was not acknowledged has left the token.
+        # An earlier attempt whose commit was not acknowledged has stored the token.
         unasked = rows.filter(
             Q(asked_at=None) | Q(asked_at__in={*found.values()}) | Q(claim_token=token)
         )
         if not commit(lambda: unasked.update(asked_at=timezone.now(), claim_token=token)):
             return []
         claimed = rows.filter(claim_token=token).select_related("actor__user")
-        # In the order in which they were found.
+        # Keep the order of the query.
         by_key = {session.pk: session for session in claimed}
         return [by_key[pk] for pk in found if pk in by_key]
 
@@ -267,7 +267,7 @@ class _Run:
             end_session(session, Status.REVOKED, revoke_pending=True)
             self.sweep.count_end(session)
         if not session.examplary_id:
-            # It came from a fixture, which holds no ids.
+            # Rows from fixtures have no ids.
             if session.is_open:
                 end_session(session, Status.EXPIRED)
                 self.sweep.count_end(session)
@@ -277,14 +277,14 @@ class _Run:
         return [_Task(session, client, deletes=not looks)]
 
     def record(self, outcomes: list[Outcome[_Task, EmbedSession | None]]) -> None:
-        """Store the outcomes of calls, and note the calls that follow from them."""
+        """Store the outcomes of calls, and queue the follow-up calls."""
         stored = self._record_pending(outcomes)
         for outcome in outcomes:
             if outcome.item.session.pk not in stored:
                 self._record(outcome)
 
     def _record_pending(self, outcomes: list[Outcome[_Task, EmbedSession | None]]) -> set[Any]:
-        """Store together which sessions are pending as before, and return the keys of these."""
+        """Store the unchanged pending sessions together, and return their primary keys."""
         pending = {
             outcome.item.session.pk
             for outcome in outcomes
@@ -299,7 +299,7 @@ class _Run:
         except Error:
             count = 0
         if count < len(pending):
-            # Others have ended some of them meanwhile. Each is stored, and may fail, by itself.
+            # Other callers have ended some of them meanwhile. Store each one separately.
             return set()
         self.sweep.verified += len(pending)
         return pending
@@ -318,7 +318,7 @@ class _Run:
             logger.info("operation=sweep session=%s outcome=%s", session.pk, error)
         except (ExamplaryError, Error) as error:
             if session.is_open and session.created_at < timezone.now() - 2 * LIFETIME:
-                # It has been over for a week, and the API does not return an outcome.
+                # It ended a week ago, and the API returns no outcome.
                 end_session(session, Status.EXPIRED)
             else:
                 self._fail(session.pk, error)
@@ -341,6 +341,6 @@ class _Run:
 
     def _fail(self, key: Any, error: Exception) -> None:
         self.sweep.failed += 1
-        # The message of a database may quote the row, which holds the secrets of the session.
+        # Messages of databases may quote the row with the secrets of the session.
         reason = type(error).__name__ if isinstance(error, Error) else str(error)
         logger.warning("operation=sweep session=%s error=%s", key, reason)

@@ -1,4 +1,4 @@
-"""The theme of a session: the options of the call, the site's theme and the page's language."""
+"""Determine the theme of a session from the arguments, the settings and the language."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from django_examplary.data import Theme
 def complete_theme(
     theme: Mapping[str, Any] | Theme | None, request: HttpRequest | None = None
 ) -> dict[str, Any]:
-    """Return the theme with the API's names: the active language, under EXAMPLARY_THEME, under
-    `theme`. An EXAMPLARY_THEME that is a callable needs the request, and is left out without."""
+    """Return the theme with the names of the API.
+
+    `theme` overrides EXAMPLARY_THEME, which overrides the active language. A callable
+    EXAMPLARY_THEME needs the request, and is ignored without one.
+    """
     site = conf.EXAMPLARY_THEME
     if callable(site):
         site = site(request) if request is not None else {}
-    language = get_language() or ""  # Empty while translation is off.
-    # Examplary's codes are mostly the first part of Django's.
+    language = get_language() or ""  # Empty if translation is deactivated.
+    # Most codes of Examplary are the first part of Django's.
     locale = conf.EXAMPLARY_LOCALES.get(language, language.split("-")[0])
     merged: dict[str, Any] = {"locale": locale} if locale else {}
     for layer in (site, theme):

@@ -1,4 +1,4 @@
-"""One-time links: each opens the session of its launch once."""
+"""One-time links, each of which opens the session of its launch once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _USED = "The one-time link was used before, or a newer one was."
 
 
 def refuse_used(user: Any, launch: Launch) -> None:
-    """Raise ExamplarySessionEndedError if the link, or a newer one of the launch, was used."""
+    """Raise ExamplarySessionEndedError if the link or a newer one of the launch was used."""
     if launch.ticket and _uses(user, launch).exists():
         raise ExamplarySessionEndedError(_USED)
 
 
 def use_ticket(user: Any, launch: Launch, session: ExamplarySession) -> None:
-    """Record that the link is used for the session. At most one concurrent caller succeeds.
+    """Record the use of the link for the session. Only one concurrent caller succeeds.
 
     Raises ExamplarySessionEndedError for the others.
     """
@@ -27,8 +27,8 @@ def use_ticket(user: Any, launch: Launch, session: ExamplarySession) -> None:
         return
     row = session_rows().filter(pk=session.pk, ticket__lt=launch.ticket)
     is_first = commit(lambda: row.update(ticket=launch.ticket))
-    # Read after the write: the session of another caller may have ended meanwhile, or have the
-    # whole window. Then the later of the two reads finds the row of the earlier.
+    # Read after the write, because the session of another caller may have ended meanwhile or be in
+    # the whole window. So the later of two reads finds the earlier row.
     if not is_first or _uses(user, launch).exclude(pk=session.pk).exists():
         raise ExamplarySessionEndedError(_USED)
 

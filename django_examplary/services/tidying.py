@@ -18,16 +18,16 @@ from django_examplary.services.outcomes import announce_end
 
 logger = logging.getLogger("django_examplary")
 
-# How many late signals a sweep sends.
+# Maximum number of late signals per sweep.
 _LATE = 200
-# A claim that has ended is deleted at this age. Launches do not repeat its request any more.
+# Expired claims are deleted at this age, when launches no longer retry their requests.
 _UNKNOWN = timedelta(hours=1)
 
 
 def tidy() -> tuple[int, int]:
-    """Do everything that needs no API, and return how many signals were sent and rows deleted."""
+    """Do the work without API calls; return the numbers of sent signals and deleted rows."""
     drop_claims(session_rows(), older_than=_UNKNOWN)
-    # A session that was to be revoked for longer than any session lives is over.
+    # A pending revocation ends with the maximum lifetime of the session.
     over = session_rows().filter(revoke_pending=True, created_at__lt=timezone.now() - LIFETIME)
     commit(lambda: over.update(revoke_pending=False))
     announced = 0
@@ -41,7 +41,7 @@ def tidy() -> tuple[int, int]:
 
 
 def _prune() -> int:
-    """Delete the rows that are old enough, except for those that the project's own rows protect."""
+    """Delete old rows, except for those that rows of the project protect."""
     prunable = session_rows().prunable(conf.EXAMPLARY_RETENTION)
     try:
         return int(commit(prunable.delete)[0])
