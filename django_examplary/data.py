@@ -42,12 +42,12 @@ _FORMER_FLOWS = {"generate-questions": "generate-exam"}
 
 # The statuses of a session by meaning, in lower case. `pending`, `completed` and `cancelled` are
 # documented; the others are plausible synonyms (contract, section 14).
-_PENDING = frozenset(
+PENDING = frozenset(
     {"pending", "created", "new", "open", "opened", "active", "started", "in_progress"}
 )
-_COMPLETED = frozenset({"completed", "complete", "done", "finished", "succeeded", "success"})
-_CANCELLED = frozenset({"cancelled", "canceled"})
-_OVER = frozenset(
+COMPLETED = frozenset({"completed", "complete", "done", "finished", "succeeded", "success"})
+CANCELLED = frozenset({"cancelled", "canceled"})
+OVER = frozenset(
     {
         *("aborted", "archived", "closed", "deleted", "disabled", "ended", "error", "errored"),
         *("expired", "failed", "gone", "inactive", "invalid", "rejected", "removed", "revoked"),
@@ -185,9 +185,9 @@ class EmbedSession(RemoteObject):
         if not status:
             known = isinstance(data.get("status"), str | None)
             raise ValueError(f"status is {'missing' if known else 'not a string'}")
-        if status in _COMPLETED:
+        if status in COMPLETED:
             status = "completed"
-        elif status in _CANCELLED:
+        elif status in CANCELLED:
             status = "cancelled"
         return cls(
             id=_identifier(data, "embed_session_"),
@@ -204,7 +204,7 @@ class EmbedSession(RemoteObject):
     @property
     def is_pending(self) -> bool:
         """Whether the user can still work in the embed."""
-        return self.status in _PENDING
+        return self.status in PENDING
 
     @property
     def is_completed(self) -> bool:
@@ -220,7 +220,7 @@ class EmbedSession(RemoteObject):
 
         A status for which all four properties are False is unknown.
         """
-        return self.status in _OVER
+        return self.status in OVER
 
     @property
     def is_final(self) -> bool:

@@ -13,7 +13,11 @@ from typing import Any, get_args
 
 from django_examplary.contract.examples import ACTOR, QUESTION, sessions, users
 from django_examplary.data import (
+    CANCELLED,
+    COMPLETED,
     CONTENT_ROLES,
+    OVER,
+    PENDING,
     EmbedSession,
     Exam,
     Permission,
@@ -85,15 +89,16 @@ _ID = Read("id", needed=True)
 _USER = Resource(
     (_ID, Read("email"), Read("name"), Read("role", known=get_args(WorkspaceRole))), User
 )
-_STATUSES = ("pending", "completed", "cancelled", "canceled")
+_STATUSES = tuple(PENDING | COMPLETED | CANCELLED | OVER)
+_TIME = frozenset({"string", "number", "integer"})
 _SESSION = Resource(
     (
         _ID,
         Read("status", needed=True, known=_STATUSES, strict=True),
         Read("flow"),
         Read("actor"),
-        Read("createdAt"),
-        Read("expiresAt"),
+        Read("createdAt", types=_TIME),
+        Read("expiresAt", types=_TIME),
         Read("outputs", types=_OBJECT),
         *OUTPUTS,
     ),

@@ -27,6 +27,7 @@ from django_examplary.contract.document import (
     without_names,
 )
 from django_examplary.contract.validation import Validator
+from django_examplary.data import CANCELLED, COMPLETED
 from django_examplary.flows import FLOWS
 
 Group = Literal["ERROR", "WARN", "SETTLED", "NEWS"]
@@ -63,11 +64,19 @@ def compare(document: Document) -> list[Finding]:
 
 
 def _compare_servers(document: Document) -> Iterator[Finding]:
-    for server in objects(document.content.get("servers")):
-        url = server.get("url")
-        if isinstance(url, str) and urlsplit(url).path.strip("/"):
+    urls = map(_server_url, objects(document.content.get("servers")))
+    for where, url in [*(("servers", url) for url in urls), ("paths", document.prefix)]:
+        if urlsplit(url).path.strip("/"):
             text = f"all paths are below {url}: EXAMPLARY_API_URL must end with that path"
-            yield Finding("WARN", "servers", text)
+            yield Finding("WARN", where, text)
+
+
+def _server_url(server: Schema) -> str:
+    """Return the URL of a server, with the defaults of its variables."""
+    url = str(server.get("url", ""))
+    for name, variable in as_mapping(server.get("variables")).items():
+        url = url.replace(f"{{{name}}}", str(as_mapping(variable).get("default", "")))
+    return url
 
 
 def _find_operations(document: Document) -> Iterator[Finding]:
@@ -193,6 +202,8 @@ class _Requests:
         elif isinstance(value, dict):
             declared = self._document.fields([variant])
             for name, field in declared.items():
+                if field.read_only:
+                    continue
                 if name not in self._names[path] | self._call.unused:
                     yield Finding("NEWS", self._where((*path, name)), "new field")
                 elif name in value:
@@ -310,9 +321,9 @@ def _compare_values(read: Read, field: Field, where: str) -> Iterator[Finding]:
         return
     lower = [value.lower() for value in values]
     if read.strict:
-        for spellings in (("completed",), ("cancelled", "canceled")):
-            if not set(spellings) & set(lower):
-                text = f"is never {spellings[0]!r}: such an end would not be recognised"
+        for status, spellings in (("completed", COMPLETED), ("cancelled", CANCELLED)):
+            if spellings.isdisjoint(lower):
+                text = f"is never {status!r}: such an end would not be recognised"
                 yield Finding("ERROR", where, text)
     for value, each in zip(values, lower, strict=True):
         if each not in read.known:

@@ -18,6 +18,8 @@ Variant = list[Schema]
 
 METHODS = ("get", "put", "post", "delete", "patch", "options", "head", "trace")
 
+_VERSION = re.compile(r"((?:/(?:api|v\d[\w.-]*)(?=/))*).*", re.DOTALL)
+
 # More alternatives than any known document has, but few enough to compare all of them.
 _MAX_VARIANTS = 64
 
@@ -51,6 +53,7 @@ class Field:
     schemas: tuple[Schema, ...]
     required: bool
     deprecated: bool
+    read_only: bool
 
 
 class Document:
@@ -61,8 +64,12 @@ class Document:
         # By id(). A variant references its schemas, so their ids are not reused.
         self._variants: dict[int, list[Variant]] = {}
         self._fields: dict[tuple[tuple[int, ...], ...], dict[str, Field]] = {}
+        versions = {_VERSION.sub(r"\1", path) for path in content["paths"]}
+        #: The version that all paths begin with, such as "/v1", or an empty string.
+        self.prefix = versions.pop() if len(versions) == 1 else ""
         self.operations = {
-            (each.method, without_names(each.path)): each for each in self._operations()
+            (each.method, without_names(each.path.removeprefix(self.prefix))): each
+            for each in self._operations()
         }
 
     @classmethod
@@ -167,13 +174,12 @@ class Document:
         ]
 
     def unwrap(self, schema: Schema) -> Schema:
-        """Return the schema of the object in an envelope with a single key and no id."""
+        """Return the schema of the object in an envelope without an id, next to others or not."""
         fields = self.fields_of(schema)
-        if len(fields) == 1 and "id" not in fields:
-            (field,) = fields.values()
-            if field.types == {"object"}:
-                return field.schemas[0]
-        return schema
+        inner = [each.schemas[0] for each in fields.values() if each.types == {"object"}]
+        if len(fields) > 1:
+            inner = [each for each in inner if "id" in self.fields_of(each)]
+        return inner[0] if len(inner) == 1 and "id" not in fields else schema
 
     # Schemas
 
@@ -274,12 +280,14 @@ class Document:
                     any(name in as_list(part.get("required")) for part in variant)
                     for variant in objects
                 ),
-                deprecated=any(
-                    part.get("deprecated") is True for each in found for part in self.parts(each)
-                ),
+                deprecated=self._is_marked("deprecated", found),
+                read_only=self._is_marked("readOnly", found),
             )
             for name, found in schemas.items()
         }
+
+    def _is_marked(self, keyword: str, schemas: Iterable[Schema]) -> bool:
+        return any(part.get(keyword) is True for each in schemas for part in self.parts(each))
 
 
 def without_names(path: str) -> str:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django_examplary.contract.document import (
     Document,
+    Field,
     Schema,
     Variant,
     as_list,
@@ -65,12 +66,12 @@ class Validator:
     def _check_all(
         self, variant: Variant, value: Any, path: tuple[str, ...] = ()
     ) -> Iterator[Problem]:
-        names = {name for part in variant for name in as_mapping(part.get("properties"))}
+        declared = self._document.fields([variant])
         for part in variant:
-            yield from self._check(part, value, path, names)
+            yield from self._check(part, value, path, declared)
 
     def _check(
-        self, part: Schema, value: Any, path: tuple[str, ...], names: set[str]
+        self, part: Schema, value: Any, path: tuple[str, ...], declared: Mapping[str, Field]
     ) -> Iterator[Problem]:
         types = part_types(part)
         if types and json_type(value) not in types:
@@ -82,7 +83,7 @@ class Validator:
         if isinstance(value, str):
             yield from _check_string(part, value, path)
         elif isinstance(value, dict):
-            yield from self._check_object(part, value, path, names)
+            yield from self._check_object(part, value, path, declared)
         elif isinstance(value, list):
             yield from _check_limits(part, len(value), path, _of_size("Items"))
             for item in value:
@@ -91,17 +92,23 @@ class Validator:
             yield from _check_limits(part, value, path, _OF_NUMBERS)
 
     def _check_object(
-        self, part: Schema, value: dict[str, Any], path: tuple[str, ...], names: set[str]
+        self,
+        part: Schema,
+        value: dict[str, Any],
+        path: tuple[str, ...],
+        declared: Mapping[str, Field],
     ) -> Iterator[Problem]:
         yield from _check_limits(part, len(value), path, _of_size("Properties"))
         for name in as_list(part.get("required")):
-            if isinstance(name, str) and name not in value:
+            # A read-only field is required in responses only.
+            read_only = isinstance(name, str) and name in declared and declared[name].read_only
+            if isinstance(name, str) and name not in value and not read_only:
                 yield Problem((*path, name), "is required, and not sent")
         properties = as_mapping(part.get("properties"))
         for name, item in value.items():
             if name in properties:
                 yield from self.problems(properties[name], item, (*path, name))
-            elif name not in names:
+            elif name not in declared:
                 # Schemas in `allOf` are treated as one object, as intended by authors.
                 further = part.get("additionalProperties", part.get("unevaluatedProperties"))
                 if further is False:
