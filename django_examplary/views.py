@@ -22,7 +22,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.auth.decorators import login_not_required
-from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
 from django.core.signals import got_request_exception
 from django.db import Error
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
@@ -139,12 +139,16 @@ def _act_as(request: HttpRequest, user_id: Any, credentials: str | None) -> None
     `credentials` are those of the token, which a new password invalidates. None or
     empty: the token does not depend on it.
     """
-    if not is_signed_in(request):
+    if is_signed_in(request):
+        return
+    try:
         user = get_user_model()._default_manager.filter(pk=user_id).first()
-        if user is None or not is_active(user):
-            return
-        if not credentials or credentials in credentials_of(user):
-            request.user = user
+    except (ValidationError, ValueError):
+        return  # Authentication that reads no row may name a user by any value.
+    if user is None or not is_active(user):
+        return
+    if not credentials or credentials in credentials_of(user):
+        request.user = user
 
 
 def _refuse(request: HttpRequest, wanted: Launch) -> HttpResponse | None:

@@ -270,6 +270,16 @@ def test_user_of_a_token_need_not_be_a_row(fake, client, embed, teacher):
     assert ExamplarySession.objects.get().actor.user == teacher
 
 
+@pytest.mark.parametrize("pk", [None, "auth0|7", "7"])
+def test_token_of_a_user_who_is_not_a_row_here_opens_nothing(fake, client, embed, pk):
+    data = embed(user=SimpleNamespace(pk=pk, is_authenticated=True))
+
+    assert problem(go(client, data["url"])) == "signed-out"
+    response = post(client, SYNC, data={"token": data["token"]})
+    assert (response.status_code, response.json()["reason"]) == (403, "signed-out")
+    assert fake.requests == []
+
+
 def test_former_secret_key_is_accepted_as_a_fallback(fake, client, embed, settings):
     data, another = embed(), embed(subject="Art")
     go(client, data["url"])
