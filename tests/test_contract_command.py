@@ -1299,10 +1299,13 @@ def test_probe_hides_values_that_are_keys(fake, probe):
     }
 
 
-def test_probe_reads_envelopes(fake, probe):
-    fake.fail("POST", "/users", edit=lambda user: {"user": user})
+@pytest.mark.parametrize("beside", [{}, {"meta": {"at": 1}}])
+def test_probe_reads_envelopes(fake, probe, beside):
+    fake.fail("POST", "/users", edit=lambda user: {"user": user, **beside})
+    fake.fail("POST", "/embed-sessions", edit=lambda session: {"data": session, **beside})
 
     assert probe()[3]["complete"] is True
+    assert all(session.revoked for session in fake.sessions.values())
 
 
 @pytest.mark.parametrize(

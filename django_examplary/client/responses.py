@@ -77,7 +77,7 @@ def read_object(
 
     `default` is returned for a success whose body is not needed and contains no error.
     """
-    data = _opened(answer, cls.key)
+    data = opened(answer, cls.key)
     if not isinstance(data, dict):
         problem = f"is not an object but {described(answer)}."
     else:
@@ -123,7 +123,7 @@ def read_list(
     return objects
 
 
-def _opened(answer: Any, key: str) -> Any:
+def opened(answer: Any, key: str) -> Any:
     """Unwrap envelopes such as `{"user": {…}}` and `{"success": true, "data": [{…}]}`."""
     for _ in range(8):
         if isinstance(answer, list) and len(answer) == 1:

@@ -16,6 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from django_examplary.client import ExamplaryClient
 from django_examplary.client.errors import Answer
+from django_examplary.client.responses import opened
 from django_examplary.contract.document import json_type
 from django_examplary.exceptions import ExamplaryError
 
@@ -150,10 +151,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _text(answer: Any, key: str) -> str:
-    """Return a string from a response or from its only object, as the client does."""
-    if isinstance(answer, dict) and len(answer) == 1:
-        (inner,) = answer.values()
-        answer = inner if isinstance(inner, dict) else answer
+    """Return a string from a response or its envelope, as the client does."""
+    answer = opened(answer, "id")
     value = answer.get(key) if isinstance(answer, dict) else None
     return value if isinstance(value, str) else ""
 
