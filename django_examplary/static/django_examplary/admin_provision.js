@@ -17,7 +17,7 @@ const stopped = new Promise((resolve) => stop?.addEventListener("click", resolve
 const sleep = (milliseconds) =>
   Promise.race([stopped, new Promise((resolve) => setTimeout(resolve, milliseconds))]);
 
-/** Request the next batch, again and again until the server responds. */
+/** Request the next batch, and retry until the server responds. */
 async function nextBatch() {
   while (!stopping) {
     try {
@@ -30,7 +30,7 @@ async function nextBatch() {
         return await response.json();
       }
       if (response.status < 500) {
-        // Signed out, or without the permission now: the server's page explains it.
+        // Signed out, or without the permission now: the page of the server explains it.
         return { finished: true, url: location.href };
       }
     } catch {

@@ -5,7 +5,7 @@ export interface EmbedData {
   flow: string;
   key: string;
   csrf_token: string;
-  /** Replaces the session cookie and the CSRF token where the link is a one-time link. */
+  /** Replaces the session cookie and the CSRF token for one-time links. */
   token: string;
   origins: string;
   /** The origin that the embed reports to, or empty if the session was opened before. */
@@ -28,7 +28,7 @@ export interface EmbedData {
   panels?: string;
 }
 
-/** Its value for visitors who aren't signed in; `create()` throws for it. */
+/** The value for visitors who aren't signed in; `create()` throws for it. */
 export interface SignInData {
   login_url: string;
 }
@@ -48,7 +48,7 @@ export type EmbedState =
   | "stale"
   | "offline";
 
-/** As the server has verified it. `redirect` is a path of the site, or empty. */
+/** The outcome that the server has verified. `redirect` is a path of the site, or empty. */
 export interface EmbedOutcome {
   status: "completed" | "cancelled" | "closed";
   outputs: Record<string, unknown>;
@@ -76,18 +76,18 @@ export interface EmbedProblem {
 }
 
 export interface ExamplaryEmbed extends HTMLElement {
-  /** Open the dialog if there is one, and launch unless that was done before. */
+  /** Open the dialog if there is one, and launch unless already launched. */
   open(): void;
   /** Launch again in the same frame. */
   reload(): void;
-  /** End the session if there is one, as the Done button does. */
+  /** End the session if there is one, like the Done button. */
   close(): Promise<void>;
 }
 
 /** `customElements.get("examplary-embed") as ExamplaryEmbedConstructor` */
 export interface ExamplaryEmbedConstructor {
   new (): ExamplaryEmbed;
-  /** Build an element that is then put into the page. Throws for `SignInData`. */
+  /** Create an element to be added to the page. Throws for `SignInData`. */
   create(data: EmbedData | SignInData): ExamplaryEmbed;
 }
 

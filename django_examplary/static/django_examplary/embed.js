@@ -1,44 +1,45 @@
 /**
- * <examplary-embed>: an iframe that reports to its page how the flow inside has ended.
+ * <examplary-embed>: an iframe that reports the end of its flow to the page.
  *
- * A message from the iframe only makes this script post to the site's own server, which asks
- * Examplary. The events below carry the server's answer; the content of the message is never used.
+ * A message from the iframe only makes this script post to the server of the site, which calls
+ * Examplary. The events below contain the response of the server. The content of the message is
+ * never used.
  *
  * Events, all bubbling: examplary:completed, examplary:cancelled, examplary:closed,
  * examplary:error, with detail {status, outputs, redirect} or {reason, title, text, detail,
- * reference}. Unless a handler prevents one of the first three, the page continues to `redirect`
- * if there is one.
+ * reference}. Unless a handler prevents one of the first three, the page redirects to `redirect`,
+ * if set.
  *
  * `data-state` is a key of STATES. A frame in the state "loaded" may show the browser's own error
  * page, which no script can detect; "ready" means that it has sent a message.
  *
- * Markup that the server rendered stays as it is: everything that this script adds is in a shadow
- * tree, out of reach of libraries that compare or boost the page's HTML. The iframe is never moved
- * once it has an address, because that would reload it.
+ * The script does not change markup of the server. Everything that it adds is in a shadow tree,
+ * which libraries that morph or boost the page do not touch. The iframe is never moved after it has
+ * a URL, because that would reload it.
  *
  * This file runs as a module and as a classic script, in the head or at the end of the page.
- * Supported are the browsers of Baseline "widely available". From Safari and iPadOS 15.4, Chrome and
- * Edge 108, and Firefox 115 on everything works, in light colours; older ones show the same as
- * without JavaScript. A feature that any of these lacks is used behind a check, which
- * tests/browser/test_old_browsers.py proves.
+ * Browsers of Baseline "widely available" are supported. Everything works from Safari and iPadOS
+ * 15.4, Chrome and Edge 108, and Firefox 115 on, in light colours; older browsers behave as without
+ * JavaScript. Features that some of these lack are checked before use, as
+ * tests/browser/test_old_browsers.py verifies.
  */
 (() => {
   "use strict";
 
   const MESSAGE_TYPE = "examplary:embed-status-update";
   const CLAIMS = ["completed", "cancelled"];
-  // Reasons that a reload of the page resolves, and another launch does not.
+  // Reasons that a reload of the page resolves, but another launch does not.
   const STALE = ["stale", "signed-out", "other-account", "ended"];
-  // These pass soon, so the element asks again by itself, after these pauses, for a minute. They
-  // grow and vary, so that the users of a busy site do not all return at the same moment.
-  const PASSING = ["preparing", "busy"];
+  // Temporary reasons, for which the element retries automatically for a minute. The pauses grow
+  // and vary, so that the users of a busy site do not retry at the same time.
+  const TEMPORARY = ["preparing", "busy"];
   const PATIENT_PAUSES = [1000, 2000, 4000, ...Array(7).fill(8000)];
-  // The API may answer "pending" for a moment after the embed has reported an end.
+  // The API may return "pending" for a moment after the embed has reported its end.
   const PAUSES = [0, 500, 1000, 2000, 4000];
-  // The server requests a session from the API once a second at most.
+  // The server calls the API at most once a second.
   const QUIET_PAUSES = [0, 2000];
 
-  // For a server, or a proxy before it, that never responds.
+  // Timeout for a server or a proxy that never responds.
   const POST_LIMIT = 60_000;
 
   // listens: messages and loads of the frame count. silent: it has sent no message yet.
@@ -60,20 +61,20 @@
     offline: {},
   };
 
-  // Whether the browser went back to this page, and may still restore the frames in it.
+  // Whether the browser went back to this page and may still restore its frames.
   let isRestoring = performance.getEntriesByType?.("navigation")[0]?.type === "back_forward";
 
   class ExamplaryEmbed extends HTMLElement {
     static observedAttributes = ["data-state"];
 
     #state;
-    // The frame's address as the newest copy of the page has it.
+    // The URL of the frame in the newest copy of the page.
     #src;
-    // The address `launch/<token>/` or `window/<token>/`, from which the others are derived.
+    // The URL `launch/<token>/` or `window/<token>/`, from which the others are derived.
     #base;
     // The session of the last launch. The attribute may belong to a newer copy of the page.
     #key;
-    // The page of a one-time link posts this in place of a CSRF token.
+    // The page of a one-time link posts this instead of a CSRF token.
     #token;
     #template;
     #frame;
@@ -88,19 +89,19 @@
     #isLeaving = false;
     #isTyping = false;
     #isRestored = false;
-    // Ends everything that this element has registered in the page, when it is removed from it.
+    // Aborts all listeners and timers when the element is removed from the page.
     #life;
     #graceTimer;
     #observer;
     #checking = null;
-    // The pauses before the next quiet requests; null if there is none on its way.
+    // The pauses before the next automatic requests; null if none is pending.
     #quietPauses = null;
-    // How often the element has launched again by itself, and the timer of the next launch.
+    // The number of automatic launches, and the timer of the next one.
     #relaunches = 0;
     #relaunchTimer;
     #retry = () => this.reload();
 
-    /** Build an element from the data of `embeds.embed_context()`, to be put into a page. */
+    /** Create an element from the data of `embeds.embed_context()`. */
     static create(data) {
       if (data.login_url) {
         throw new Error("The visitor is not signed in: send them to data.login_url.");
@@ -159,7 +160,7 @@
       if (isParsed || document.readyState !== "loading") {
         this.#start();
       } else {
-        // The script ran in the head of a page whose rest is still to come.
+        // The script ran in the head, before the rest of the page was parsed.
         this.#listen(document, "DOMContentLoaded", () => this.#start());
       }
     }
@@ -174,17 +175,17 @@
       this.#closeDialog();
     }
 
-    /** A move that keeps the frame as it is (`moveBefore`) changes nothing here either. */
+    /** A move with `moveBefore` keeps the frame, so nothing changes here. */
     connectedMoveCallback() {}
 
-    /** Put back a state that was removed by a newer copy of the page, which does not have it. */
+    /** Restore the state that a newer copy of the page has removed. */
     attributeChangedCallback(name, before, after) {
       if (this.#state && after !== this.#state) {
         this.dataset.state = this.#state;
       }
     }
 
-    /** Open the dialog if there is one, and launch unless that was done before. */
+    /** Open the dialog if there is one, and launch unless already launched. */
     open() {
       if (!this.#isRunning()) {
         return;
@@ -214,9 +215,9 @@
       this.#navigate(this.#launchAddress("launch"));
     }
 
-    /** End the session if there is one, as the Done button does. */
+    /** End the session if there is one, like the Done button. */
     async close() {
-      // A result that is being checked comes first.
+      // A result that is being verified has precedence.
       await this.#checking;
       if (this.#isRunning() && STATES[this.#state].session) {
         await this.#ask("close", [0]);
@@ -251,7 +252,7 @@
       this.#listen(window, "offline", () => this.#onOffline());
       this.#listen(window, "online", () => this.#onOnline());
       this.#listen(window, "pageshow", (event) => event.persisted && this.#resume(this.#state));
-      // A prerendered page launches nothing before it is shown.
+      // Prerendered pages launch only when they are shown.
       this.#listen(document, "prerenderingchange", () => this.#resume(this.#state));
       this.#listen(window, "blur", () => this.#onBlur());
       this.#listen(window, "focus", () => this.#onFocus());
@@ -266,7 +267,7 @@
     #begin() {
       const state = this.getAttribute("data-state");
       if (STATES[state]?.final) {
-        // Put back as it was taken away.
+        // Reinsert an element that was removed.
         this.#show(state);
       } else if (!this.#frame.hasAttribute("src")) {
         this.#show("idle");
@@ -276,19 +277,19 @@
       } else {
         this.#show("loading");
         if (isRestoring) {
-          // A launch has to wait: the browser would put the restored page over it.
+          // The launch must wait, because the browser would replace it by the restored page.
           this.#isRestored = true;
           this.#listen(window, "load", () => this.#onPageLoad());
         } else if (!this.#isBlank() && this.#frame.contentDocument?.readyState !== "loading") {
-          // The frame is older than this script, and has loaded already.
+          // The frame loaded before this script ran.
           this.#onLoad();
         }
       }
     }
 
     /**
-     * Keep the frame's address and name when a library copies the attributes of a newer page over
-     * them: a new token would reload the frame, and the work in it would be lost.
+     * Keep the URL and name of the frame when a library overwrites them with those of a newer
+     * page: a new token would reload the frame and lose the work in it.
      */
     #adopt(frame) {
       this.#frame = frame;
@@ -315,7 +316,7 @@
       });
     }
 
-    /** Take address and key of the next launch from the page as it is now. */
+    /** Read the URL and the key of the next launch from the current page. */
     #readAddress() {
       const opener = this.querySelector("a[data-examplary-opener]");
       this.#base = new URL(opener ? opener.href : this.#src, document.baseURI);
@@ -357,7 +358,7 @@
       reportErrors(() => this.#awaitStyle());
     }
 
-    /** Return whether the embed reports to another origin, so that this page gets no message. */
+    /** Return whether the embed reports to another origin, so this page receives no messages. */
     #reportsElsewhere() {
       const { siteOrigin } = this.dataset;
       return Boolean(siteOrigin) && siteOrigin !== window.location.origin;
@@ -370,11 +371,11 @@
         `This page is at ${window.location.origin}, and its embeds report to ` +
         `${this.dataset.siteOrigin}: the browser withholds their messages. ` +
         "Correct EXAMPLARY_SITE_ORIGIN, or the headers of the proxy. (DEBUG is on.)";
-      // In the dialog, if there is one: it covers the page.
+      // In the dialog, if there is one, because it covers the page.
       this.#bar.after(hint);
     }
 
-    /** Hide the parts until their stylesheet has loaded, or has failed to. */
+    /** Hide the parts until their stylesheet has loaded or failed to load. */
     #awaitStyle() {
       const sheet = this.shadowRoot.querySelector("link");
       if (!sheet || sheet.sheet) {
@@ -387,7 +388,7 @@
       sheet.addEventListener("error", () => setVisibility(""));
     }
 
-    /** Fill in the name and the address of this embed, and remove the parts of other flows. */
+    /** Insert the name and the URL of this embed, and remove parts for other flows. */
     #adapt(parts) {
       const { flow } = this.dataset;
       const each = (name, action) => {
@@ -395,7 +396,7 @@
       };
       each("name", (part) => (part.textContent = this.#frame.title));
       if (this.#token) {
-        // A one-time link opens no other window.
+        // A one-time link cannot open another window.
         each("window", (part) => part.remove());
       }
       each("window", (part) => (part.href = this.#launchAddress("window")));
@@ -421,7 +422,7 @@
       return new URL(`../../${view}/${name}/`, this.#base).href;
     }
 
-    /** Unlike a new `src` this leaves no step in the history, for Back to undo. */
+    /** Unlike a new `src`, this adds no entry to the history. */
     #navigate(address) {
       this.#frame.contentWindow.location.replace(address);
     }
@@ -429,12 +430,13 @@
     #onLoad() {
       const state = STATES[this.#state];
       if (state.final) {
-        // An element that is moved must not launch again. Not before the frame is blank: browsers
-        // would make a step in the history of it.
+        // A moved element must not launch again. Wait until the frame is blank, because browsers
+        // would
+      // otherwise add an entry to the history.
         this.#removeSource();
       }
       if (this.#state === "idle" && !this.#isBlank()) {
-        // The browser has restored the former page of the frame.
+        // The browser has restored the previous page of the frame.
         this.#navigate("about:blank");
       }
       if (!state.listens || document.prerendering) {
@@ -444,13 +446,13 @@
         this.reload();
         return;
       }
-      // The page in the frame; null if it is another site's.
+      // The page in the frame, or null if it belongs to another site.
       const page = this.#frame.contentDocument;
       const problem = page?.querySelector("[data-examplary-problem]");
       if (problem) {
         this.#fail(problem);
       } else if (page && !this.#isBlank()) {
-        // The frame has come back to this site.
+        // The frame has returned to this site.
         this.#ask("sync", PAUSES);
       } else if (!page && !navigator.onLine) {
         this.#goOffline();
@@ -459,7 +461,7 @@
       }
     }
 
-    /** Launch in a frame that the browser has left blank; in a lazy one when it is in view. */
+    /** Launch in a frame that the browser has left blank; in a lazy one when it comes into view. */
     #onPageLoad() {
       if (!this.#isRestored) {
         return;
@@ -472,7 +474,7 @@
       }
     }
 
-    /** A library may have replaced the frame by a new one, which has an address of its own. */
+    /** A library may have replaced the frame by one with another URL. */
     #onSlotChange() {
       const frame = this.querySelector("iframe");
       if (frame && frame !== this.#frame) {
@@ -517,8 +519,8 @@
     }
 
     /**
-     * Continue a page from the browser's page cache. Another user may be signed in by now, so
-     * the frame stays covered until the server has found the session among those of this user.
+     * Continue a page from the page cache. Another user may be signed in now, so the frame stays
+     * covered until the server has found the session for this user.
      */
     async #resume(state) {
       if (state === "loading") {
@@ -579,22 +581,22 @@
       }
     }
 
-    /** WebKit leaves `activeElement` as it was when the user clicks into a frame. */
+    /** WebKit does not update `activeElement` when the user clicks into a frame. */
     #onBlur() {
       this.#isTyping = document.hasFocus() && this.#frame.matches(":hover");
     }
 
     #onFocus() {
       this.#isTyping = false;
-      // The user comes back from the frame, which cannot report that it has finished.
+      // The user returns from a frame that cannot report its end.
       if (this.#reportsElsewhere() && STATES[this.#state].work) {
         this.#askQuietly();
       }
     }
 
     /**
-     * Handle the Escape key and other requests to close. Browsers let a page refuse `cancel` only
-     * once in a row, so the key is refused before it leads to one.
+     * Handle the Escape key and other close requests. Browsers let a page refuse `cancel` only
+     * once in a row, so the key is handled before it causes one.
      */
     #onEscape(event) {
       if (event.type === "keydown" && event.key !== "Escape") {
@@ -625,7 +627,7 @@
       }
     }
 
-    /** Close the dialog, unless there may be work in it that its user has to decide about. */
+    /** Close the dialog, unless it may contain unsaved work: then ask the user. */
     #dismiss() {
       if ("confirmClose" in this.dataset && STATES[this.#state].work) {
         this.#isLeaving = true;
@@ -647,7 +649,7 @@
       }
     }
 
-    /** Firefox ignores this while it handles a key, so it waits for the key to be done. */
+    /** Firefox ignores this during key events, so wait until they are handled. */
     #focusFrame() {
       setTimeout(() => {
         this.#frame.focus();
@@ -657,16 +659,16 @@
 
     // The result
 
-    /** Ask the server once at a time, however many messages come meanwhile. */
+    /** Send one request at a time, however many messages arrive meanwhile. */
     #ask(view, pauses) {
       this.#checking ??= this.#askUntilFinal(view, pauses, this.#life.signal);
       return this.#checking;
     }
 
-    /** A status that is not documented may be an end, or not: the user continues meanwhile. */
+    /** An undocumented status may or may not be an end, so the user can continue. */
     async #askQuietly() {
       if (this.#quietPauses) {
-        // The answer that is on its way may be older than this message.
+        // The pending response may be older than this message.
         this.#quietPauses = QUIET_PAUSES.slice(1);
         return;
       }
@@ -702,7 +704,7 @@
         }
         if (answer.status === "pending") {
           next = pending.next();
-        } else if (PASSING.includes(answer.reason)) {
+        } else if (TEMPORARY.includes(answer.reason)) {
           next = passing.next();
         } else {
           break;
@@ -716,7 +718,7 @@
       return this.#token ? this.#address("report", view) : this.#address(view, this.#key);
     }
 
-    /** Fields: a site may name the header of the token differently, and no log holds fields. */
+    /** Use form fields: sites can rename the header of the token, and logs contain no fields. */
     #postBody() {
       const proof = this.#token
         ? { token: this.#token }
@@ -730,10 +732,10 @@
           method: "POST",
           headers: { Accept: "application/json" },
           body: this.#postBody(),
-          // Safari 15 lacks this, and waits as long as it always does.
+          // Safari 15 lacks this, and uses its own timeout.
           signal: AbortSignal.timeout?.(POST_LIMIT),
         });
-        // Django's own refusals are pages: of a CSRF token, or of a session that is not the user's.
+        // Django refuses with pages: for a CSRF token, or a session of another user.
         const isRefused = [403, 404].includes(response.status);
         const isJson = response.headers.get("Content-Type")?.startsWith("application/json");
         return isRefused && !isJson ? { reason: "stale" } : await response.json();
@@ -742,7 +744,7 @@
       }
     }
 
-    /** Show what the server reports of the session. */
+    /** Show the outcome that the server returned. */
     #take(answer) {
       if (STATES[answer.status]?.final) {
         this.#finish(answer);
@@ -750,12 +752,12 @@
         this.#show("ended");
         this.#dispatch("error", { reason: "ended" });
       } else if (answer.status) {
-        // Examplary has not confirmed the frame's message, and the frame will not repeat it.
+        // Examplary has not confirmed the message, and the frame will not repeat it.
         this.#take({ reason: "pending" });
       } else if (answer.reason === "offline") {
         this.#goOffline();
       } else if (STALE.includes(answer.reason)) {
-        // The frame may be another user's.
+        // The frame may belong to another user.
         this.#navigate("about:blank");
         this.#show("stale", answer);
         this.#dispatch("error", answer);
@@ -776,7 +778,7 @@
       }
     }
 
-    /** Show a problem that the launch had, from the page of ours that the frame shows. */
+    /** Show the problem of a launch, from the page of this site in the frame. */
     #fail(problem) {
       const find = (part) => problem.querySelector(`[data-examplary-${part}]`);
       const text = (part) => find(part)?.textContent ?? "";
@@ -787,7 +789,7 @@
         detail: text("detail"),
         reference: find("reference")?.dataset.examplaryReference ?? "",
       };
-      if (PASSING.includes(facts.reason) && this.#relaunches < PATIENT_PAUSES.length) {
+      if (TEMPORARY.includes(facts.reason) && this.#relaunches < PATIENT_PAUSES.length) {
         this.#launchLater();
         return;
       }
@@ -837,12 +839,12 @@
       this.#offerHelp(false);
       this.#awaitSign();
       if (focused && isGone(focused)) {
-        // The element with the focus is hidden now, so its replacement gets the focus.
+        // The focused element is hidden now, so its replacement gets the focus.
         (panel ?? this.#stage).focus();
       }
     }
 
-    /** Return the element with the focus in here; null if the focus is elsewhere. */
+    /** Return the focused element in this embed, or null. */
     #focused() {
       if (this.#isTyping || document.activeElement === this.#frame) {
         return this.#frame;
@@ -850,7 +852,7 @@
       return this.shadowRoot.activeElement;
     }
 
-    /** Cover the frame with the panel of a state; uncover it for a state that has none. */
+    /** Cover the frame with the panel of a state, or uncover it if the state has none. */
     #setPanel(name, facts = {}) {
       this.#panel?.remove();
       const source = this.#template.querySelector(`[data-examplary-state="${name}"]`);
@@ -866,7 +868,7 @@
       return this.#panel;
     }
 
-    /** Put texts into a panel; one that has no text of its own is hidden when there is none. */
+    /** Put texts into a panel, and hide parts without a text. */
     #fill(panel, facts) {
       for (const name of ["title", "text", "detail", "reference"]) {
         const place = panel.querySelector(`[data-examplary-${name}]`);
@@ -879,17 +881,17 @@
       }
     }
 
-    /** Show the line below the frame if there is something in it, and something to use it for. */
+    /** Show the line below the frame if it has content that can be used. */
     #showBar() {
       const isUsed = STATES[this.#state].bar && !this.#isLeaving;
       this.#bar.hidden = !isUsed || (this.#help.hidden && !this.#done);
       if (this.#done) {
-        // Its place is kept, so that the frame stays as it is.
+        // Keep its space, so that the size of the frame does not change.
         this.#done.style.visibility = this.#state === "loading" ? "hidden" : "";
       }
     }
 
-    /** Count the grace time from when the frame comes into view. */
+    /** Start the grace time when the frame comes into view. */
     #awaitSign() {
       clearTimeout(this.#graceTimer);
       this.#observer?.disconnect();
@@ -916,7 +918,7 @@
     #beginGrace() {
       this.#graceTimer = setTimeout(() => {
         if (this.#focused() === this.#frame) {
-          // A user who is at work in there sees that all is well.
+          // The user is working in the frame, so it works.
           this.#beginGrace();
         } else {
           this.#offerHelp(true);
@@ -924,7 +926,7 @@
       }, Number(this.dataset.grace) * 1000);
     }
 
-    /** Offer a way out, beside a frame that may or may not be all right. */
+    /** Offer help beside a frame that may not work. */
     #offerHelp(isNeeded) {
       const isLate = isNeeded && this.#help.hidden;
       this.#help.hidden = !isNeeded;
@@ -935,7 +937,7 @@
       }
     }
 
-    /** Launch again; but if the session is over show that, or the launch would resume it. */
+    /** Launch again, unless the session has ended, which the launch would resume. */
     async #startOver() {
       const { signal } = this.#life;
       const isLoaded = this.#state === "loaded";
@@ -952,7 +954,7 @@
     }
   }
 
-  /** Update the view; an error there is reported, and never stops the requests for a result. */
+  /** Update the view. Errors are reported, but do not stop the requests for a result. */
   function reportErrors(action) {
     try {
       action();
@@ -967,7 +969,7 @@
     return document.querySelector("template[data-examplary-panels]");
   }
 
-  /** Continue to a page of this site; the server gives no other, and none would be followed. */
+  /** Redirect to a page of this site. Other URLs, which the server never sends, are ignored. */
   function continueTo(address) {
     const url = new URL(address, window.location.href);
     if (url.origin === window.location.origin) {
@@ -1009,7 +1011,7 @@
   if (!customElements.get("examplary-embed")) {
     customElements.define("examplary-embed", ExamplaryEmbed);
   }
-  // Elements that come later were not there when the browser went back.
+  // Elements added later did not exist when the browser went back.
   const settle = () => (isRestoring = false);
   if (document.readyState === "complete") {
     settle();

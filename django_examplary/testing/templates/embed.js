@@ -2,7 +2,7 @@ const form = document.querySelector("form");
 const buttons = document.querySelectorAll("[data-examplary-action]");
 const saved = document.querySelector(".saved");
 const framed = window.parent !== window;
-// The next save, and the last one that was sent: neither may come after the end.
+// The next save and the last sent save, both of which must finish before the end.
 let timer;
 let saving;
 
