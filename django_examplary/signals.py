@@ -32,5 +32,5 @@ session_closed = Signal()
 #: For metrics: a call to the API has ended, retries included. Sent in the thread of the caller.
 #: Arguments: `operation` ("POST /users"), `outcome` ("ok", or the name of the exception), `status`
 #: (of the last response, 0 without one), `attempts`, `seconds`, `clock_difference` (the seconds by
-#: which the API's clock is ahead of this machine's, None if the response has no date).
+#: which the API's clock is ahead of this server, None if the response has no date).
 api_call_finished = Signal()

@@ -97,7 +97,7 @@ def test_help_has_examples(name, capsys):
 
     text = capsys.readouterr().out
     assert f"manage.py {name}" in text
-    assert "exit codes:\n  0    all is done" in text
+    assert "exit codes:\n  0    success" in text
     # These commands make few calls, so they cannot be continued.
     assert ("stopped by SIGTERM" in text) == (name not in ("examplary_contract", "examplary_ping"))
     assert max(len(line) for line in text.splitlines()) <= 100
@@ -141,7 +141,7 @@ def test_ping(fake):
 
     assert code == 0
     assert f"{fake.base_url}, after 0." in text
-    assert "it is of user_owner, owner" in text
+    assert "it belongs to user_owner, owner" in text
     assert "the same as Examplary's" in text
     assert f"Embeds        may come from {fake.base_url}" in text
     assert "hi@examplary.ai" in text
@@ -164,9 +164,9 @@ def test_ping_as_json(fake, settings):
 @pytest.mark.parametrize(
     ("date", "text"),
     [
-        ("Fri, 31 Dec 2999 23:59:59 GMT", "s ahead of this machine's"),
-        ("Sat, 01 Jan 2000 00:00:00 GMT", "s behind this machine's"),
-        ("today", "unknown: the answer has no date"),
+        ("Fri, 31 Dec 2999 23:59:59 GMT", "s ahead of this server"),
+        ("Sat, 01 Jan 2000 00:00:00 GMT", "s behind this server"),
+        ("today", "unknown: the response has no date"),
     ],
 )
 def test_ping_warns_about_the_clock(fake, date, text):
@@ -215,7 +215,7 @@ def test_ping_of_several_workspaces_names_the_refused_key(fake, schools):
 
     code, text, message = run("examplary_ping")
 
-    assert (code, message) == (2, "Not every workspace answered properly.")
+    assert (code, message) == (2, "Not every workspace responded properly.")
     first, second = text.splitlines()
     assert first.startswith("default: ")
     assert "set EXAMPLARY_WORKSPACES['north']['API_KEY']" in second
@@ -227,7 +227,7 @@ def test_ping_of_several_workspaces_names_the_refused_key(fake, schools):
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        ({"API_KEY": "a key"}, "Not every workspace answered properly."),
+        ({"API_KEY": "a key"}, "Not every workspace responded properly."),
         ({"EMBED_ORIGINS": ["https://app.examplary.ai/"]}, "The settings are wrong."),
     ],
 )

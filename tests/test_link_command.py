@@ -54,7 +54,7 @@ def linked():
 def test_users_are_linked_by_name_and_by_address(users, link):
     code, text, _ = link("user0,user_0\nUSER1@school.example,user_1\n")
 
-    assert (code, text) == (0, "2 users linked, 0 were linked before.\n")
+    assert (code, text) == (0, "2 users linked, 0 were already linked.\n")
     assert linked() == {"user0": "user_0", "user1": "user_1"}
     assert services.provision_actor(users[0]).examplary_id == "user_0"
 
@@ -91,7 +91,7 @@ def test_dry_run_makes_no_calls(fake, users, link):
 
     assert code == 1
     assert text.splitlines() == [
-        "1 users would be linked, 0 were linked before.",
+        "1 users would be linked, 0 were already linked.",
         "line 2, nobody: There is no such user.",
     ]
     assert fake.requests == []
@@ -102,7 +102,7 @@ def test_second_run_makes_no_calls(fake, users, link):
     link("user0,user_0\n")
     fake.requests.clear()
 
-    assert link("user0,user_0\n")[:2] == (0, "0 users linked, 1 were linked before.\n")
+    assert link("user0,user_0\n")[:2] == (0, "0 users linked, 1 were already linked.\n")
     assert fake.requests == []
 
 
@@ -161,7 +161,7 @@ def test_outage_stops_the_run_and_the_next_one_continues(fake, users, link):
         "Stopped at line 1: GET /me was answered with 401: Unauthorized",
     )
 
-    assert link(content)[:2] == (0, "3 users linked, 0 were linked before.\n")
+    assert link(content)[:2] == (0, "3 users linked, 0 were already linked.\n")
 
 
 def test_signal_stops_the_run(users, link, monkeypatch):

@@ -208,9 +208,9 @@ def test_response_that_is_not_http_is_uncertain(make_client, answer):
 @pytest.mark.parametrize(
     ("scheme", "answer", "problem"),
     [
-        ("http", b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is not valid HTTP"),
-        ("http", b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000, "the answer is not valid HTTP"),
-        ("http", CHUNK[:-2], "the answer broke off"),
+        ("http", b"SSH-2.0-OpenSSH_9.2\r\n", "the response is not valid HTTP"),
+        ("http", b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000, "the response is not valid HTTP"),
+        ("http", CHUNK[:-2], "the response is incomplete"),
         ("http", b"", "the connection broke"),
         ("https", b"HTTP/1.1 400 Bad Request\r\n\r\n", "no TLS connection could be made"),
     ],

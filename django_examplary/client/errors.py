@@ -99,7 +99,7 @@ def connection_error(operation: str, error: TransportError, *, sent: bool) -> Ex
     if error.answered:
         return ExamplaryResponseError(f"The response to {operation} is refused: {error.reason}.")
     cls = ExamplaryTimeoutError if error.timeout else ExamplaryConnectionError
-    return cls(f"{operation} got no usable answer: {error.reason}.", sent=sent)
+    return cls(f"{operation} got no usable response: {error.reason}.", sent=sent)
 
 
 @sensitive_variables()

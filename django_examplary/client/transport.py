@@ -283,7 +283,9 @@ def _read(response: requests.Response, max_bytes: int) -> Answer:
     if response.status_code < 200:
         # urllib3 mistook an interim response for the final one, which the next call would read.
         response.raw.close()
-        raise TransportError(f"an interim answer ({response.status_code}) came as the final one")
+        raise TransportError(
+            f"an interim response ({response.status_code}) was received as the final one"
+        )
     encoding = response.headers.get("Content-Encoding", "").lower()
     if any(each.strip() in _COMPRESSIONS for each in encoding.split(",")):
         response.raw.close()
@@ -302,7 +304,7 @@ def _read(response: requests.Response, max_bytes: int) -> Answer:
     length = response.headers.get("Content-Length", "")
     if length.isdigit() and int(length) != len(body) and response.request.method != "HEAD":
         response.raw.close()
-        raise TransportError("the answer broke off")
+        raise TransportError("the response is incomplete")
     return Answer(response.status_code, response.headers, body)
 
 
@@ -352,10 +354,10 @@ _REASONS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((urllib3.exceptions.NewConnectionError,), "the connection was refused"),
     (
         (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError),
-        "no answer came in time",
+        "no response arrived in time",
     ),
     ((ConnectionError, ssl.SSLEOFError), "the connection broke"),
     ((ssl.SSLError,), "no TLS connection could be made; is the address one of https"),
-    ((http.client.IncompleteRead,), "the answer broke off"),
-    ((http.client.HTTPException,), "the answer is not valid HTTP"),
+    ((http.client.IncompleteRead,), "the response is incomplete"),
+    ((http.client.HTTPException,), "the response is not valid HTTP"),
 )

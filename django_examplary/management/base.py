@@ -39,8 +39,8 @@ class ExamplaryCommand(BaseCommand):
     examples = ""
     exit_codes = """
 exit codes:
-  0    all is done
-  1    some of it failed or is left, as the output lists
+  0    success
+  1    some work failed or remains, as listed in the output
   2    the settings or the arguments are wrong
   130  stopped by Ctrl-C, cleanly: run it again to continue
   143  stopped by SIGTERM, cleanly: run it again to continue

@@ -38,7 +38,7 @@ the differences in four groups:
   NEWS     operations, fields and values that this release does not know
 
 With --probe it calls the service instead: it creates one user, sends the same request again, and
-opens, reads and deletes one session. It prints status codes, keys and types, and no values."""
+opens, reads and deletes one session. It prints status codes, keys and types, but no values."""
     examples = """
 examples:
   manage.py examplary_contract
@@ -49,8 +49,8 @@ examples:
 """
     exit_codes = """
 exit codes:
-  0    all is done: no difference of the groups that --fail-on names; every call was answered
-  1    there are such differences, or a call of the probe was not answered
+  0    success: no differences in the groups of --fail-on; every call got a response
+  1    there are such differences, or a call of the probe got no response
   2    the settings or the arguments are wrong
   3    the document could not be loaded
 """
@@ -62,7 +62,7 @@ exit codes:
         parser.add_argument(
             "--against",
             metavar="FILE",
-            help="leave out the differences that this earlier document has too",
+            help="omit the differences that this earlier document also has",
         )
         add_workspace(parser, what="use the URL and the key of this workspace")
         parser.add_argument(
@@ -81,7 +81,7 @@ exit codes:
         probe.add_argument("--yes", action="store_true", help="do not ask before the calls")
         address = probe.add_mutually_exclusive_group()
         address.add_argument("--email", metavar="ADDRESS", help="the address of the probe's user")
-        address.add_argument("--domain", help="make up an address for that user at this domain")
+        address.add_argument("--domain", help="generate an address for that user at this domain")
         probe.add_argument(
             "--report",
             metavar="FILE",

@@ -31,12 +31,11 @@ class Linking:
 
 class Command(ExamplaryCommand):
     help = """\
-Links users to Examplary users who exist already.
+Links users to existing Examplary users.
 
-For a new database on a workspace that was used before: Examplary refuses addresses that it knows,
-and documents no way to find their ids. The file has two columns, a user name or an e-mail address
-and an id that begins with "user_". A header is skipped. The file is read whole before anything is
-linked.
+For a new database with an existing workspace: Examplary refuses known addresses, and documents no
+way to find their ids. The file has two columns: a user name or an e-mail address, and an id that
+begins with "user_". A header is skipped. The whole file is validated before any user is linked.
 
 Run it again after any interruption: users with the right id are skipped. A user with another
 id gets the new one only with --replace, which revokes that user's open sessions."""
@@ -113,7 +112,7 @@ def _failure(line: LinkLine) -> dict[str, Any]:
 
 def _describe(result: Linking, *, dry_run: bool) -> str:
     verb = "would be linked" if dry_run else "linked"
-    lines = [f"{result.linked} users {verb}, {result.unchanged} were linked before."]
+    lines = [f"{result.linked} users {verb}, {result.unchanged} were already linked."]
     lines += [
         one_line(f"line {each['line']}, {each['user']}: {each['reason']}") for each in result.failed
     ]

@@ -31,7 +31,7 @@ class Command(ExamplaryCommand):
     help = """\
 Checks whether this site can call Examplary.
 
-Reads the settings, as `manage.py check` does, and then makes one call that changes nothing:
+Checks the settings, like `manage.py check`, and then makes one call that changes nothing:
 GET /me returns the owner of the API key. A site with several workspaces gets a line for each of
 them. With --session it also opens an embed session for a user with an actor, and revokes it. That
 verifies the approval of the workspace, the actor and the origin of the embed."""
@@ -43,8 +43,8 @@ examples:
 """
     exit_codes = """
 exit codes:
-  0    all is done: Examplary accepts the API key, and with --session an embed session was opened
-  1    Examplary did not answer properly
+  0    success: Examplary accepts the API key, and with --session an embed session was opened
+  1    Examplary did not respond properly
   2    the settings or the arguments are wrong, or Examplary refuses the API key or the session
 """
 
@@ -106,7 +106,7 @@ exit codes:
             lines.append("No user has a workspace yet. Pass --workspace and an alias.")
         self.finish({"workspaces": results}, "\n".join(lines))
         if code:
-            raise CommandError("Not every workspace answered properly.", returncode=code)
+            raise CommandError("Not every workspace responded properly.", returncode=code)
 
 
 def _ping(workspace: Workspace) -> dict[str, Any]:
@@ -180,14 +180,14 @@ def _explained(workspace: Workspace, *refusals: type[ExamplaryError]) -> Iterato
         yield
     except ExamplaryAuthenticationError as error:
         raise CommandError(
-            f"{error}\nExamplary does not know this API key: it was deleted, or is of another "
+            f"{error}\nThis API key does not exist: it was deleted, or belongs to another "
             f"installation than {workspace.api_url}. Create a new one at "
             f"https://app.examplary.ai/account/developer and set {workspace.setting('API_KEY')}.",
             returncode=2,
         ) from None
     except ExamplaryPermissionError as error:
         raise CommandError(
-            f"{error}\nExamplary knows this API key and refuses it. It must be the key of an "
+            f"{error}\nThis API key exists, but lacks the permission. It must be the key of an "
             "admin of the workspace, and Examplary must have approved the workspace for embed "
             "sessions: write to hi@examplary.ai.",
             returncode=2,
@@ -200,7 +200,7 @@ def _explained(workspace: Workspace, *refusals: type[ExamplaryError]) -> Iterato
 def _describe(result: dict[str, Any]) -> str:
     lines = [
         f"Answer        {result['api_url']}, after {result['seconds']:.2f} s",
-        f"API key       accepted: it is of {one_line(_describe_owner(result))}",
+        f"API key       accepted: it belongs to {one_line(_describe_owner(result))}",
         f"Clock         {_describe_clock(result['clock_difference'])}",
         f"Embeds        may come from {', '.join(result['embed_origins'])}",
         f"This site     {result['site_origin'] or 'has the origin of each request'}",
@@ -212,7 +212,7 @@ def _describe(result: dict[str, Any]) -> str:
         lines += [
             "",
             "Embed sessions also need Examplary's approval of the workspace, once: write to",
-            "hi@examplary.ai. Without it they are answered with 401 or 403. To try it, pass",
+            "hi@examplary.ai. Without it the API returns 401 or 403. To test it, pass",
             "--session and the name of a user with an actor.",
         ]
     return "\n".join(lines)
@@ -224,9 +224,9 @@ def _describe_owner(result: dict[str, Any]) -> str:
 
 def _describe_clock(difference: float | None) -> str:
     if difference is None:
-        return "unknown: the answer has no date"
+        return "unknown: the response has no date"
     # The date of a response has a resolution of one second.
     if abs(difference) < 2:
         return "the same as Examplary's"
     side = "ahead of" if difference > 0 else "behind"
-    return f"Examplary's is {abs(difference):.0f} s {side} this machine's"
+    return f"Examplary's is {abs(difference):.0f} s {side} this server"

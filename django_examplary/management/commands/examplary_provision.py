@@ -19,10 +19,10 @@ class Command(ExamplaryCommand):
 Creates the Examplary accounts of users of this site.
 
 This is optional: the first embed provisions its user. Run it before a lesson to find users who
-can't be provisioned, and to save the others the first wait.
+can't be provisioned, and to spare the others the wait at the first embed.
 
-Provisions all active users who have no active actor, or those of them that you select. Users
-whose provisioning failed before are tried again. Run it again after any interruption: no user is
+Provisions all active users who have no active actor, or a selection of them. Users whose
+provisioning failed before are retried. Run it again after any interruption: no user is
 provisioned twice, and several runs may work at the same time."""
     examples = """
 examples:
@@ -46,7 +46,7 @@ examples:
         parser.add_argument(
             "--staff",
             action=BooleanOptionalAction,
-            help="only users who may enter the admin, or only those who may not",
+            help="only users with access to the admin, or only those without",
         )
         parser.add_argument(
             "--search", default="", metavar="TEXT", help="part of a name or an e-mail address"
@@ -54,7 +54,7 @@ examples:
         parser.add_argument(
             "--role",
             choices=get_args(ActorRole),
-            help="at Examplary, for users whose profile names none (default: teacher)",
+            help="role at Examplary, for users whose profile has none (default: teacher)",
         )
         add_workspace(parser, what="provision the users of this workspace only")
         add_pace(parser, rate=5.0)
