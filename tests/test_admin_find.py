@@ -331,6 +331,9 @@ TEMPLATES = {
         {% block object-tools-items %}<li>Object permissions</li>{{ block.super }}{% endblock %}""",
     "variable.html": """{% extends base|default:"admin/django_examplary/change_form.html" %}
         {% block object-tools-items %}<li>Object permissions</li>{{ block.super }}{% endblock %}""",
+    # As in django-reversion.
+    "versions.html": """{% extends "admin/change_list.html" %}
+        {% block object-tools-items %}<li>Recover deleted</li>{{ block.super }}{% endblock %}""",
     "unknown.html": """{% extends base %}""",
     "again.html": """{% extends "again.html" %}""",
     "whole.html": """Object permissions{% block content %}{% endblock %}""",
@@ -357,6 +360,17 @@ def test_template_of_a_mixin_keeps_the_buttons(admin_client, ada, templates, mon
 
     assert page.count("Object permissions") == 1
     assert page.count("Erase data…") == 1
+
+
+def test_list_template_of_a_mixin_keeps_the_buttons(admin_client, ada, templates, monkeypatch):
+    monkeypatch.setattr(ExamplaryActorAdmin, "change_list_template", "versions.html")
+
+    page = html(admin_client, ACTORS)
+    assert page.count("Recover deleted") == 1
+    assert page.count("Link users from a file") == 1
+
+    chosen = {"action": "erase_actors", "_selected_action": [ada.pk]}
+    assert "Yes, erase the data" in admin_client.post(ACTORS, chosen).text
 
 
 @pytest.mark.parametrize(("name", "is_based"), [("unknown.html", True), ("again.html", False)])

@@ -49,6 +49,7 @@ else:
     ModelAdminBase = object
 
 
+_CHANGE_LIST = "admin/django_examplary/change_list.html"
 _CHANGE_FORM = "admin/django_examplary/change_form.html"
 
 
@@ -125,7 +126,7 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
     """Base of the admin classes for the models of this app: read-only rows, buttons and pages."""
 
     # Explicit, so that mixins such as ImportExportMixin extend these templates.
-    change_list_template = "admin/django_examplary/change_list.html"
+    change_list_template = _CHANGE_LIST
     change_form_template = _CHANGE_FORM
 
     #: The lookup from a row to its user.
@@ -222,9 +223,10 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
     @non_atomic
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    ) -> Any:
         other, text = self.other_search
         context = {
+            "mixin_template": "admin/change_list.html",
             "introduction": self.introduction,
             # A callable, so that actions do not run the query.
             "summary": lambda: self.get_summary(request),
@@ -234,7 +236,14 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
             "has_csv_permission": self.has_csv_permission(request),
             **(extra_context or {}),
         }
-        return super().changelist_view(request, context)
+        response: Any = super().changelist_view(request, context)
+        template = self.change_list_template
+        # VersionAdmin has a template without the buttons of this app. An action has another one.
+        is_list = getattr(response, "template_name", None) == template
+        if is_list and not _is_based_on(template, _CHANGE_LIST, response.context_data):
+            response.context_data["mixin_template"] = template
+            response.template_name = _CHANGE_LIST
+        return response
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
@@ -348,7 +357,7 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
         )
 
 
-def _is_based_on(name: str, ancestor: str) -> bool:
+def _is_based_on(name: str, ancestor: str, context: dict[str, Any] | None = None) -> bool:
     """Return whether a template extends another; True if the parent depends on the context."""
     seen: set[str] = set()
     while name not in (*seen, ancestor, None):
@@ -357,5 +366,5 @@ def _is_based_on(name: str, ancestor: str) -> bool:
         parents = template.template.nodelist.get_nodes_by_type(ExtendsNode)
         if not parents:
             return False
-        name = parents[0].parent_name.resolve(Context(), ignore_failures=True)
+        name = parents[0].parent_name.resolve(Context(context), ignore_failures=True)
     return name not in seen
