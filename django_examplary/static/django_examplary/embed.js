@@ -204,15 +204,13 @@
         return;
       }
       this.#retry = () => this.reload();
-      if (!navigator.onLine) {
-        this.#goOffline();
-        return;
-      }
-      this.#isRestored = false;
-      this.#relaunches = 0;
-      this.#readAddress();
-      this.#show("loading");
-      this.#navigate(this.#launchAddress("launch"));
+      this.#unlessOffline(() => {
+        this.#isRestored = false;
+        this.#relaunches = 0;
+        this.#readAddress();
+        this.#show("loading");
+        this.#navigate(this.#launchAddress("launch"));
+      });
     }
 
     /** End the session if there is one, like the Done button. */
@@ -454,10 +452,8 @@
       } else if (page && !this.#isBlank()) {
         // The frame has returned to this site.
         this.#ask("sync", PAUSES);
-      } else if (!page && !navigator.onLine) {
-        this.#goOffline();
-      } else if (!page && this.#state === "loading") {
-        this.#show("loaded");
+      } else if (!page) {
+        this.#unlessOffline(() => this.#state === "loading" && this.#show("loaded"));
       }
     }
 
@@ -571,7 +567,7 @@
 
     #onOffline() {
       if (this.#state === "loading") {
-        this.#goOffline();
+        this.#unlessOffline(() => {});
       }
     }
 
@@ -802,13 +798,36 @@
         this.#show("loading");
       }
       clearTimeout(this.#relaunchTimer);
-      this.#relaunchTimer = setTimeout(() => {
-        if (navigator.onLine) {
-          this.#navigate(this.#launchAddress("launch"));
-        } else {
-          this.#goOffline();
-        }
-      }, vary(PATIENT_PAUSES[this.#relaunches++]));
+      const launch = () => this.#navigate(this.#launchAddress("launch"));
+      this.#relaunchTimer = setTimeout(
+        () => this.#unlessOffline(launch),
+        vary(PATIENT_PAUSES[this.#relaunches++]),
+      );
+    }
+
+    /** A browser without a network reports that it is offline, and still reaches localhost. */
+    async #unlessOffline(next) {
+      const state = this.#state;
+      const isOffline = !navigator.onLine && !(await this.#isReachable());
+      if (this.#state !== state || !this.isConnected) {
+        return;
+      }
+      if (isOffline) {
+        this.#goOffline();
+      } else {
+        next();
+      }
+    }
+
+    /** Any response of the site will do. */
+    async #isReachable() {
+      const options = { method: "HEAD", mode: "no-cors", cache: "no-store" };
+      try {
+        await fetch(this.#postAddress("sync"), options);
+        return true;
+      } catch {
+        return false;
+      }
     }
 
     #goOffline() {
