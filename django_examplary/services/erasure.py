@@ -12,7 +12,13 @@ from django_examplary.client import ExamplaryClient
 from django_examplary.exceptions import ExamplaryConfigurationError
 from django_examplary.models import ExamplaryActor
 from django_examplary.services.clients import get_client
-from django_examplary.services.database import actor_rows, commit, refuse_transaction, session_rows
+from django_examplary.services.database import (
+    actor_rows,
+    commit,
+    delete_unprotected,
+    refuse_transaction,
+    session_rows,
+)
 from django_examplary.services.outcomes import revoke_remote, revoke_sessions
 
 logger = logging.getLogger("django_examplary")
@@ -42,8 +48,9 @@ def erase_user(
     """Erase the data that this app stores about a user, for a data-subject request. Idempotent.
 
     Open sessions are revoked first. A session that cannot be revoked at Examplary remains as an
-    anonymous row without content until a sweep has revoked it. Each revocation takes at most
-    `deadline` seconds, by default EXAMPLARY_DEADLINE.
+    anonymous row without content until a sweep has revoked it, and so does a session that rows of
+    the project protect. Each revocation takes at most `deadline` seconds, by default
+    EXAMPLARY_DEADLINE.
     """
     refuse_transaction("erase_user")
     actor = actor_rows().filter(user=user).first()
@@ -71,10 +78,13 @@ def _erase(actor: ExamplaryActor) -> Erasure:
     sessions = session_rows().filter(actor=actor)
     # A session may have been opened meanwhile.
     revoke_sessions(actor)
-    remaining = sessions.filter(revoke_pending=True).update(
-        actor=None, presets={}, theme={}, metadata={}, outputs={}, next_url="", fingerprint=""
-    )
-    erased = sessions.delete()[0]
+    blank: dict[str, Any] = {"actor": None, "next_url": "", "fingerprint": ""}
+    blank |= {name: {} for name in ("presets", "theme", "metadata", "outputs")}
+    remaining = sessions.filter(revoke_pending=True).update(**blank)
+    erased = delete_unprotected(sessions)
+    # Rows of the project protect these. A session that was opened just now has no end.
+    kept = sessions.filter(revoke_pending=False, ended_at__isnull=False)
+    kept.update(**blank, examplary_id=None)
     actor_rows().filter(pk=actor.pk).delete()
     return Erasure(
         examplary_id=actor.examplary_id or "",

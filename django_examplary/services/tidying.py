@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 from datetime import timedelta
 
-from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
 from django_examplary.conf import conf
 from django_examplary.models import LIFETIME
-from django_examplary.services.database import commit, lease, new_token, session_rows
+from django_examplary.services.database import (
+    commit,
+    delete_unprotected,
+    lease,
+    new_token,
+    session_rows,
+)
 from django_examplary.services.opening import drop_claims
 from django_examplary.services.outcomes import announce_end
 
@@ -37,17 +41,4 @@ def tidy() -> tuple[int, int]:
             logger.warning("operation=announce session=%s outcome=late", session.pk)
             announce_end(session)
             announced += 1
-    return announced, _prune()
-
-
-def _prune() -> int:
-    """Delete old rows, except for those that rows of the project protect."""
-    prunable = session_rows().prunable(conf.EXAMPLARY_RETENTION)
-    try:
-        return int(commit(prunable.delete)[0])
-    except (ProtectedError, RestrictedError):
-        pruned = 0
-        for pk in list(prunable.values_list("pk", flat=True)):
-            with contextlib.suppress(ProtectedError, RestrictedError):
-                pruned += commit(session_rows().filter(pk=pk).delete)[0]
-        return pruned
+    return announced, delete_unprotected(session_rows().prunable(conf.EXAMPLARY_RETENTION))

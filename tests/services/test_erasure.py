@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError, QuerySet, RestrictedError
 from django.db.transaction import TransactionManagementError
 from django.utils import timezone
 
@@ -41,6 +42,27 @@ def test_everything_is_revoked_and_deleted(fake, teacher, sessions):
     assert not ExamplarySession.objects.exists()
     assert all(session.revoked for session in fake.sessions.values())
     assert services.erase_user(teacher) == Erasure()
+
+
+@pytest.mark.parametrize("error", [ProtectedError, RestrictedError])
+def test_row_that_the_project_protects_is_kept_without_content(
+    fake, teacher, sessions, monkeypatch, error
+):
+    fake.complete(sessions[0].examplary_id)
+    services.verify_session(sessions[0])
+    delete = QuerySet.delete
+
+    def refuse(queryset):
+        if queryset.model is ExamplarySession and queryset.filter(pk=sessions[0].pk).exists():
+            raise error("A receipt refers to it.", set())
+        return delete(queryset)
+
+    monkeypatch.setattr(QuerySet, "delete", refuse)
+    assert services.erase_user(teacher).sessions == 2
+    assert not ExamplaryActor.objects.exists()
+    left = ExamplarySession.objects.get()
+    assert (left.pk, left.status) == (sessions[0].pk, "completed")
+    assert not any((left.actor, left.examplary_id, left.presets, left.outputs, left.fingerprint))
 
 
 def test_outcome_of_an_erased_user_is_not_requested(fake, teacher, sessions):
