@@ -101,10 +101,10 @@ def embed_context(
         raise ExamplaryValidationError("load", f"must be one of {LOADING}, not {load!r}")
     if type(grace) not in (int, float) or not 0 < grace < math.inf:
         raise ExamplaryValidationError("grace", f"must be a number of seconds, not {grace!r}")
-    _refuse_no_mapping(presets=presets, theme=theme, metadata=metadata)
+    _require_mappings(presets=presets, theme=theme, metadata=metadata)
     session, flow = _resolve(flow, presets, more_presets)
     if session is not None:
-        _refuse_decided(
+        _refuse_overrides(
             next=next, theme=theme, metadata=metadata, grant_access=grant_access, once=once
         )
     if not is_signed_in(request):
@@ -243,7 +243,7 @@ def launch_url(
     The arguments are those of `embed_context`. For visitors who aren't signed in, return a URL to
     sign in that returns to this page.
     """
-    _refuse_no_mapping(presets=presets, theme=theme, metadata=metadata)
+    _require_mappings(presets=presets, theme=theme, metadata=metadata)
     _, flow = _resolve(flow, presets, more_presets)
     if not is_signed_in(request):
         return login_url(request)
@@ -362,7 +362,7 @@ def _refuse_misspelt(flow: str, keywords: Iterable[str]) -> None:
             )
 
 
-def _refuse_no_mapping(**options: Any) -> None:
+def _require_mappings(**options: Any) -> None:
     for name, value in options.items():
         if value is not None and not isinstance(value, (Mapping, Theme)):
             raise ExamplaryValidationError(
@@ -370,7 +370,7 @@ def _refuse_no_mapping(**options: Any) -> None:
             )
 
 
-def _refuse_decided(**options: Any) -> None:
+def _refuse_overrides(**options: Any) -> None:
     for name, value in options.items():
         if value:
             raise ExamplaryValidationError(name, "was decided when the session was opened")

@@ -183,7 +183,7 @@ class Flow:
         for name, value in presets.items():
             if to_snake(name) in cls._rules:
                 known[to_snake(name)] = value
-            elif cls.documented and (close := _close(to_snake(name), cls._rules)):
+            elif cls.documented and (close := _closest(to_snake(name), cls._rules)):
                 raise ExamplaryValidationError(
                     name, f"is not a preset of {cls.slug}; did you mean {close!r}?"
                 )
@@ -347,7 +347,7 @@ def get_flow(slug: str, presets: Mapping[str, Any]) -> Flow:
     """
     if cls := FLOWS.get(slug):
         return cls.from_presets(presets)
-    if meant := _close(str(slug).lower().replace("_", "-"), FLOWS):
+    if meant := _closest(str(slug).lower().replace("_", "-"), FLOWS):
         raise ExamplaryValidationError("flow", f"must be {meant!r}, not {slug!r}")
     warnings.warn(
         f"There is no documented flow {slug!r} (known: {', '.join(FLOWS)}); sent unchanged.",
@@ -357,6 +357,6 @@ def get_flow(slug: str, presets: Mapping[str, Any]) -> Flow:
     return UnknownFlow(slug=slug, extra={to_camel(key): value for key, value in presets.items()})
 
 
-def _close(name: str, names: Iterable[str]) -> str:
+def _closest(name: str, names: Iterable[str]) -> str:
     """Return the known name most similar to a misspelt one; empty if none is similar."""
     return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.85)), "")

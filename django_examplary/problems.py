@@ -37,9 +37,9 @@ from django_examplary.exceptions import (
 logger = logging.getLogger("django_examplary")
 
 #: Reasons that a reload of the page resolves, but not another launch of the same page.
-OF_THE_PAGE = ("stale", "signed-out", "other-account", "ended")
+RESOLVED_BY_RELOAD = ("stale", "signed-out", "other-account", "ended")
 #: Temporary reasons.
-PASSING = ("unavailable", "preparing", "busy")
+TEMPORARY = ("unavailable", "preparing", "busy")
 
 # The reason and the status code of each kind of error. The first match applies. The templates and
 # the script of the embed use these reasons.
@@ -80,7 +80,7 @@ REASONS: tuple[tuple[tuple[type[Exception], ...], str, int], ...] = (
 )
 
 # Error trackers group log lines by their template, so each reason has one.
-_LINES = {
+_LOG_TEMPLATES = {
     reason: f"operation=%s outcome={reason} reference=%s error=%s: %s" for _, reason, _ in REASONS
 }
 
@@ -132,8 +132,8 @@ def failure(request: HttpRequest, error: Exception) -> HttpResponse:
     cause = error if is_foreign else error.__cause__
     reference = uuid.uuid4().hex[:8]
     logger.log(
-        logging.WARNING if reason in (*PASSING, "ended") else logging.ERROR,
-        _LINES[reason],
+        logging.WARNING if reason in (*TEMPORARY, "ended") else logging.ERROR,
+        _LOG_TEMPLATES[reason],
         getattr(request.resolver_match, "url_name", ""),
         reference,
         type(error).__name__,
@@ -154,7 +154,7 @@ def problem(
 ) -> HttpResponse:
     """Return the response to a user for a reason, as a page or as JSON."""
     title, text = explain(reason)
-    if reason in OF_THE_PAGE and is_window(request):
+    if reason in RESOLVED_BY_RELOAD and is_window(request):
         # There is no surrounding page to reload.
         text = _("Go back to where you came from, reload that page, and start again.")
     facts = {"title": title, "text": text, "detail": detail, "reference": reference}
@@ -163,7 +163,7 @@ def problem(
     context = {
         **facts,
         "reason": reason,
-        "can_retry": reason in PASSING,
+        "can_retry": reason in TEMPORARY,
         "home": get_script_prefix(),
     }
     return page(request, "problem", context, status=status)

@@ -21,7 +21,7 @@ from django_examplary.admin.advice import explain
 from django_examplary.admin.base import RowAdmin
 from django_examplary.admin.chart import draw_chart
 from django_examplary.admin.names import TOPICS, user_name
-from django_examplary.admin.progress import BROKEN
+from django_examplary.admin.progress import FAILED_STATES
 from django_examplary.admin.sites import object_link, only_visible, permitted_url
 from django_examplary.counters import RESULTS, read_api_calls
 from django_examplary.flows import flow_name
@@ -95,7 +95,7 @@ def measure_activity(
 
     messages = (
         actors.order_by()
-        .filter(state__in=BROKEN)
+        .filter(state__in=FAILED_STATES)
         .values_list("state", "last_error")
         .annotate(count=Count("pk"))
         .order_by("-count")[:_MESSAGES]

@@ -19,7 +19,7 @@ from django_examplary.admin.base import Button
 from django_examplary.admin.calls import provision_and_report, revoke_and_report
 from django_examplary.admin.linking import LinkFilePageMixin
 from django_examplary.admin.names import role_name, user_name
-from django_examplary.admin.progress import BROKEN
+from django_examplary.admin.progress import FAILED_STATES
 from django_examplary.admin.provisioning import ProvisionPageMixin
 from django_examplary.admin.searching import RoleFilter, user_search_fields, with_id
 from django_examplary.admin.sites import permitted_url, user_link, visible_users
@@ -180,8 +180,8 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
     def get_buttons(self, request: HttpRequest, row: ExamplaryActor) -> Iterable[Button]:
         actions = self.get_actions(request)
         if not row.is_active and row.state != State.CLAIMED and row.user.is_active:
-            label = _("Try again") if row.state in BROKEN else _("Provision")
-            names = ["retry_actors"] if row.state in BROKEN else []
+            label = _("Try again") if row.state in FAILED_STATES else _("Provision")
+            names = ["retry_actors"] if row.state in FAILED_STATES else []
             for name in [*names, "provision_actors"]:
                 if name in actions:
                     yield self.action_button(row, name, label, "primary")
@@ -203,7 +203,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
 
     @admin.action(description=_("Try again where provisioning failed"), permissions=["retry"])
     def retry_actors(self, request: HttpRequest, queryset: QuerySet[ExamplaryActor]) -> None:
-        broken = queryset.filter(state__in=BROKEN)
+        broken = queryset.filter(state__in=FAILED_STATES)
         if broken.exists():
             # Evaluated here, because the action changes the state in this condition.
             keys = list(broken.values_list("pk", flat=True))

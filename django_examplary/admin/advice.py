@@ -56,7 +56,7 @@ _ADDRESS = Advice(
     ),
     r"^email:|valid e-?mail",
 )
-_TAKEN = Advice(
+_IN_USE = Advice(
     _("address already in use"),
     _(
         "The e-mail address is used by another Examplary account. Ask an admin of your Examplary "
@@ -87,7 +87,7 @@ _REFUSED = Advice(
         "developers of this site."
     ),
 )
-_REASONS = (_OWNER, _SHARED, _ADDRESS, _TAKEN, _KEY, _PROFILE)
+_REASONS = (_OWNER, _SHARED, _ADDRESS, _IN_USE, _KEY, _PROFILE)
 
 _UNCERTAIN = Advice(
     _("no response from Examplary"),
@@ -137,7 +137,9 @@ def advise_each(actors: Iterable[ExamplaryActor]) -> Iterator[tuple[Advice, Any]
     One query finds those users. It is skipped if no address was refused.
     """
     rows = [(actor, advise(actor)) for actor in actors]
-    addresses = {actor.pk: _address(actor) for actor, advice in rows if advice in (_SHARED, _TAKEN)}
+    addresses = {
+        actor.pk: _address(actor) for actor, advice in rows if advice in (_SHARED, _IN_USE)
+    }
     found = _users_with(set(addresses.values()) - {""})
     for actor, advice in rows:
         others = found.get(addresses.get(actor.pk, ""), [])

@@ -17,7 +17,7 @@ from django_examplary import clock, services
 from django_examplary.admin.advice import advise_each
 from django_examplary.admin.base import ExamplaryAdminMixin, Limits
 from django_examplary.admin.history import actor_facts, describe, log, session_facts
-from django_examplary.admin.progress import BROKEN, Progress
+from django_examplary.admin.progress import FAILED_STATES, Progress
 from django_examplary.data import ActorRole
 from django_examplary.exceptions import ExamplaryError
 from django_examplary.models import ExamplaryActor, ExamplarySession
@@ -99,7 +99,7 @@ def provision_batch(
     except ImproperlyConfigured as error:
         result = services.Provisioning(stopped=str(error))
     entries = []
-    tried = actors.filter(state__in=[State.ACTIVE, *BROKEN], updated_at__gte=started)
+    tried = actors.filter(state__in=[State.ACTIVE, *FAILED_STATES], updated_at__gte=started)
     for actor in tried.select_related("user"):
         text = gettext("Provisioned") if actor.is_active else gettext("Provisioning failed")
         facts = before.get(actor.pk, {}), actor_facts(actor)

@@ -17,7 +17,7 @@ from django_examplary.models import ExamplaryActor
 State = ExamplaryActor.State
 
 #: The states of actors whose provisioning failed.
-BROKEN = [State.FAILED, State.UNCERTAIN]
+FAILED_STATES = [State.FAILED, State.UNCERTAIN]
 
 
 class Progress:
@@ -25,11 +25,11 @@ class Progress:
 
     def __init__(self, users: QuerySet[Any], started: datetime) -> None:
         actors = ExamplaryActor.objects.filter(user__in=users.order_by().values("pk"))
-        broken = actors.filter(state__in=BROKEN, updated_at__gte=started)
+        broken = actors.filter(state__in=FAILED_STATES, updated_at__gte=started)
         self.failures = broken.select_related("user").order_by("pk")
         # Each run attempts each user once.
         self.remaining = services.unprovisioned(users).exclude(
-            examplary_actor__state__in=BROKEN, examplary_actor__updated_at__gte=started
+            examplary_actor__state__in=FAILED_STATES, examplary_actor__updated_at__gte=started
         )
         self.provisioned = actors.filter(state=State.ACTIVE, provisioned_at__gte=started).count()
         self.failed = self.failures.count()

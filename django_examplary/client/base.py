@@ -25,7 +25,7 @@ from django_examplary.client.errors import (
     created_id,
     explained,
 )
-from django_examplary.client.responses import goes_on, read_json, read_list, read_object
+from django_examplary.client.responses import has_next_page, read_json, read_list, read_object
 from django_examplary.client.retries import (
     Call,
     Repeat,
@@ -53,7 +53,7 @@ T = TypeVar("T", bound=RemoteObject)
 logger = logging.getLogger("django_examplary")
 
 # A 404 with only such a message, or with a web page, means that the path is wrong.
-_NOTHING_THERE = re.compile(r"(404:? ?)?((page |route )?not found|cannot \w+ /|<|$)", re.IGNORECASE)
+_NO_SUCH_PATH = re.compile(r"(404:? ?)?((page |route )?not found|cannot \w+ /|<|$)", re.IGNORECASE)
 
 
 class BaseClient:
@@ -209,17 +209,17 @@ class BaseClient:
         return call
 
     @sensitive_variables()
-    def _one(self, cls: type[T], call: Call, default: T | None = None) -> T:
+    def _get_object(self, cls: type[T], call: Call, default: T | None = None) -> T:
         """Run a call that returns one object; `default` if a success shows none."""
         call.read = lambda answer: read_object(cls, answer, call.operation, default=default)
         return cast("T", self._run(call))
 
     @sensitive_variables()
-    def _many(self, cls: type[T], call: Call) -> list[T]:
+    def _get_list(self, cls: type[T], call: Call) -> list[T]:
         answers: list[Answer] = []
         call.on_answer = answers.append
         call.read = lambda parsed: read_list(
-            cls, parsed, call.operation, incomplete=goes_on(answers[-1])
+            cls, parsed, call.operation, incomplete=has_next_page(answers[-1])
         )
         return cast("list[T]", self._run(call))
 
@@ -322,7 +322,7 @@ class BaseClient:
         """Return an error if the base URL is wrong: every API has these operations."""
         # A 404 of this operation may also be about the exam, the space or the actor.
         redirected = error.status_code in (301, 302, 307, 308)
-        vague = redirected or _NOTHING_THERE.match(error.message)
+        vague = redirected or _NO_SUCH_PATH.match(error.message)
         if not (redirected or error.status_code in (404, 405)) or not (
             call.path in ("/users", "/me") or (vague and call.path == "/embed-sessions")
         ):
@@ -332,7 +332,7 @@ class BaseClient:
             f"address of the API. Set it to {PRODUCTION_URL!r} or to that of your own installation."
         )
 
-    def _foreign(
+    def _mismatch_error(
         self, operation: str, field: str, *, examplary_id: str = ""
     ) -> ExamplaryResponseError:
         """Return the error for a response with another object's data, and close all connections.

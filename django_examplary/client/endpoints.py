@@ -75,21 +75,21 @@ class ExamplaryClient(BaseClient):
         call = self._prepare(
             "POST", "/users", json=body, idempotency_key=idempotency_key, creates="user_"
         )
-        user = self._one(User, call)
+        user = self._get_object(User, call)
         # A masked address cannot be compared.
         masked = "*" in user.email or "@" not in user.email
         if not masked and user.email.strip().lower() != email.lower():
-            raise self._foreign(call.operation, "email", examplary_id=user.id)
+            raise self._mismatch_error(call.operation, "email", examplary_id=user.id)
         return user
 
     def get_me(self) -> User:
         """Read the user who owns the API key: `GET /me`."""
-        return self._one(User, self._prepare("GET", "/me"))
+        return self._get_object(User, self._prepare("GET", "/me"))
 
     def update_me(self, *, name: str) -> User:
         """Rename the user who owns the API key: `PATCH /me`."""
         call = self._prepare("PATCH", "/me", json={"name": name}, repeat="always")
-        return self._one(User, call)
+        return self._get_object(User, call)
 
     # Embed sessions
 
@@ -135,10 +135,10 @@ class ExamplaryClient(BaseClient):
         call = self._prepare(
             "POST", path, json=body, repeat="once", idempotency_key=idempotency_key
         )
-        session = self._one(EmbedSession, call)
+        session = self._get_object(EmbedSession, call)
         same_actor = not session.actor.startswith("user_") or session.actor == body["actor"]
         if not same_actor or session.flow not in ("", body["flow"]):
-            raise self._foreign(call.operation, "flow" if same_actor else "actor")
+            raise self._mismatch_error(call.operation, "flow" if same_actor else "actor")
         if session.is_final:
             raise ExamplaryResponseError(
                 f"POST {path} returned a session that is {session.status}."
@@ -157,9 +157,9 @@ class ExamplaryClient(BaseClient):
         Error collectors show the id if it is a string, but not if it is a `Secret`.
         """
         call = self._prepare("GET", "/embed-sessions/{id}", ids={"id": session_id})
-        session = self._one(EmbedSession, call)
+        session = self._get_object(EmbedSession, call)
         if session.id != call.ids["id"]:
-            raise self._foreign(call.operation, "id")
+            raise self._mismatch_error(call.operation, "id")
         return session
 
     @sensitive_variables()
@@ -187,16 +187,16 @@ class ExamplaryClient(BaseClient):
         `permissions` maps actors to their roles. `fields` are the other fields of the operation in
         snake_case (`subject`, `student_level`, `intended_duration`, `metadata`, ...).
         """
-        body = {"name": name, **_sent(fields, permissions)}
+        body = {"name": name, **_to_api_fields(fields, permissions)}
         if questions:
             body["questions"] = list(questions)
-        return self._one(Exam, self._prepare("POST", "/exams", json=body, creates="exam_"))
+        return self._get_object(Exam, self._prepare("POST", "/exams", json=body, creates="exam_"))
 
     def get_exam(self, exam_id: str) -> Exam:
         """Read an exam: `GET /exams/{id}`. Its format is not documented, see `Exam.raw`."""
-        exam = self._one(Exam, self._prepare("GET", "/exams/{id}", ids={"id": exam_id}))
+        exam = self._get_object(Exam, self._prepare("GET", "/exams/{id}", ids={"id": exam_id}))
         if exam.id != exam_id:
-            raise self._foreign("GET /exams/{id}", "id")
+            raise self._mismatch_error("GET /exams/{id}", "id")
         return exam
 
     def delete_exam(self, exam_id: str) -> None:
@@ -212,7 +212,7 @@ class ExamplaryClient(BaseClient):
         """
         path = "/exams/{id}/export/qti3-zip"
         # Retrying is harmless: an export creates nothing that users see.
-        return self._one(
+        return self._get_object(
             Export, self._prepare("POST", path, ids={"id": exam_id}, repeat="always")
         ).url
 
@@ -261,14 +261,14 @@ class ExamplaryClient(BaseClient):
         An incomplete list is logged as a warning, because paging is not documented.
         """
         call = self._prepare("GET", "/permissions/{resource}", ids={"resource": resource})
-        return self._many(Permission, call)
+        return self._get_list(Permission, call)
 
     def get_permission(self, resource: str, actor: str) -> Permission | None:
         """Read one actor's role: `GET /permissions/{resource}/{actor}`. None: no permission."""
         path = "/permissions/{resource}/{actor}"
         call = self._prepare("GET", path, ids={"resource": resource, "actor": actor})
         try:
-            return self._one(Permission, call)
+            return self._get_object(Permission, call)
         except ExamplaryNotFoundError:
             return None
 
@@ -286,7 +286,7 @@ class ExamplaryClient(BaseClient):
             # Idempotent, so safe to retry.
             repeat="always",
         )
-        return self._one(Permission, call, Permission(actor=actor, role=role))
+        return self._get_object(Permission, call, Permission(actor=actor, role=role))
 
     # Practice spaces
 
@@ -298,9 +298,9 @@ class ExamplaryClient(BaseClient):
         Its fields are only known from a truncated example: `name`, `student_notes`,
         `source_material_ids`, `mastery_topics`. That it accepts `permissions` is inferred.
         """
-        body = _sent(fields, permissions)
+        body = _to_api_fields(fields, permissions)
         call = self._prepare("POST", "/practice-spaces", json=body, creates="space_")
-        return self._one(PracticeSpace, call)
+        return self._get_object(PracticeSpace, call)
 
     # Source materials
 
@@ -310,8 +310,10 @@ class ExamplaryClient(BaseClient):
         `fields` in snake_case: `type`, `name`, `size`, `content_type`, `expires`, `external_id`.
         To add a material only once, look for its `external_id` with `list_source_materials` first.
         """
-        call = self._prepare("POST", "/source-materials", json={"url": url, **_sent(fields)})
-        return self._one(SourceMaterial, call)
+        call = self._prepare(
+            "POST", "/source-materials", json={"url": url, **_to_api_fields(fields)}
+        )
+        return self._get_object(SourceMaterial, call)
 
     def list_source_materials(self, *, external_id: str = "") -> list[SourceMaterial]:
         """Read the materials of the organisation, or those with your own `external_id`.
@@ -319,12 +321,14 @@ class ExamplaryClient(BaseClient):
         An incomplete list is logged as a warning, because paging is not documented.
         """
         params = {"externalId": external_id} if external_id else None
-        return self._many(SourceMaterial, self._prepare("GET", "/source-materials", params=params))
+        return self._get_list(
+            SourceMaterial, self._prepare("GET", "/source-materials", params=params)
+        )
 
     def get_source_material(self, material_id: str) -> SourceMaterial:
         """Read a material: `GET /source-materials/{id}`."""
         call = self._prepare("GET", "/source-materials/{id}", ids={"id": material_id})
-        return self._one(SourceMaterial, call)
+        return self._get_object(SourceMaterial, call)
 
     def wait_for_source_material(
         self, material_id: str, *, timeout: float = 300.0, interval: float = 5.0
@@ -356,7 +360,7 @@ class ExamplaryClient(BaseClient):
         call = self._prepare(
             "POST", "/source-materials/{id}/slice", ids={"id": material_id}, json=body
         )
-        return self._one(SourceMaterial, call)
+        return self._get_object(SourceMaterial, call)
 
     # Reference data, whose format is not documented
 
@@ -385,7 +389,7 @@ class ExamplaryClient(BaseClient):
         return self._run(call)
 
 
-def _sent(
+def _to_api_fields(
     fields: Mapping[str, Any], permissions: Mapping[str, ContentRole] | None = None
 ) -> dict[str, Any]:
     """Return the fields of a request by their names in the API."""

@@ -31,7 +31,7 @@ _NEXT = re.compile(
 _TOTAL = re.compile(r"count|total(_?(count|elements|items|results))?", re.IGNORECASE)
 _NEXT_LINK = re.compile(r"""rel=["']?next\b""", re.IGNORECASE)
 # Objects beside the requested one, such as the user who created the requested user.
-_BESIDE = re.compile(
+_OTHER_OBJECTS = re.compile(
     r"_?(\w+_?by|actor|author|creator|links|meta|metadata|org|organi[sz]ation|owner|page_?info"
     r"|pagination|workspace)",
     re.IGNORECASE,
@@ -43,7 +43,7 @@ def read_json(operation: str, answer: Answer) -> Any:
     """Return the JSON of a 2xx with any media type, None for an empty body, or the error."""
     if not answer.body.strip():
         return None
-    if goes_on(answer):
+    if has_next_page(answer):
         logger.warning("operation=%r outcome=incomplete-list fields=Link", operation)
     try:
         return json.loads(answer.body, parse_constant=_refuse_constant)
@@ -60,7 +60,7 @@ def read_json(operation: str, answer: Answer) -> Any:
     )
 
 
-def goes_on(answer: Answer) -> bool:
+def has_next_page(answer: Answer) -> bool:
     """Return whether a header of the response names the next page of a list."""
     return _NEXT_LINK.search(answer.headers.get("Link", "")) is not None
 
@@ -77,7 +77,7 @@ def read_object(
 
     `default` is returned for a success whose body is not needed and contains no error.
     """
-    data = opened(answer, cls.key)
+    data = unwrap(answer, cls.key)
     if not isinstance(data, dict):
         problem = f"is not an object but {described(answer)}."
     else:
@@ -106,7 +106,7 @@ def read_list(
 
     An incomplete list is logged, and returned as `Incomplete`.
     """
-    items, continuations = _opened_list(answer)
+    items, continuations = _unwrap_list(answer)
     if not isinstance(items, list):
         return ExamplaryResponseError(
             f"The response to {operation} is not a list but {described(answer)}."
@@ -123,7 +123,7 @@ def read_list(
     return objects
 
 
-def opened(answer: Any, key: str) -> Any:
+def unwrap(answer: Any, key: str) -> Any:
     """Unwrap envelopes such as `{"user": {…}}` and `{"success": true, "data": [{…}]}`."""
     for _ in range(8):
         if isinstance(answer, list) and len(answer) == 1:
@@ -132,7 +132,7 @@ def opened(answer: Any, key: str) -> Any:
             inner = [
                 each[0] if isinstance(each, list) and len(each) == 1 else each
                 for name, each in answer.items()
-                if not _BESIDE.fullmatch(name)
+                if not _OTHER_OBJECTS.fullmatch(name)
             ]
             inner = [each for each in inner if isinstance(each, dict)]
             inner = [each for each in inner if key in each] or inner
@@ -142,7 +142,7 @@ def opened(answer: Any, key: str) -> Any:
     return answer
 
 
-def _opened_list(answer: Any) -> tuple[Any, set[str]]:
+def _unwrap_list(answer: Any) -> tuple[Any, set[str]]:
     """Return the list of a response, and the fields that mark it as incomplete."""
     outer = answer
     while isinstance(answer, dict):
@@ -151,7 +151,7 @@ def _opened_list(answer: Any) -> tuple[Any, set[str]]:
         inner = [
             each
             for name, each in answer.items()
-            if isinstance(each, dict) and each and not _BESIDE.fullmatch(name)
+            if isinstance(each, dict) and each and not _OTHER_OBJECTS.fullmatch(name)
         ]
         if len(objects) == 1:
             answer = objects[0]

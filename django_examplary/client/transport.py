@@ -98,7 +98,7 @@ class _DeadlineResponse(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock))
 
 
-class _Observed(HTTPConnection):
+class _ObservedConnection(HTTPConnection):
     """Respect the deadline while connecting, and record when the first byte of a request is sent.
 
     That is after the TLS handshake."""
@@ -145,14 +145,14 @@ class _Observed(HTTPConnection):
         super().send(data)
 
 
-class _TLSConnection(_Observed, HTTPSConnection):
+class _TLSConnection(_ObservedConnection, HTTPSConnection):
     pass
 
 
 class _Pool(HTTPConnectionPool):
     """Close connections that were idle for too long; they are reopened for the next request."""
 
-    ConnectionCls = _Observed
+    ConnectionCls = _ObservedConnection
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)

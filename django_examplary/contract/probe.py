@@ -16,7 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from django_examplary.client import ExamplaryClient
 from django_examplary.client.errors import Answer
-from django_examplary.client.responses import opened
+from django_examplary.client.responses import unwrap
 from django_examplary.contract.document import json_type
 from django_examplary.exceptions import ExamplaryError
 
@@ -152,7 +152,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _text(answer: Any, key: str) -> str:
     """Return a string from a response or its envelope, as the client does."""
-    answer = opened(answer, "id")
+    answer = unwrap(answer, "id")
     value = answer.get(key) if isinstance(answer, dict) else None
     return value if isinstance(value, str) else ""
 

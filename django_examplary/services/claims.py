@@ -50,7 +50,7 @@ logger = logging.getLogger("django_examplary")
 State = ExamplaryActor.State
 
 # The request had no effect, and the user need not be changed.
-_NOT_THE_USERS_FAULT = (
+_NOT_ABOUT_THE_USER = (
     ExamplaryAuthenticationError,
     ExamplaryConnectionError,
     ExamplaryPermissionError,
@@ -201,7 +201,7 @@ def _refuse_takeover(
     differing = ""
     if remote.role and (profile.role not in _roles(remote.role) or may_manage(remote.role)):
         differing = f"role, {cleaned(remote.role, 40)!r} instead of {profile.role!r}"
-    elif remote.name and profile.name and _normal(remote.name) != _normal(profile.name):
+    elif remote.name and profile.name and _normalise(remote.name) != _normalise(profile.name):
         differing = "name"
     if not differing:
         return
@@ -231,7 +231,7 @@ def _roles(role: str) -> set[str]:
     return set(re.split(r"[\s,]+", role.strip().lower()))
 
 
-def _normal(name: str) -> str:
+def _normalise(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
@@ -250,6 +250,6 @@ def _state_after(error: ExamplaryError) -> ExamplaryActor.State:
         return State.UNCERTAIN
     # A status without a specific class, such as 302 or 423, is not about the user.
     unusual = type(error) is ExamplaryAPIError
-    if unusual or is_postponed(error) or isinstance(error, _NOT_THE_USERS_FAULT):
+    if unusual or is_postponed(error) or isinstance(error, _NOT_ABOUT_THE_USER):
         return State.PENDING
     return State.FAILED

@@ -70,7 +70,7 @@ def lease() -> Any:
 
 #: By vendor: SQL that sets a lock timeout of five seconds unless that of the project is lower, and
 #: SQL that restores it after the transaction. SQLite has a timeout by default.
-_BOUNDS = {
+_LOCK_TIMEOUTS = {
     "postgresql": (
         "SELECT set_config('lock_timeout', '5s', true) WHERE current_setting('lock_timeout')"
         "::interval NOT BETWEEN interval '1 ms' AND interval '5 s'",
@@ -93,7 +93,7 @@ _PATIENCE = 3.0
 def _short_transaction() -> Iterator[None]:
     """Open a transaction with a short timeout for locks."""
     connection = transaction.get_connection(database())
-    bound, restore = _BOUNDS.get(connection.vendor, ("", ""))
+    bound, restore = _LOCK_TIMEOUTS.get(connection.vendor, ("", ""))
     if connection.in_atomic_block:
         # The timeout would apply until the end of the caller's transaction.
         bound = restore = ""

@@ -66,11 +66,11 @@ logger = logging.getLogger("django_examplary")
 Status = ExamplarySession.Status
 
 # Newer actors may still be unknown to a part of the API.
-_SETTLED = timedelta(minutes=1)
-_SETTLING_PAUSE = 0.5
+_NEW_ACTOR_AGE = timedelta(minutes=1)
+_NEW_ACTOR_PAUSE = 0.5
 
 # Requests with an unknown outcome are retried with the same Idempotency-Key for this time.
-_REPEATABLE = timedelta(minutes=30)
+_RETRY_PERIOD = timedelta(minutes=30)
 
 
 def is_launchable(session: ExamplarySession) -> bool:
@@ -160,9 +160,9 @@ class Opening:
                 commit(lambda: found.update(open_key=None))
             elif self._take_over(rival):
                 return rival
-            elif not drop_claims(found, older_than=_REPEATABLE):
+            elif not drop_claims(found, older_than=_RETRY_PERIOD):
                 return None
-        self._refuse_flood()
+        self._check_limit()
         now: Any = DatabaseNow()
         session = ExamplarySession(
             actor=self.actor,
@@ -199,7 +199,7 @@ class Opening:
         """Claim a row whose holder has died, or whose request was not answered."""
         token = new_token()
         rows = session_rows().filter(pk=session.pk)
-        ended = rows.abandoned().filter(created_at__gt=DatabaseNow() - _REPEATABLE)
+        ended = rows.abandoned().filter(created_at__gt=DatabaseNow() - _RETRY_PERIOD)
         # An earlier attempt whose commit was not acknowledged has stored the token.
         claimable = ended | rows.filter(claim_token=token)
         if not commit(lambda: claimable.update(claim_token=token, lapses_at=lease())):
@@ -208,7 +208,7 @@ class Opening:
         self._is_unanswered = True
         return True
 
-    def _refuse_flood(self) -> None:
+    def _check_limit(self) -> None:
         limit = conf.EXAMPLARY_SESSIONS_PER_HOUR
         if not limit:
             return
@@ -246,8 +246,8 @@ class Opening:
         except ExamplaryActorNotFoundError:
             pass
         provisioned_at = self.actor.provisioned_at
-        if provisioned_at is not None and provisioned_at > timezone.now() - _SETTLED:
-            time.sleep(_SETTLING_PAUSE)
+        if provisioned_at is not None and provisioned_at > timezone.now() - _NEW_ACTOR_AGE:
+            time.sleep(_NEW_ACTOR_PAUSE)
             try:
                 return self._request(session)
             except ExamplaryActorNotFoundError:

@@ -109,7 +109,7 @@ def sweep_sessions(
     TransactionManagementError inside a transaction.
     """
     if dry_run:
-        return _rehearse(limit, workspace)
+        return _dry_run(limit, workspace)
     refuse_transaction("sweep_sessions")
     sweep = Sweep()
     sweep.announced, sweep.pruned = tidy()
@@ -132,7 +132,7 @@ def _due(workspace: str | None) -> ExamplarySessionQuerySet:
     return due.filter(workspace=workspace) if workspace else due
 
 
-def _rehearse(limit: int | None, workspace: str | None) -> Sweep:
+def _dry_run(limit: int | None, workspace: str | None) -> Sweep:
     if workspace:
         conf.get_workspace(workspace)
     pending = list(_due(workspace).values_list("revoke_pending", flat=True)[:limit])

@@ -23,7 +23,7 @@ from django_examplary.services.outcomes import announce_end
 logger = logging.getLogger("django_examplary")
 
 # Maximum number of late signals per sweep.
-_LATE = 200
+_MAX_LATE_SIGNALS = 200
 # Expired claims are deleted at this age, when launches no longer retry their requests.
 _UNKNOWN = timedelta(hours=1)
 
@@ -35,7 +35,7 @@ def tidy() -> tuple[int, int]:
     over = session_rows().filter(revoke_pending=True, created_at__lt=timezone.now() - LIFETIME)
     commit(lambda: over.update(revoke_pending=False))
     announced = 0
-    for session in session_rows().unannounced().select_related("actor__user")[:_LATE]:
+    for session in session_rows().unannounced().select_related("actor__user")[:_MAX_LATE_SIGNALS]:
         unclaimed = session_rows().filter(pk=session.pk, claim_token=session.claim_token)
         if commit(functools.partial(unclaimed.update, claim_token=new_token(), lapses_at=lease())):
             logger.warning("operation=announce session=%s outcome=late", session.pk)

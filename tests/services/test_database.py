@@ -173,7 +173,7 @@ def test_commit_keeps_a_usable_connection(monkeypatch):
 @pytest.mark.django_db(transaction=True)
 def test_commit_bounds_waits_for_locks_and_restores_the_connection(monkeypatch):
     bounds = {connection.vendor: ("SELECT 'bound'", "SELECT 'restored'")}
-    monkeypatch.setattr("django_examplary.services.database._BOUNDS", bounds)
+    monkeypatch.setattr("django_examplary.services.database._LOCK_TIMEOUTS", bounds)
     with CaptureQueriesContext(connection) as captured:
         commit(lambda: User.objects.create_user("ann"))
         with transaction.atomic():
