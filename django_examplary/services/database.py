@@ -146,13 +146,18 @@ def commit(work: Callable[[], T]) -> T:
 def delete_unprotected(rows: ExamplarySessionQuerySet) -> int:
     """Delete sessions, except for those that rows of the project protect, and count them."""
     try:
-        return int(commit(rows.delete)[0])
+        return _delete(rows)
     except (ProtectedError, RestrictedError):
         deleted = 0
         for pk in list(rows.values_list("pk", flat=True)):
             with suppress(ProtectedError, RestrictedError):
-                deleted += commit(session_rows().filter(pk=pk).delete)[0]
+                deleted += _delete(session_rows().filter(pk=pk))
         return deleted
+
+
+def _delete(rows: ExamplarySessionQuerySet) -> int:
+    # Rows of the project that are deleted with them do not count.
+    return commit(rows.delete)[1].get(rows.model._meta.label, 0)
 
 
 def release_connections() -> None:

@@ -65,6 +65,17 @@ def test_row_that_the_project_protects_is_kept_without_content(
     assert not any((left.actor, left.examplary_id, left.presets, left.outputs, left.fingerprint))
 
 
+def test_rows_of_the_project_are_not_counted(fake, teacher, sessions, monkeypatch):
+    delete = QuerySet.delete
+
+    def cascade(queryset):
+        count, by_model = delete(queryset)
+        return count + 1, {**by_model, "school.Receipt": 1}
+
+    monkeypatch.setattr(QuerySet, "delete", cascade)
+    assert services.erase_user(teacher).sessions == 3
+
+
 def test_outcome_of_an_erased_user_is_not_requested(fake, teacher, sessions):
     fake.complete(sessions[0].examplary_id)
     fake.requests.clear()
