@@ -382,7 +382,7 @@ def _timestamp(data: Mapping[str, Any], key: str) -> datetime | None:
     """Return an ISO 8601 time, or one in seconds or milliseconds since 1970."""
     value = data.get(key)
     moment: datetime | None = None
-    try:
+    with contextlib.suppress(ValueError, OverflowError, OSError):
         if isinstance(value, str) and re.fullmatch(r"\d{9,13}(\.\d+)?", value):
             value = float(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -390,8 +390,6 @@ def _timestamp(data: Mapping[str, Any], key: str) -> datetime | None:
             moment = datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
         else:
             moment = parse_datetime(_text(data, key))
-    except (ValueError, OverflowError, OSError):
-        pass
     # Earlier times are durations or placeholders.
     if moment is None or moment.year < 2000:
         if value not in (None, ""):

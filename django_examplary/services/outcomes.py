@@ -64,7 +64,6 @@ _SIGNALS: Mapping[str, Signal] = {
     Status.CLOSED: signals.session_closed,
 }
 
-
 # The user may have finished just before the revocation, unless the user was deleted.
 _JUST_REVOKED = Q(status=Status.REVOKED, actor__isnull=False)
 
