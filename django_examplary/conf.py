@@ -135,7 +135,7 @@ class Settings:
 
     @property
     def EXAMPLARY_RETENTION(self) -> int | None:
-        """Days after which a sweep deletes an ended session; None: never."""
+        """Days after which a sweep deletes an ended session; None keeps it."""
         return _read("EXAMPLARY_RETENTION", None, int)
 
     @property

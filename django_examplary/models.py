@@ -284,7 +284,7 @@ class ExamplarySession(models.Model):
     expires_at: OptionalTime = models.DateTimeField(_("expires at"), null=True)
     ended_at: OptionalTime = models.DateTimeField(_("ended at"), null=True)
     verified_at: OptionalTime = models.DateTimeField(_("verified at"), null=True)
-    #: When the API was last called about the session, whatever the outcome.
+    #: Time of the last call for the session, with any outcome.
     asked_at: OptionalTime = models.DateTimeField(null=True, editable=False)
     #: When the signal about the session's end was sent.
     announced_at: OptionalTime = models.DateTimeField(null=True, editable=False)

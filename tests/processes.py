@@ -78,9 +78,9 @@ def serve(
 ) -> Iterator[str]:
     """Run a server until the context ends, and return the address that it prints.
 
-    The server must bind port 0: a port chosen by the caller could be taken before the server
-    binds it. It gets SIGTERM in the end, and must exit with ``exit_code``. Its output is part of
-    every error.
+    The server must bind port 0: a port chosen by the caller could be taken before the server binds
+    it. It gets SIGTERM at the end of the context, and must exit with ``exit_code``. Its output is
+    part of every error.
     """
     with tempfile.TemporaryDirectory() as folder:
         # Unlike a pipe, a file never fills up, and reading it never blocks.

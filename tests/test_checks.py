@@ -568,7 +568,7 @@ def test_directives_of_csp_module_suffice(overrides):
     ],
     ids=str,
 )
-def test_policy_that_is_no_mapping_is_not_read(overrides):
+def test_policy_that_is_not_a_mapping_is_ignored(overrides):
     assert ids(check_policies, **overrides) == []
 
 

@@ -91,7 +91,7 @@ def test_authorize_refuses_impersonators(fake, admin_client, teacher, settings, 
     assert fake.calls() == []
 
 
-def test_metadata_marks_a_session_of_its_own(fake, admin_client, teacher, session, rf):
+def test_metadata_creates_a_separate_session(fake, admin_client, teacher, session, rf):
     use_hijack(admin_client, teacher)
     request = rf.get("/")
     request.user = teacher

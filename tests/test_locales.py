@@ -50,7 +50,7 @@ def sent(fake):
     return [(each.json.get("theme"), each.headers.get("Idempotency-Key", "")) for each in requests]
 
 
-def test_refused_locale_is_left_out(fake, client, launch, caplog):
+def test_refused_locale_is_omitted(fake, client, launch, caplog):
     assert launch().is_pending
     assert launch(client=client.within(10)).is_pending
 

@@ -73,14 +73,18 @@ CONSTRUCTIONS = {
     "nobody": r"\b(?:nobody|somebody|anybody|whoever|everybody)\b",
     "says": r"\b(?:says|said|is told|are told|tells)\b",
     "old turns": r"\b(?:but for|be it|for ever|all the same|by then|in vain|anew|alike)\b",
+    "idioms": (
+        r"\b(?:holds? up|held up|hand(?:s|ed|ing)? out|go(?:es)? on|asked about|called about|"
+        r"so many|sooner or later|in earnest|in the end)\b"
+    ),
 }
 #: The maximum of each in 1,000 sentences.
 LIMITS = {
-    "pages": (5, 2, 1, 3, 1),
-    "messages": (5, 2, 1, 3, 1),
-    "docstrings": (5, 2, 1, 3, 1),
-    "comments": (5, 2, 1, 3, 1),
-    "test names": (5, 2, 1, 3, 1),
+    "pages": (5, 2, 1, 3, 1, 1),
+    "messages": (5, 2, 1, 3, 1, 1),
+    "docstrings": (5, 2, 1, 3, 1, 1),
+    "comments": (5, 2, 1, 3, 1, 1),
+    "test names": (5, 2, 1, 3, 1, 1),
 }
 
 

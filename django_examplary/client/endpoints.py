@@ -264,7 +264,7 @@ class ExamplaryClient(BaseClient):
         return self._get_list(Permission, call)
 
     def get_permission(self, resource: str, actor: str) -> Permission | None:
-        """Read one actor's role: `GET /permissions/{resource}/{actor}`. None: no permission."""
+        """Read an actor's role, or None: `GET /permissions/{resource}/{actor}`."""
         path = "/permissions/{resource}/{actor}"
         call = self._prepare("GET", path, ids={"resource": resource, "actor": actor})
         try:

@@ -88,7 +88,7 @@ def claim_actor(actor: ExamplaryActor) -> bool:
 def release_actor(actor: ExamplaryActor, error: Exception | None = None) -> None:
     """End a claim with the state after an error, and store the role that was sent.
 
-    So a retry does not turn a student into a teacher. None: nothing was sent.
+    So a retry does not turn a student into a teacher. Without an error, nothing was sent.
     """
     description = describe_error(error) if error else ""
     if examplary_id := getattr(error, "examplary_id", ""):

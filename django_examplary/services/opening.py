@@ -296,7 +296,7 @@ class Opening:
             "expires_at": timezone.now() + (lifetime or LIFETIME),
         }
         if not lifetime:
-            # Handed out once, and requested until its longest life is over.
+            # Returned once and not reused. Sweeps verify it until the maximum lifetime.
             facts["open_key"] = None
         rows = session_rows().filter(pk=session.pk, claim_token=session.claim_token)
         # An earlier attempt whose commit was not acknowledged has stored the id.

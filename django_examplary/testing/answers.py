@@ -153,7 +153,7 @@ PROFILES: Mapping[str, Answers] = {
         f"status-{word}": Answers(edits=_fields([_READ], status=_replace("pending", word)))
         for word in ("expired", "failed", "error", "deleted", "archived")
     },
-    # DELETE of a session that has ended, and GET of one that is gone.
+    # DELETE of a session that has ended, and GET of a deleted one.
     **{
         f"ended-{status}": Answers(switches={"gone_status": status, "delete_ended_status": status})
         for status in (400, 403, 405, 409, 410)

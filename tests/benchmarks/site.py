@@ -32,7 +32,7 @@ def site(api_url: str = "") -> Iterator[None]:
 
 
 class Visitor:
-    """A signed-in user's browser, reduced to what a server sees of it.
+    """The browser of a signed-in user, reduced to its requests.
 
     Calls the WSGI application directly, because Django's test client is slower than many pages.
     """

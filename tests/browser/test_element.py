@@ -80,7 +80,7 @@ def test_tab_order_inline(teacher):
     page.keyboard.press("Enter")
 
     expect(embed).to_have_attribute("data-state", "completed")
-    # The focused element is gone; its replacement has the focus.
+    # The focused element was removed; its replacement has the focus.
     expect_focus(page, "Finished\n\nThe result is saved.\n\nStart again")
 
 

@@ -475,7 +475,7 @@ def test_call_with_a_future_time_is_ignored(fake, open_exam):
     assert session.status == Status.COMPLETED
 
 
-def test_erased_session_is_over(fake, open_exam, announced):
+def test_erased_session_has_ended(fake, open_exam, announced):
     ExamplarySession.objects.all().delete()
     with pytest.raises(ExamplarySessionEndedError, match="any more"):
         services.verify_session(open_exam, max_age=timedelta(seconds=1))
@@ -737,7 +737,7 @@ def test_result_does_not_cancel_a_pending_revocation(fake, open_exam, settings):
     assert fake.sessions[open_exam.examplary_id].revoked
 
 
-def test_session_revoked_with_the_wrong_key_is_over(fake, open_exam, wrong_key):
+def test_session_revoked_with_the_wrong_key_has_ended(fake, open_exam, wrong_key):
     """An unknown session counts as deleted, so another key's 404 ends the revocation."""
     with wrong_key():
         assert services.revoke_session(open_exam).revoke_pending is False

@@ -340,7 +340,7 @@ def test_long_pause_of_one_lane_ends_that_lane_only():
         api_error(ExamplaryServerError, 503, 0.3),
     ],
 )
-def test_run_pauses_as_long_as_the_api_asks(error):
+def test_run_pauses_as_long_as_the_api_requests(error):
     work = Work(error, 1, 2)
     outcomes = work.run(paced(concurrency=1))
 

@@ -744,7 +744,7 @@ def test_definite_refusal_ends_the_revocation(fake, sessions, status, method):
 
 
 @pytest.mark.parametrize("revoke_pending", [False, True])
-def test_row_without_an_id_is_over(fake, sessions, revoke_pending):
+def test_row_without_an_id_has_ended(fake, sessions, revoke_pending):
     """A fixture holds no ids."""
     status = Status.REVOKED if revoke_pending else Status.PENDING
     ExamplarySession.objects.update(

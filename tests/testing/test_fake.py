@@ -426,7 +426,7 @@ def test_workspace_needs_approval(fake, actor):
     refused(call(fake, "POST", "/embed-sessions", {"flow": "edit-rubric", "actor": actor}), 403)
 
 
-def test_deleted_session_is_gone(fake, actor):
+def test_deleted_session_does_not_exist(fake, actor):
     session = fake.add_session("edit-rubric", actor)
     path = f"/embed-sessions/{session.id}"
     assert call(fake, "DELETE", path).status == 204
