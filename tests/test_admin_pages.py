@@ -248,6 +248,15 @@ def test_buttons_of_an_actor(admin_client, state, expected):
     assert buttons(admin_client, actor) == [*expected, *BUTTONS[2:]]
 
 
+def test_buttons_post_to_actions_of_the_list(admin_client):
+    actor = make_actor("ada", state=State.FAILED)
+    make_session(actor)
+    shown = admin_client.get(page(actor)).context["buttons"]
+
+    names = [resolve(each.url).kwargs["name"] for each in shown if each.posts]
+    assert names == ["retry_actors", "revoke_open_sessions", "erase_actors"]
+
+
 def test_actor_without_open_sessions_has_no_button_to_revoke(admin_client):
     actor = make_actor("ada")
     make_session(actor, status=Status.COMPLETED)

@@ -24,8 +24,9 @@ def admin_url(
         return ""
     options = model._meta
     name = f"admin:{options.app_label}_{options.model_name}_{page}"
-    # A user's primary key may be a text that needs quoting, as in Django's own links.
-    url = reverse(name, args=[quote(each) for each in args], current_app=site.name)
+    # The primary key of a user may be a string that needs quoting; names of actions need none.
+    quoted = [*map(quote, args[:1]), *args[1:]]
+    url = reverse(name, args=quoted, current_app=site.name)
     return f"{url}?{urlencode(query)}" if query else url
 
 
