@@ -153,7 +153,7 @@ def use_embeds(settings: Any, fake: Any) -> list[str]:
         with fail(error):
             assert launch(number)[0].status_code in (500, 503)
     # The response is unusable, in a call by the site's own code.
-    with mock.patch("django_examplary.services.opening._expiry", side_effect=TimeUp):
+    with mock.patch("django_examplary.services.opening._lifetime", side_effect=TimeUp):
         assert launch(5)[0].status_code == 500
     fake.fail("POST", "/embed-sessions", edit=lambda body: body | {"flow": "edit-rubric"})
     assert launch(6)[0].status_code == 503

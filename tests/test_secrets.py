@@ -147,7 +147,7 @@ def test_error_report_of_a_verification_holds_no_secret(fake, session, caplog, f
 
 def test_error_report_of_a_bug_in_the_services_holds_no_secret(fake, teacher, monkeypatch):
     """The exception is raised in a frame that holds the secrets."""
-    monkeypatch.setattr("django_examplary.services.opening._expiry", lambda remote: 1 / 0)
+    monkeypatch.setattr("django_examplary.services.opening._lifetime", lambda remote: 1 / 0)
     try:
         services.open_session(teacher, GenerateExam(), origin=ORIGIN)
     except ZeroDivisionError as error:
