@@ -25,6 +25,7 @@ from django_examplary.admin.searching import RoleFilter, user_search_fields, wit
 from django_examplary.admin.sites import permitted_url, user_link, visible_users
 from django_examplary.models import ExamplaryActor, ExamplarySession
 from django_examplary.services.bulk import user_has_field
+from django_examplary.services.profiles import is_active
 
 State = ExamplaryActor.State
 
@@ -179,7 +180,7 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
 
     def get_buttons(self, request: HttpRequest, row: ExamplaryActor) -> Iterable[Button]:
         actions = self.get_actions(request)
-        if not row.is_active and row.state != State.CLAIMED and row.user.is_active:
+        if not row.is_active and row.state != State.CLAIMED and is_active(row.user):
             label = _("Try again") if row.state in FAILED_STATES else _("Provision")
             names = ["retry_actors"] if row.state in FAILED_STATES else []
             for name in [*names, "provision_actors"]:
