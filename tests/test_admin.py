@@ -9,7 +9,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Permission, User
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
@@ -408,6 +408,19 @@ def test_second_provisioning_does_nothing(fake, admin_client):
 
     assert messages == [("success", "1 user has an active Examplary actor.")]
     assert len(fake.calls("POST", "/users")) == 1
+
+
+@pytest.mark.parametrize("url", [ACTORS, USERS])
+def test_list_of_a_mixin_that_opens_a_transaction_is_explained(fake, admin_client, url):
+    actor = make_actor("ada", state=State.PENDING, examplary_id=None)
+
+    with transaction.atomic():
+        messages = provision(admin_client, url, [actor if url == ACTORS else actor.user])
+
+    [(level, text)] = messages
+    assert level == "error"
+    assert "must not run inside a transaction" in text
+    assert not fake.calls()
 
 
 def test_provision_continues_after_a_failure(fake, admin_client):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
@@ -16,6 +16,7 @@ from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.db import Error, connections
 from django.db.models import Count, Model, QuerySet
+from django.db.transaction import TransactionManagementError
 from django.http import (
     Http404,
     HttpRequest,
@@ -110,6 +111,14 @@ class ExamplaryAdminMixin(ModelAdminBase):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         return super().changelist_view(request, extra_context)
+
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().response_action(request, *args, **kwargs)
+        except TransactionManagementError as error:
+            # The list of a mixin, such as VersionAdmin of django-reversion, opens a transaction.
+            self.message_user(request, str(error), messages.ERROR)
+            return None
 
 
 class Button(NamedTuple):

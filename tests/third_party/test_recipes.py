@@ -121,7 +121,7 @@ REVERSION = 'INSTALLED_APPS += ["reversion"]\nMIDDLEWARE += ["{}"]\n'
 def test_subclass_of_revision_middleware_accepts_results(
     project: Manage, fake: FakeExamplary, visit: Visit
 ) -> None:
-    [code] = blocks("django-reversion")
+    code, _ = blocks("django-reversion")
     project.write("school/middleware.py", code)
     project.write("school/settings.py", REVERSION.format("school.middleware.Revisions"))
     migrate(project)
@@ -138,6 +138,35 @@ def test_revision_middleware_itself_is_reported(project: Manage) -> None:
     project.write("school/settings.py", REVERSION.format(middleware))
     code = "from django.core.checks import run_checks; print([m.id for m in run_checks()])"
     assert "['django_examplary.W028']" in project.run("shell", "-c", code)
+
+
+def test_version_admin_provisions_users(project: Manage) -> None:
+    _, code = blocks("django-reversion")
+    project.write("school/admin.py", code)
+    project.write(
+        "school/admin.py",
+        """
+        from django.contrib import admin
+        from django.contrib.auth.models import User
+
+        admin.site.unregister(User)
+        admin.site.register(User, SchoolUserAdmin)
+        """,
+    )
+    project.write("school/settings.py", 'INSTALLED_APPS += ["reversion", "school"]\n')
+    migrate(project)
+    create_teacher(project)
+    provision = """
+from django.contrib.auth.models import User
+from django.test import Client
+user = User.objects.get()
+client = Client(headers={"host": "localhost"})
+client.force_login(user)
+data = {"action": "provision_teachers", "_selected_action": [user.pk]}
+client.post("/admin/auth/user/", data)
+print(user.examplary_actor.state)
+"""
+    assert "active" in project.run("shell", "-c", provision)
 
 
 # Static files on another host
