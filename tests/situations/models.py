@@ -48,8 +48,8 @@ class StringKeyUser(AbstractBaseUser):
     objects = BaseUserManager()
 
 
-class PlainUser(models.Model):
-    """Has what Django demands of a user model, and no `is_active`."""
+class PlainUser(models.Model):  # noqa: DJ008  # never printed
+    """Has only what Django requires of a user model, and no `is_active`."""
 
     username = models.CharField(max_length=50, unique=True)
     email = models.EmailField()
@@ -61,12 +61,6 @@ class PlainUser(models.Model):
     is_authenticated = True
 
     objects = BaseUserManager()
-
-    def __str__(self) -> str:
-        return self.username
-
-    def get_username(self) -> str:
-        return self.username
 
     @classmethod
     def get_email_field_name(cls) -> str:
