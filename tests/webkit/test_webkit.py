@@ -148,11 +148,16 @@ def test_sign_of_life(teacher, pictures):
 
 def test_offline(teacher, pictures):
     teacher.open_embed({"load": "click"})
-    teacher.run("Object.defineProperty(navigator, 'onLine', {value: false, configurable: true})")
+    teacher.run(
+        "Object.defineProperty(navigator, 'onLine', {value: false, configurable: true});"
+        "self.connected = fetch; self.fetch = () => Promise.reject(new TypeError('offline'))"
+    )
     teacher.click("[data-examplary-do=open]")
     teacher.expect_state("offline")
     teacher.picture(pictures / "webkit-offline")
-    teacher.run("delete navigator.onLine; dispatchEvent(new Event('online'))")
+    teacher.run(
+        "self.fetch = connected; delete navigator.onLine; dispatchEvent(new Event('online'))"
+    )
 
     teacher.expect_state("loaded")
 
