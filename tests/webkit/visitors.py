@@ -57,7 +57,7 @@ class Visitor:
         self.driver.get(self.site)
         self.wait_for("name", "username").send_keys(username)
         self.wait_for("name", "password").send_keys("demo")
-        self.wait_for("css selector", "main form button").click()
+        self.click_on_page("css selector", "main form button")
 
     def open_embed(self, options: dict[str, Any] | None = None, **page: str) -> None:
         """Go to a page with this embed; see `tests.browser.urls.embeds`."""
@@ -118,4 +118,10 @@ class Visitor:
         """Click links and buttons of the page by their text."""
         for name in names:
             path = f"//a[normalize-space()='{name}'] | //button[normalize-space()='{name}']"
-            self.wait_for("xpath", path).click()
+            self.click_on_page("xpath", path)
+
+    def click_on_page(self, by: str, value: str) -> None:
+        """Click an element of the page after its load event: an earlier click may be lost."""
+        element = self.wait_for(by, value)
+        self.wait(lambda: self.run("return document.readyState") == "complete")
+        element.click()
