@@ -212,9 +212,8 @@ class ExamplaryClient(BaseClient):
         """
         path = "/exams/{id}/export/qti3-zip"
         # Retrying is harmless: an export creates nothing that users see.
-        return self._get_object(
-            Export, self._prepare("POST", path, ids={"id": exam_id}, repeat="always")
-        ).url
+        call = self._prepare("POST", path, ids={"id": exam_id}, repeat="always")
+        return self._get_object(Export, call).url
 
     @sensitive_variables()
     def download_exam_qti3(self, exam_id: str, *, max_bytes: int = 50 * 1024 * 1024) -> bytes:
@@ -321,9 +320,8 @@ class ExamplaryClient(BaseClient):
         An incomplete list is logged as a warning, because paging is not documented.
         """
         params = {"externalId": external_id} if external_id else None
-        return self._get_list(
-            SourceMaterial, self._prepare("GET", "/source-materials", params=params)
-        )
+        call = self._prepare("GET", "/source-materials", params=params)
+        return self._get_list(SourceMaterial, call)
 
     def get_source_material(self, material_id: str) -> SourceMaterial:
         """Read a material: `GET /source-materials/{id}`."""
@@ -395,7 +393,5 @@ def _to_api_fields(
     """Return the fields of a request by their names in the API."""
     body = {to_camel(name): value for name, value in fields.items()}
     if permissions:
-        body["permissions"] = [
-            {"actor": actor, "role": role} for actor, role in permissions.items()
-        ]
+        body["permissions"] = [{"actor": key, "role": role} for key, role in permissions.items()]
     return body
