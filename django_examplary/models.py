@@ -80,7 +80,7 @@ class ExamplaryActor(models.Model):
         _("workspace"), max_length=64, default=DEFAULT_WORKSPACE, editable=False
     )
     # Unique, and unknown in many rows.
-    examplary_id: OptionalText = models.CharField(  # noqa: DJ001
+    examplary_id: OptionalText = models.CharField(  # noqa: DJ001  # unique
         _("Examplary id"), max_length=255, unique=True, null=True, editable=False
     )
     state: Text = models.CharField(
@@ -262,7 +262,7 @@ class ExamplarySession(models.Model):
     fingerprint: Text = models.CharField(max_length=64, editable=False)
     #: The fingerprint of the launch while the session is reusable; unique in the database.
     # Unique, and unknown in many rows.
-    open_key: OptionalText = models.CharField(  # noqa: DJ001
+    open_key: OptionalText = models.CharField(  # noqa: DJ001  # unique
         max_length=64, unique=True, null=True, editable=False
     )
     #: The newest one-time link that opened the session. This and older links no longer work.

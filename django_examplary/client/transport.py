@@ -32,7 +32,7 @@ from requests.auth import AuthBase
 from requests.utils import get_environ_proxies
 
 # Not from urllib3.connection, whose classes VCR.py replaces while it records.
-from urllib3.connectionpool import (  # type: ignore[attr-defined]
+from urllib3.connectionpool import (  # type: ignore[attr-defined]  # not exported
     HTTPConnection,
     HTTPConnectionPool,
     HTTPSConnection,

@@ -46,18 +46,11 @@ def test_everything_is_revoked_and_deleted(fake, teacher, sessions):
 
 @pytest.mark.parametrize("error", [ProtectedError, RestrictedError])
 def test_row_that_the_project_protects_is_kept_without_content(
-    fake, teacher, sessions, monkeypatch, error
+    fake, teacher, sessions, protect, error
 ):
     fake.complete(sessions[0].examplary_id)
     services.verify_session(sessions[0])
-    delete = QuerySet.delete
-
-    def refuse(queryset):
-        if queryset.model is ExamplarySession and queryset.filter(pk=sessions[0].pk).exists():
-            raise error("A receipt refers to it.", set())
-        return delete(queryset)
-
-    monkeypatch.setattr(QuerySet, "delete", refuse)
+    protect(sessions[0], error)
     assert services.erase_user(teacher).sessions == 2
     assert not ExamplaryActor.objects.exists()
     left = ExamplarySession.objects.get()

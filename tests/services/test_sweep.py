@@ -845,18 +845,11 @@ def test_retention_waits_for_the_revocation(fake, sessions, settings):
 
 
 @pytest.mark.parametrize("error", [ProtectedError, RestrictedError])
-def test_protected_row_does_not_stop_the_others(fake, sessions, settings, monkeypatch, error):
+def test_protected_row_does_not_stop_the_others(fake, sessions, settings, protect, error):
     settings.EXAMPLARY_RETENTION = 0
     services.revoke_session(sessions[0])
     services.revoke_session(sessions[1])
-    delete = QuerySet.delete
-
-    def refuse(queryset):
-        if queryset.model is ExamplarySession and queryset.filter(pk=sessions[0].pk).exists():
-            raise error("A receipt refers to it.", set())
-        return delete(queryset)
-
-    monkeypatch.setattr(QuerySet, "delete", refuse)
+    protect(sessions[0], error)
     result = services.sweep_sessions()
 
     assert (result.pruned, result.verified) == (1, 1)
