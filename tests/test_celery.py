@@ -77,8 +77,8 @@ def celery(request, transactional_db, fake, tmp_path):
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    # Not the current app, which other tests use.
-    app = library.Celery(broker=broker, set_as_current=False)
+    # Neither the current app nor, by the fixup for Django, the default one: other tests use them.
+    app = library.Celery(broker=broker, set_as_current=False, fixups=[])
     app.conf.task_default_queue = queue
     yield Worker(process, app, log)
     with suppress(ProcessLookupError):
