@@ -23,7 +23,7 @@ TOPICS = ("users", "embed-sessions", "permissions", "other")
 RESULTS = ("ok", "refused", "failed")
 
 # The activity page shows up to 90 days.
-_LIFETIME = dt.timedelta(days=91)
+_KEPT_FOR = dt.timedelta(days=91)
 
 
 def count_api_call(sender: object, *, operation: str, outcome: str, status: int, **_: Any) -> None:
@@ -38,7 +38,7 @@ def count_api_call(sender: object, *, operation: str, outcome: str, status: int,
         # The default time zone, because the current one may be that of a user.
         now = now.astimezone(timezone.get_default_timezone())
     key = _key(now.date(), topic if topic in TOPICS else "other", result)
-    cache.add(key, 0, _LIFETIME.total_seconds())
+    cache.add(key, 0, _KEPT_FOR.total_seconds())
     cache.incr(key)
 
 

@@ -24,7 +24,7 @@ logger = logging.getLogger("django_examplary")
 _IMPERSONATIONS = ("hijack_history", "loginas_from_user", "_impersonate", "exit_users_pk")
 
 # Maximum seconds for which signing out waits for the API.
-_PATIENCE = 2.0
+_SIGN_OUT_SECONDS = 2.0
 
 
 def revoke_when_deleted(instance: ExamplaryActor, **kwargs: Any) -> None:
@@ -106,7 +106,7 @@ def _revoke(sessions: list[ExamplarySession]) -> None:
     clients = {}
     for workspace in {session.workspace for session in sessions}:
         try:
-            clients[workspace] = services.get_client(workspace).within(_PATIENCE)
+            clients[workspace] = services.get_client(workspace).within(_SIGN_OUT_SECONDS)
         except ImproperlyConfigured as error:
             logger.warning("operation=revoke error=%s", error)
     for session in sessions:

@@ -120,11 +120,11 @@ def launch(request: HttpRequest, token: str) -> HttpResponse:
         return refusal
     if session is None:
         with embed_that_waits():
-            session = create_session(request.user, wanted, _client(workspace_of(request.user)))
+            session = create_session(request.user, wanted, _client_for(workspace_of(request.user)))
         if _has_signed_out(request):
             # Like the sign-out.
             if conf.EXAMPLARY_REVOKE_ON_LOGOUT:
-                services.revoke_session(session, client=_client(session.workspace))
+                services.revoke_session(session, client=_client_for(session.workspace))
             return problem(request, "signed-out", status=403)
     use_ticket(request.user, wanted, session)
     response = _EmbedRedirect(session.embed_url.value)
@@ -252,7 +252,7 @@ def finish(request: HttpRequest, key: str) -> HttpResponse:
     """Show the form that ends a session without the script of the embed."""
     if not is_signed_in(request):
         return HttpResponseRedirect(login_url(request))
-    session = _find(request, key)
+    session = _find_session(request, key)
     completes = get_flow(session.flow, session.presets).completes
     # Relative, so that it is independent of where the project includes the URLs.
     action = f"../../{'sync' if completes else 'close'}/{key}/"
@@ -280,7 +280,7 @@ def return_(request: HttpRequest, reference: str) -> HttpResponse:
                 _act_as(request, owner, None)
         if not is_signed_in(request):
             return HttpResponseRedirect(login_url(request))
-        session = _find(request, session_id)
+        session = _find_session(request, session_id)
     return _answer(request, session, services.verify_session)
 
 
@@ -292,12 +292,12 @@ def _end(request: HttpRequest, key: str, action: str) -> HttpResponse:
     with embed_with_connection():
         if not is_signed_in(request):
             return problem(request, "signed-out", status=403)
-        session = _find(request, key)
+        session = _find_session(request, key)
     service = services.verify_session if action == "sync" else services.close_session
     return _answer(request, session, service)
 
 
-def _find(request: HttpRequest, key: str) -> ExamplarySession:
+def _find_session(request: HttpRequest, key: str) -> ExamplarySession:
     """Return the newest session of the signed-in user that has this id or fingerprint."""
     found = session_rows().for_user(request.user).for_key(key)
     session = found.select_related("actor").order_by("-created_at").first()
@@ -306,7 +306,7 @@ def _find(request: HttpRequest, key: str) -> ExamplarySession:
     return session
 
 
-def _client(workspace: str) -> ExamplaryClient:
+def _client_for(workspace: str) -> ExamplaryClient:
     """Return a client that releases the database connection while it waits."""
     return get_client(workspace).within(conf.EXAMPLARY_DEADLINE, before_call=release_connections)
 
@@ -317,7 +317,7 @@ def _answer(
     """Run the service, and return the status to the script or the user."""
     if session.is_open:
         # A browser that posts in a loop causes at most one call a second.
-        client = _client(session.workspace)
+        client = _client_for(session.workspace)
         with embed_that_waits():
             session = service(session, max_age=VERIFY_INTERVAL, client=client)
     # The row may be older than the check of this URL.

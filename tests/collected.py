@@ -174,7 +174,7 @@ def use_embeds(settings: Any, fake: Any) -> list[str]:
     with failing:
         url = reverse("django_examplary:report-sync")
         assert visitor.post(url, {"token": reported}).status_code == 500
-    with mock.patch("django_examplary.views._find", side_effect=TimeUp):
+    with mock.patch("django_examplary.views._find_session", side_effect=TimeUp):
         url = reverse("django_examplary:return", args=[returned])
         assert client.get(url).status_code == 500
     with mock.patch("django_examplary.views.find_session", side_effect=TimeUp):

@@ -25,7 +25,7 @@ def session(fake, teacher):
 @pytest.fixture
 def patient(monkeypatch):
     """Give signing out more time on busy machines."""
-    monkeypatch.setattr(receivers, "_PATIENCE", 60.0)
+    monkeypatch.setattr(receivers, "_SIGN_OUT_SECONDS", 60.0)
 
 
 def test_deleting_a_user_succeeds_while_the_api_is_down(fake, teacher, session):

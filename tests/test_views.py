@@ -456,7 +456,7 @@ def test_ends_wait_for_a_database_connection(
     }
     launch = Launch(user_id=str(teacher.pk), session_id=str(session.pk), ticket=new_ticket())
     data = {"token": sign_report(launch)}
-    monkeypatch.setattr(limits, "_PATIENCE", 0)
+    monkeypatch.setattr(limits, "_CONNECTION_WAIT", 0)
     with ExitStack() as held:
         for _ in range(8):
             held.enter_context(limits.embed_with_connection())

@@ -138,7 +138,7 @@ def advise_each(actors: Iterable[ExamplaryActor]) -> Iterator[tuple[Advice, Any]
     """
     rows = [(actor, advise(actor)) for actor in actors]
     addresses = {
-        actor.pk: _address(actor) for actor, advice in rows if advice in (_SHARED, _IN_USE)
+        actor.pk: _email_of(actor) for actor, advice in rows if advice in (_SHARED, _IN_USE)
     }
     found = _users_with(set(addresses.values()) - {""})
     for actor, advice in rows:
@@ -147,7 +147,7 @@ def advise_each(actors: Iterable[ExamplaryActor]) -> Iterator[tuple[Advice, Any]
         yield (advice if other is None else _SHARED), other
 
 
-def _address(actor: ExamplaryActor) -> str:
+def _email_of(actor: ExamplaryActor) -> str:
     try:
         return get_profile(actor).email.lower()
     except (ExamplaryError, ExamplaryConfigurationError):
@@ -175,12 +175,12 @@ def _users_with(addresses: set[str]) -> dict[str, list[Any]]:
 def explain(state: str, last_error: str) -> Advice:
     """Return the advice for a state and the error message that was stored with it."""
     if state == State.PENDING and last_error:
-        return _find((_KEY, _PROFILE), last_error) or _UNAVAILABLE
+        return _match((_KEY, _PROFILE), last_error) or _UNAVAILABLE
     if state != State.FAILED:
         return _BY_STATE[State(state)]
-    return _find(_REASONS, last_error) or _REFUSED
+    return _match(_REASONS, last_error) or _REFUSED
 
 
-def _find(reasons: Iterable[Advice], last_error: str) -> Advice | None:
+def _match(reasons: Iterable[Advice], last_error: str) -> Advice | None:
     matches = (each for each in reasons if re.search(each.pattern, last_error, re.IGNORECASE))
     return next(matches, None)

@@ -29,7 +29,7 @@ _ACTIVE = ngettext_lazy(
     "%(count)d users have active Examplary actors.",
     "count",
 )
-_INACTIVE = ngettext_lazy(
+_INACTIVE_SKIPPED = ngettext_lazy(
     "%(count)d inactive user is not given an Examplary actor.",
     "%(count)d inactive users are not given Examplary actors.",
     "count",
@@ -60,7 +60,7 @@ _FAILED_CALLS = ngettext_lazy(
     "The calls for %(count)d sessions failed, the last with: %(problem)s",
     "count",
 )
-_NO_TIME = ngettext_lazy(
+_NO_TIME_FOR_SESSIONS = ngettext_lazy(
     "There was no time for %(count)d session: choose the action again.",
     "There was no time for %(count)d sessions: choose the action again.",
     "count",
@@ -136,7 +136,7 @@ def provision_and_report(
     if run.failed > limits.messages:
         text = gettext("Provisioning failed for %(count)d users in all: see the list of actors.")
         model_admin.message_user(request, text % {"count": run.failed}, messages.ERROR)
-    model_admin.report_count(request, messages.WARNING, inactive, _INACTIVE)
+    model_admin.report_count(request, messages.WARNING, inactive, _INACTIVE_SKIPPED)
     if result.stopped:
         model_admin.message_user(request, result.stopped, messages.ERROR)
     else:
@@ -209,5 +209,5 @@ def _call_for_each(
         model_admin.message_user(request, text, messages.ERROR)
     if not stopped:
         left = total - len(done) - failed
-        model_admin.report_count(request, messages.WARNING, left, _NO_TIME)
+        model_admin.report_count(request, messages.WARNING, left, _NO_TIME_FOR_SESSIONS)
     return done

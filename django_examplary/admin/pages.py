@@ -33,7 +33,7 @@ _ERASED = ngettext_lazy(
     "The Examplary data of %(count)d users are erased. Delete the accounts at Examplary too.",
     "count",
 )
-_NO_TIME = ngettext_lazy(
+_NO_TIME_FOR_USERS = ngettext_lazy(
     "There was no time for %(count)d user: choose the action again.",
     "There was no time for %(count)d users: choose the action again.",
     "count",
@@ -128,4 +128,4 @@ class ActorPagesMixin(RowAdmin):
         log(request, entries)
         self.report_count(request, messages.SUCCESS, erased, _ERASED)
         self.report_count(request, messages.WARNING, pending, UNCONFIRMED)
-        self.report_count(request, messages.WARNING, total - erased, _NO_TIME)
+        self.report_count(request, messages.WARNING, total - erased, _NO_TIME_FOR_USERS)

@@ -26,7 +26,7 @@ from django_examplary.models import ExamplaryActor, ExamplarySession
 Status = ExamplarySession.Status
 
 # Secrets, and fields that require a permission.
-_HIDDEN = ("embed_url", "examplary_id", "fingerprint", "claim_token", "open_key", "outputs")
+_PRIVATE = ("embed_url", "examplary_id", "fingerprint", "claim_token", "open_key", "outputs")
 
 
 @admin.register(ExamplarySession)
@@ -159,7 +159,7 @@ class ExamplarySessionAdmin(ActivityPageMixin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         # A filter in the query string could reveal a hidden value letter by letter.
-        return not lookup.startswith(_HIDDEN) and super().lookup_allowed(lookup, value, request)
+        return not lookup.startswith(_PRIVATE) and super().lookup_allowed(lookup, value, request)
 
     def has_delete_permission(
         self, request: HttpRequest, obj: ExamplarySession | None = None

@@ -52,7 +52,7 @@ def check_urls(**kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def _launch_address(address: str) -> Iterator[checks.CheckMessage]:
-    match = _resolve(address)
+    match = _resolve_path(address)
     if match is None or match.app_names[-1:] != [APP_NAME]:
         yield checks.Error(
             f"Another URL pattern matches {address} before the URLs of django_examplary.",
@@ -121,10 +121,10 @@ def _is_missing(path: str) -> bool:
     candidates = [path, f"/{get_language()}{path}"]
     if settings.APPEND_SLASH:
         candidates += [f"{each}/" for each in candidates]
-    return all(_resolve(each) is None for each in candidates)
+    return all(_resolve_path(each) is None for each in candidates)
 
 
-def _resolve(path: str) -> Any:
+def _resolve_path(path: str) -> Any:
     try:
         return resolve("/" + path.removeprefix(get_script_prefix()))
     except Resolver404:

@@ -112,7 +112,7 @@ def api_error(operation: str, answer: Answer, *, secrets: Sequence[str]) -> Exam
         data, body = None, _redacted(text, secrets)
     else:
         body = json.dumps(data, ensure_ascii=False)
-    found = list(_texts(data, top=True)) if isinstance(data, dict | list) else []
+    found = list(_messages(data, top=True)) if isinstance(data, dict | list) else []
     challenge = answer.headers.get("WWW-Authenticate", "")
     if "error" in challenge:
         # Gateways put the reason here, and only the status into the body.
@@ -164,24 +164,24 @@ def _redacted(value: Any, secrets: Sequence[str], levels: int = 30) -> Any:
     return value
 
 
-def _texts(data: Any, label: str = "", *, top: bool = False) -> Iterator[str]:
+def _messages(data: Any, label: str = "", *, top: bool = False) -> Iterator[str]:
     """Yield the messages of an error, each with the invalid field of the request."""
     if isinstance(data, str) and data.strip():
         yield f"{label}: {data.strip()}" if label else data.strip()
     elif isinstance(data, list):
         for item in data:
-            yield from _texts(item, label)
+            yield from _messages(item, label)
     elif isinstance(data, dict):
         named = _lowered(data)
         path = next((named[name] for name in _FIELDS if named.get(name)), label)
         path = ".".join(map(str, path)) if isinstance(path, list) else str(path)
         texts = [named[name] for name in _TEXTS if named.get(name)]
         for item in texts:
-            yield from _texts(item, path)
+            yield from _messages(item, path)
         if not texts and not top:
             # A mapping from the fields of the request to their messages.
             for name, item in data.items():
-                yield from _texts(item, name)
+                yield from _messages(item, name)
 
 
 def _lowered(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def explained(
         data = _redacted(json.loads(answer.body), secrets)
         is_json = True
         stated = stated_errors(data, _STATEMENTS) if isinstance(data, dict) else []
-        if texts := "; ".join(dict.fromkeys(_texts(stated))):
+        if texts := "; ".join(dict.fromkeys(_messages(stated))):
             text += f" Its message: {cleaned(texts, 300)}"
     shown = created_id(answer, creates) if creates else ""
     return ExamplaryResponseError(text, examplary_id=shown, is_json=is_json)

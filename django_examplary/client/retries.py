@@ -297,19 +297,19 @@ def retry_after(header: str | None, date: str | None = None) -> float | None:
     header = (header or "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", header):
         return float(header)
-    moment = _timestamp(header)
+    moment = _parse_date(header)
     if moment is None:
         return None
-    return max(0.0, moment - (_timestamp(date) or time.time()))
+    return max(0.0, moment - (_parse_date(date) or time.time()))
 
 
 def seconds_until(http_date: str | None) -> float | None:
     """Return the seconds from now until an HTTP date; None for an invalid one."""
-    moment = _timestamp(http_date)
+    moment = _parse_date(http_date)
     return None if moment is None else moment - time.time()
 
 
-def _timestamp(http_date: str | None) -> float | None:
+def _parse_date(http_date: str | None) -> float | None:
     """Parse a date of servers and proxies, with more formats than Django's function."""
     try:
         moment = email.utils.parsedate_to_datetime(http_date or "")

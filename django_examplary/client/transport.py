@@ -262,11 +262,11 @@ class Transport:
             with self._adapter.send(
                 request.prepare(), stream=True, timeout=timeout, proxies=self._proxies
             ) as response:
-                return _read(response, exchange.max_bytes)
+                return _read_answer(response, exchange.max_bytes)
         except TransportError as error:
             failure = error
         except _FAILURES as error:
-            failure = _describe(error)
+            failure = _transport_error(error)
         except BaseException as error:
             # For example the time limit of a task queue, which can interrupt any line. Error
             # collectors store the variables of frames, and the frames below contain the key.
@@ -279,7 +279,7 @@ class Transport:
         self._adapter.close()
 
 
-def _read(response: requests.Response, max_bytes: int) -> Answer:
+def _read_answer(response: requests.Response, max_bytes: int) -> Answer:
     if response.status_code < 200:
         # urllib3 mistook an interim response for the final one, which the next call would read.
         response.raw.close()
@@ -308,7 +308,7 @@ def _read(response: requests.Response, max_bytes: int) -> Answer:
     return Answer(response.status_code, response.headers, body)
 
 
-def _describe(error: Exception) -> TransportError:
+def _transport_error(error: Exception) -> TransportError:
     """Describe the failure without quoting the error, which can contain the URL and the key."""
     causes = list(_causes(error))
     for cause in causes:
@@ -325,7 +325,7 @@ def _describe(error: Exception) -> TransportError:
         return TransportError(
             f"the proxy of EXAMPLARY_PROXY did not connect{status}", final=refused is not None
         )
-    for kinds, reason in _REASONS:
+    for kinds, reason in _DESCRIPTIONS:
         if any(isinstance(cause, kinds) for cause in causes):
             return TransportError(reason, timeout=TimeoutError in kinds)
     return TransportError("the connection broke")
@@ -349,7 +349,7 @@ _FAILURES = (
     ValueError,
 )
 
-_REASONS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+_DESCRIPTIONS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((socket.gaierror,), "the host name does not resolve"),
     ((urllib3.exceptions.NewConnectionError,), "the connection was refused"),
     (

@@ -313,10 +313,10 @@ def part_values(schema: Schema) -> list[Any] | None:
 
 def json_type(value: Any) -> str:
     """Return the JSON type of a parsed value."""
-    return _TYPES.get(type(value), "null")
+    return _JSON_TYPES.get(type(value), "null")
 
 
-_TYPES = {
+_JSON_TYPES = {
     bool: "boolean",
     str: "string",
     int: "integer",

@@ -50,7 +50,7 @@ class Probe:
         self._email = email
         self._origin = origin
         #: Every string that was sent or received, none of which may appear as a key.
-        self._texts = {email}
+        self._strings = {email}
         self.steps: list[Step] = []
 
     @property
@@ -63,7 +63,7 @@ class Probe:
         """Make the calls. Never raises ExamplaryError: a call without a response is also a step."""
         user = self._create_user("create a user")
         again = self._create_user("create the same user again", first=user)
-        actor = _text(user, "id") or _text(again, "id")
+        actor = _unwrapped_text(user, "id") or _unwrapped_text(again, "id")
         if actor:
             self._try_session(actor)
         return self.steps
@@ -72,8 +72,8 @@ class Probe:
     def _create_user(self, name: str, *, first: Any = None) -> Any:
         body = {"email": self._email, "name": "Examplary Probe", "role": "teacher"}
         answer = self._call(name, "POST", "/users", json=body)
-        if _text(answer, "id") and _text(first, "id"):
-            same = _text(answer, "id") == _text(first, "id")
+        if _unwrapped_text(answer, "id") and _unwrapped_text(first, "id"):
+            same = _unwrapped_text(answer, "id") == _unwrapped_text(first, "id")
             self._note(id="the same as before" if same else "another one than before")
         return answer
 
@@ -81,9 +81,9 @@ class Probe:
     def _try_session(self, actor: str) -> None:
         body = {"flow": "generate-exam", "actor": actor, "allowedOrigin": self._origin}
         session = self._call("open a session", "POST", "/embed-sessions", json=body)
-        if origin := _origin(_text(session, "embedUrl")):
+        if origin := _origin(_unwrapped_text(session, "embedUrl")):
             self._note(embed_origin=origin)
-        session_id = _text(session, "id")
+        session_id = _unwrapped_text(session, "id")
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,512}", session_id):
             return
         path, ids = "/embed-sessions/{id}", {"id": session_id}
@@ -112,7 +112,7 @@ class Probe:
             except (ValueError, RecursionError):
                 shape: Any = "not JSON" if answer.body.strip() else "empty"
             else:
-                self._texts |= set(_texts(body))
+                self._strings |= set(_strings(body))
                 shape = self._shape(body)
             media_type = _media_type(answer.headers.get("Content-Type", ""))
             step = replace(step, status=answer.status, content_type=media_type, body=shape)
@@ -139,18 +139,18 @@ class Probe:
         is_name = re.fullmatch(r"[A-Za-z_$][A-Za-z0-9_$-]{0,39}", key)
         # Ids have a prefix for the kind of object, or many digits.
         is_id = re.match(r"(user|embed_session|exam|space|org|group|examp|mat)_|(.*\d){4}", key)
-        return key if is_name and not is_id and key not in self._texts else _HIDDEN
+        return key if is_name and not is_id and key not in self._strings else _HIDDEN
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item)
+            yield from _strings(item)
 
 
-def _text(answer: Any, key: str) -> str:
+def _unwrapped_text(answer: Any, key: str) -> str:
     """Return a string from a response or its envelope, as the client does."""
     answer = unwrap(answer, "id")
     value = answer.get(key) if isinstance(answer, dict) else None

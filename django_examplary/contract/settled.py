@@ -53,7 +53,7 @@ def _find_error(document: Document) -> Iterator[Fact]:
     for operation in document.operations.values():
         for status, response in document.responses(operation).items():
             for media in as_mapping(response.get("content")).values():
-                names = sorted(_fields(document, as_mapping(media).get("schema")))
+                names = sorted(_declared_fields(document, as_mapping(media).get("schema")))
                 if names and not status.startswith(("2", "3")):
                     text = f"an error ({status}) has the fields {', '.join(names)}"
                     yield 1, str(operation), text
@@ -74,7 +74,7 @@ def _find_responses(
     fields = {
         name: field
         for schema in document.answers(operation)
-        for name, field in _fields(document, document.unwrap(schema)).items()
+        for name, field in _declared_fields(document, document.unwrap(schema)).items()
     }
     if key in _ANSWERS:
         number, documented = _ANSWERS[key]
@@ -161,7 +161,7 @@ def _find_elsewhere(document: Document) -> Iterator[Fact]:
                 yield 26, f"securitySchemes {name}", f"the scopes are {_joined(scopes)}"
 
 
-def _fields(document: Document, schema: Any) -> dict[str, Field]:
+def _declared_fields(document: Document, schema: Any) -> dict[str, Field]:
     """Return the declared properties, without those that the document marks as inferred.
 
     The document of the testing kit does this: it repeats the contract and answers nothing.
@@ -183,7 +183,7 @@ def _inner(document: Document, field: Field | None) -> dict[str, Field]:
     return {
         name: inner
         for schema in (field.schemas if field else ())
-        for name, inner in _fields(document, schema).items()
+        for name, inner in _declared_fields(document, schema).items()
     }
 
 

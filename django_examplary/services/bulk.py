@@ -36,7 +36,7 @@ logger = logging.getLogger("django_examplary")
 # Number of users per query.
 _PAGE = 200
 # Number of failure reasons that are counted separately.
-_REASONS = 20
+_MAX_REASONS = 20
 
 
 @dataclass
@@ -144,7 +144,7 @@ def provision_actors(
         concurrency=concurrency, rate=rate, max_failures=max_failures, should_stop=should_stop
     )
     seconds = conf.EXAMPLARY_DEADLINE if deadline is None else deadline
-    return _Run(users, role, workspace, calls, seconds, client).work(progress)
+    return _BulkRun(users, role, workspace, calls, seconds, client).work(progress)
 
 
 class _Claim(NamedTuple):
@@ -156,7 +156,7 @@ class _Claim(NamedTuple):
 
 
 @dataclass
-class _Run:
+class _BulkRun:
     users: QuerySet[Any]
     role: ActorRole | None
     workspace: str | None
@@ -311,7 +311,7 @@ class _Run:
 
     def _count_failure(self, error: Exception) -> None:
         failed, reason = self.result.failed, _reason(error)
-        if reason not in failed and len(failed) >= _REASONS:
+        if reason not in failed and len(failed) >= _MAX_REASONS:
             reason = "other reasons"
         failed[reason] = failed.get(reason, 0) + 1
 

@@ -86,7 +86,7 @@ _LOCK_TIMEOUTS = {
 
 # Work that took longer, in seconds, has waited for a lock, and would probably wait again.
 # PostgreSQL takes a second to recognize a deadlock.
-_PATIENCE = 3.0
+_LOCK_PATIENCE = 3.0
 
 
 @contextmanager
@@ -133,7 +133,7 @@ def commit(work: Callable[[], T]) -> T:
             if (
                 pause is None
                 or connection.needs_rollback
-                or clock.monotonic() - started > _PATIENCE
+                or clock.monotonic() - started > _LOCK_PATIENCE
             ):
                 raise
         lost = connection.connection is not None and not connection.is_usable()

@@ -127,7 +127,7 @@ def _set_users(lines: Sequence[LinkLine], allowed: QuerySet[Any] | None) -> None
     model = get_user_model()
     users = model._default_manager.all()
     names = [line.name for line in lines]
-    named = _find(lambda: users.filter(**{f"{model.USERNAME_FIELD}__in": names})) or []
+    named = _found_by(lambda: users.filter(**{f"{model.USERNAME_FIELD}__in": names})) or []
     user_name: Any = model._meta.get_field(model.USERNAME_FIELD)
     # Compare the value of a foreign key, which the file contains.
     by_name = {str(getattr(user, user_name.attname)): user for user in named}
@@ -139,7 +139,7 @@ def _set_users(lines: Sequence[LinkLine], allowed: QuerySet[Any] | None) -> None
     if addresses:
         # Databases do not convert all letters to lower case.
         lowered = [address.lower() for address in addresses]
-        matches = _find(
+        matches = _found_by(
             lambda: users.annotate(examplary_address=Lower(field)).filter(
                 Q(examplary_address__in=lowered) | Q(**{f"{field}__in": addresses})
             )
@@ -167,7 +167,7 @@ def _set_users(lines: Sequence[LinkLine], allowed: QuerySet[Any] | None) -> None
             line.problem = AMBIGUOUS
 
 
-def _find(select: Callable[[], QuerySet[Any]]) -> list[Any] | None:
+def _found_by(select: Callable[[], QuerySet[Any]]) -> list[Any] | None:
     """Return the users, or None if the field cannot be searched for one of the strings."""
     try:
         return list(select())

@@ -50,7 +50,7 @@ class Outcome(NamedTuple, Generic[T, R]):
         return error is None or not is_unprocessed(error)
 
 
-class _Pace:
+class _LanePace:
     """The pace of a lane."""
 
     #: When the next call may be sent, after a pause that the API requested.
@@ -88,7 +88,7 @@ class PacedCalls:
         #: Until this time only paused lanes have items.
         self._idle_until = 0.0
         self._is_stopped = False
-        self._paces: defaultdict[str, _Pace] = defaultdict(_Pace)
+        self._paces: defaultdict[str, _LanePace] = defaultdict(_LanePace)
 
     @property
     def pause(self) -> float:

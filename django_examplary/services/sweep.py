@@ -118,7 +118,7 @@ def sweep_sessions(
         get_client(workspace or DEFAULT_WORKSPACE)
     calls = PacedCalls(concurrency=concurrency, rate=rate, max_failures=10, should_stop=should_stop)
     left = math.inf if limit is None else limit
-    run = _Run(sweep, calls, left, workspace, since or timezone.now(), client)
+    run = _SweepRun(sweep, calls, left, workspace, since or timezone.now(), client)
     for outcomes in calls.run(run.take, _call, lambda task: task.session.workspace):
         run.record(outcomes)
         progress(sweep)
@@ -173,7 +173,7 @@ def _is_unchanged(session: ExamplarySession, remote: EmbedSession | None) -> boo
 
 
 @dataclass
-class _Run:
+class _SweepRun:
     sweep: Sweep
     calls: PacedCalls
     #: Remaining number of sessions to check.

@@ -43,13 +43,13 @@ class Answers:
 
 
 _READ: Final = "GET /embed-sessions/{id}"
-_SESSION: Final = ("POST /embed-sessions", _READ)
-_USER: Final = ("POST /users", "GET /me", "PATCH /me")
-_PERMISSION: Final = ("POST /permissions/{resource}", "GET /permissions/{resource}/{actor}")
-_KINDS: Final = {
-    **dict.fromkeys(_USER, "user"),
-    **dict.fromkeys(_SESSION, "embedSession"),
-    **dict.fromkeys(_PERMISSION, "permission"),
+_SESSIONS: Final = ("POST /embed-sessions", _READ)
+_USERS: Final = ("POST /users", "GET /me", "PATCH /me")
+_PERMISSIONS: Final = ("POST /permissions/{resource}", "GET /permissions/{resource}/{actor}")
+_ENVELOPE_KEYS: Final = {
+    **dict.fromkeys(_USERS, "user"),
+    **dict.fromkeys(_SESSIONS, "embedSession"),
+    **dict.fromkeys(_PERMISSIONS, "permission"),
     "POST /exams": "exam",
     "GET /exams/{examId}": "exam",
     "GET /permissions/{resource}": "permissions",
@@ -59,7 +59,7 @@ _KINDS: Final = {
 _ABSENT: Final = object()
 
 
-def _fields(operations: Iterable[str], **changes: object) -> dict[str, Edit]:
+def _changed(operations: Iterable[str], **changes: object) -> dict[str, Edit]:
     """Return a function that changes or removes fields; a callable gets the old value."""
 
     def edit(body: dict[str, Any]) -> dict[str, Any]:
@@ -113,16 +113,16 @@ PROFILES: Mapping[str, Answers] = {
     "upper-case-type": Answers(media_type="APPLICATION/JSON; CHARSET=UTF-8"),
     "vendor-type": Answers(media_type="application/vnd.examplary+json"),
     # Envelopes: {"data": …}, or one named after its content, such as {"user": {…}}.
-    "envelope-data": Answers(edits=dict.fromkeys(_KINDS, _wrap("data"))),
-    "envelope-named": Answers(edits={each: _wrap(kind) for each, kind in _KINDS.items()}),
+    "envelope-data": Answers(edits=dict.fromkeys(_ENVELOPE_KEYS, _wrap("data"))),
+    "envelope-named": Answers(edits={each: _wrap(kind) for each, kind in _ENVELOPE_KEYS.items()}),
     # Pages of one, with nextCursor for ?cursor=.
     "lists-in-pages": Answers(switches={"page_size": 1}),
     # Users.
-    "user-id-only": Answers(edits=dict.fromkeys(_USER, _only("id"))),
-    "user-role-list": Answers(edits=_fields(_USER, role=lambda role: [role])),
-    "user-name-object": Answers(edits=_fields(_USER, name=lambda name: {"full": name})),
-    "user-email-masked": Answers(edits=_fields(_USER, email=_mask)),
-    "user-email-absent": Answers(edits=_fields(_USER, email=_ABSENT)),
+    "user-id-only": Answers(edits=dict.fromkeys(_USERS, _only("id"))),
+    "user-role-list": Answers(edits=_changed(_USERS, role=lambda role: [role])),
+    "user-name-object": Answers(edits=_changed(_USERS, name=lambda name: {"full": name})),
+    "user-email-masked": Answers(edits=_changed(_USERS, email=_mask)),
+    "user-email-absent": Answers(edits=_changed(_USERS, email=_ABSENT)),
     "duplicate-returned": Answers(switches={"duplicates": "return"}),
     **{
         f"duplicate-{status}": Answers(
@@ -132,25 +132,25 @@ PROFILES: Mapping[str, Answers] = {
     },
     # Embed sessions.
     "session-minimal": Answers(
-        edits=dict.fromkeys(_SESSION, _only("id", "status", "embedUrl", "outputs"))
+        edits=dict.fromkeys(_SESSIONS, _only("id", "status", "embedUrl", "outputs"))
     ),
     "session-actor-object": Answers(
-        edits=_fields(_SESSION, actor=lambda actor: {"id": actor, "type": "user"})
+        edits=_changed(_SESSIONS, actor=lambda actor: {"id": actor, "type": "user"})
     ),
-    "session-actor-absent": Answers(edits=_fields(_SESSION, actor=_ABSENT)),
-    "session-flow-absent": Answers(edits=_fields(_SESSION, flow=_ABSENT)),
-    "expires-null": Answers(edits=_fields(_SESSION, expiresAt=lambda _: None)),
-    "expires-absent": Answers(edits=_fields(_SESSION, expiresAt=_ABSENT)),
-    "expires-seconds": Answers(edits=_fields(_SESSION, expiresAt=_seconds)),
+    "session-actor-absent": Answers(edits=_changed(_SESSIONS, actor=_ABSENT)),
+    "session-flow-absent": Answers(edits=_changed(_SESSIONS, flow=_ABSENT)),
+    "expires-null": Answers(edits=_changed(_SESSIONS, expiresAt=lambda _: None)),
+    "expires-absent": Answers(edits=_changed(_SESSIONS, expiresAt=_ABSENT)),
+    "expires-seconds": Answers(edits=_changed(_SESSIONS, expiresAt=_seconds)),
     "expires-milliseconds": Answers(
-        edits=_fields(_SESSION, expiresAt=lambda moment: int(_seconds(moment) * 1000))
+        edits=_changed(_SESSIONS, expiresAt=lambda moment: int(_seconds(moment) * 1000))
     ),
-    "expires-local": Answers(edits=_fields(_SESSION, expiresAt=lambda text: text.rstrip("Z"))),
-    "expires-past": Answers(edits=_fields(_SESSION, expiresAt="2020-01-01T00:00:00Z")),
-    "status-upper-case": Answers(edits=_fields(_SESSION, status=str.upper)),
-    "status-canceled": Answers(edits=_fields(_SESSION, status=_replace("cancelled", "canceled"))),
+    "expires-local": Answers(edits=_changed(_SESSIONS, expiresAt=lambda text: text.rstrip("Z"))),
+    "expires-past": Answers(edits=_changed(_SESSIONS, expiresAt="2020-01-01T00:00:00Z")),
+    "status-upper-case": Answers(edits=_changed(_SESSIONS, status=str.upper)),
+    "status-canceled": Answers(edits=_changed(_SESSIONS, status=_replace("cancelled", "canceled"))),
     **{
-        f"status-{word}": Answers(edits=_fields([_READ], status=_replace("pending", word)))
+        f"status-{word}": Answers(edits=_changed([_READ], status=_replace("pending", word)))
         for word in ("expired", "failed", "error", "deleted", "archived")
     },
     # DELETE of a session that has ended, and GET of a deleted one.
@@ -179,8 +179,8 @@ PROFILES: Mapping[str, Answers] = {
     "locale-refused": Answers(switches={"refuse_locale": True}),
     # Permissions (section 6). Users whose access comes from others get 404 for their own.
     "permission-actor-id": Answers(switches={"permission_actor": "id"}),
-    "permission-actor-absent": Answers(edits=_fields(_PERMISSION, actor=_ABSENT)),
-    "permission-role-list": Answers(edits=_fields(_PERMISSION, role=lambda role: [role])),
+    "permission-actor-absent": Answers(edits=_changed(_PERMISSIONS, actor=_ABSENT)),
+    "permission-role-list": Answers(edits=_changed(_PERMISSIONS, role=lambda role: [role])),
     "access-through-group": Answers(switches={"access_through": "group"}),
     "access-through-organisation": Answers(switches={"access_through": "org"}),
     # Idempotency keys (section 4).

@@ -24,7 +24,7 @@ ACTOR_IS_UNKNOWN = "Actor with the given ID does not exist as a user within your
 routes = Routes()
 
 
-def _find(objects: dict[str, Json], object_id: str) -> Json:
+def _get_or_404(objects: dict[str, Json], object_id: str) -> Json:
     try:
         return objects[object_id]
     except KeyError:
@@ -151,19 +151,19 @@ def create_exam(workspace: Workspace, request: Request) -> Response:
 
 @routes.api("GET", "/exams/{examId}")
 def get_exam(workspace: Workspace, request: Request, exam_id: str) -> Response:
-    return json_response(200, _find(workspace.exams, exam_id))
+    return json_response(200, _get_or_404(workspace.exams, exam_id))
 
 
 @routes.api("DELETE", "/exams/{examId}")
 def delete_exam(workspace: Workspace, request: Request, exam_id: str) -> Response:
-    _find(workspace.exams, exam_id)
+    _get_or_404(workspace.exams, exam_id)
     del workspace.exams[exam_id]
     return workspace.succeed({}, status=204)
 
 
 @routes.api("POST", "/exams/{examId}/export/qti3-zip")
 def export_exam(workspace: Workspace, request: Request, exam_id: str) -> Response:
-    exam = _find(workspace.exams, exam_id)
+    exam = _get_or_404(workspace.exams, exam_id)
     token = new_token(32)
     workspace.exports[token] = exam["id"]
     return workspace.succeed({"url": f"{workspace.base_url}/exports/{token}.zip"})
@@ -171,7 +171,7 @@ def export_exam(workspace: Workspace, request: Request, exam_id: str) -> Respons
 
 @routes.page("GET", "/exports/{token}.zip")
 def download_export(workspace: Workspace, request: Request, token: str) -> Response:
-    exam = _find(workspace.exams, workspace.exports.get(token, ""))
+    exam = _get_or_404(workspace.exams, workspace.exports.get(token, ""))
     return Response(200, {"Content-Type": "application/zip"}, content.qti_package(exam))
 
 
@@ -210,7 +210,7 @@ def create_permission(workspace: Workspace, request: Request, resource: str) -> 
 
 @routes.api("GET", "/permissions/{resource}/{actor}")
 def get_permission(workspace: Workspace, request: Request, resource: str, actor: str) -> Response:
-    return json_response(200, _find(_check_resource(workspace, resource), actor))
+    return json_response(200, _get_or_404(_check_resource(workspace, resource), actor))
 
 
 # Practice spaces (section 9.7).
@@ -246,7 +246,7 @@ def create_source_material(workspace: Workspace, request: Request) -> Response:
 
 @routes.api("GET", "/source-materials/{id}")
 def get_source_material(workspace: Workspace, request: Request, material_id: str) -> Response:
-    material = _find(workspace.source_materials, material_id)
+    material = _get_or_404(workspace.source_materials, material_id)
     workspace.material_reads[material_id] += 1
     if workspace.material_reads[material_id] > workspace.processing_polls:
         material["processingStatus"] = "completed"
@@ -255,7 +255,7 @@ def get_source_material(workspace: Workspace, request: Request, material_id: str
 
 @routes.api("POST", "/source-materials/{id}/slice")
 def slice_source_material(workspace: Workspace, request: Request, material_id: str) -> Response:
-    material = _find(workspace.source_materials, material_id)
+    material = _get_or_404(workspace.source_materials, material_id)
     body = check("POST", "/source-materials/{}/slice", request.json)
     if body["startPage"] > body["endPage"]:
         raise Refusal(400, "endPage must not come before startPage.")

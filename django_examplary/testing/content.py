@@ -16,7 +16,7 @@ STUDENT_LEVELS = [
 ]
 TAXONOMIES = [{"id": "taxonomy_bloom_revised", "name": "Bloom's taxonomy (revised)"}]
 # Some of the built-in types of section 10.
-_TYPES = (
+_QUESTION_TYPES = (
     "single-line-text",
     "multi-line-text",
     "essay",
@@ -32,7 +32,7 @@ QUESTION_TYPES: list[Json] = [
         "name": {"en": name_en, "nl": name_nl},
         "description": {"en": f"{name_en}: a built-in type.", "nl": f"{name_nl}: ingebouwd type."},
     }
-    for kind in _TYPES
+    for kind in _QUESTION_TYPES
     for name_en, name_nl in [(texts("en")[f"type {kind}"], texts("nl")[f"type {kind}"])]
 ]
 

@@ -19,7 +19,7 @@ from django_examplary.testing.fake import FakeExamplary
 from django_examplary.testing.messages import Request, Response
 
 # Seconds that a stopping server waits for its connections.
-_PATIENCE = 2.0
+_STOP_SECONDS = 2.0
 
 
 class FakeServer(ThreadingHTTPServer):
@@ -76,7 +76,7 @@ class FakeServer(ThreadingHTTPServer):
             for connection in self._connections:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-            self._changed.wait_for(lambda: not self._connections, _PATIENCE)
+            self._changed.wait_for(lambda: not self._connections, _STOP_SECONDS)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         # A client that disconnects early is not an error.

@@ -23,7 +23,7 @@ from django_examplary.testing.traffic import Traffic
 
 DEFAULT_API_KEY = "examp_0123456789abcdefghijklmnopqrstuv"
 
-_LIFETIME = timedelta(days=7)
+_SESSION_LIFETIME = timedelta(days=7)
 _ALPHABET = string.ascii_letters + string.digits
 
 
@@ -169,7 +169,7 @@ class Workspace(Switches, Traffic):
                 return_url=return_url,
                 allowed_origin=allowed_origin,
                 created_at=now,
-                expires_at=now + _LIFETIME,
+                expires_at=now + _SESSION_LIFETIME,
             )
             self.sessions[session.id] = session
             return session

@@ -98,7 +98,7 @@ def test_commit_gives_up_too():
 
 
 def test_commit_does_not_repeat_a_long_wait_for_a_lock(monkeypatch):
-    monkeypatch.setattr("django_examplary.services.database._PATIENCE", 0)
+    monkeypatch.setattr("django_examplary.services.database._LOCK_PATIENCE", 0)
     tries = []
 
     def work():
@@ -238,7 +238,7 @@ def test_deadlock_is_repeated(
     teacher, student, monkeypatch
 ):  # pragma: no cover  # for servers only
     # The wait at the barrier counts too.
-    monkeypatch.setattr("django_examplary.services.database._PATIENCE", 120)
+    monkeypatch.setattr("django_examplary.services.database._LOCK_PATIENCE", 120)
     both = threading.Barrier(2)
     one_is_done = threading.Event()
 

@@ -273,13 +273,13 @@ def test_revocation_of_a_stopped_workspace_is_postponed(fake, settings, sessions
     """After a key was refused, follow-up calls of earlier ones are not made either."""
     settings.EXAMPLARY_REVOKE_ON_COMPLETION = True
     fake.complete(sessions[0].examplary_id)
-    record = sweep._Run.record
+    record = sweep._SweepRun.record
 
     def refuse(run, outcome):
         record(run, outcome)
         run.calls.stopped_lanes["default"] = "refused"
 
-    monkeypatch.setattr(sweep._Run, "record", refuse)
+    monkeypatch.setattr(sweep._SweepRun, "record", refuse)
 
     result = services.sweep_sessions(concurrency=1)
 
@@ -501,14 +501,14 @@ def while_called(monkeypatch):
     """Run an action after the first responses, before the sweep stores them."""
 
     def install(action):
-        record = sweep._Run.record
+        record = sweep._SweepRun.record
 
         def act_first(self, outcomes):
-            monkeypatch.setattr(sweep._Run, "record", record)
+            monkeypatch.setattr(sweep._SweepRun, "record", record)
             action()
             record(self, outcomes)
 
-        monkeypatch.setattr(sweep._Run, "record", act_first)
+        monkeypatch.setattr(sweep._SweepRun, "record", act_first)
 
     return install
 
@@ -555,13 +555,13 @@ def test_error_of_one_row_does_not_fail_the_others(fake, sessions, together, mon
 
 def test_sessions_that_another_sweep_claimed_are_skipped(fake, sessions, monkeypatch):
     """Another sweep claims some of the sessions between the SELECT and the UPDATE."""
-    claim = sweep._Run._claim
+    claim = sweep._SweepRun._claim
 
     def claim_late(self, found):
         ExamplarySession.objects.filter(pk=sessions[1].pk).update(asked_at=timezone.now())
         return claim(self, found)
 
-    monkeypatch.setattr(sweep._Run, "_claim", claim_late)
+    monkeypatch.setattr(sweep._SweepRun, "_claim", claim_late)
     fake.requests.clear()
     result = services.sweep_sessions(concurrency=3)
 

@@ -94,13 +94,13 @@ exit codes:
             self._probe(options)
             return
         workspace = conf.get_workspace(options["workspace"] or DEFAULT_WORKSPACE)
-        document = _read(options["file"]) if options["file"] else _fetch(workspace)
+        document = _read_document(options["file"]) if options["file"] else _fetch(workspace)
         if options["save"]:
             self._write(options["save"], document.content)
         try:
             findings = compare(document)
             if options["against"]:
-                earlier = set(compare(_read(options["against"])))
+                earlier = set(compare(_read_document(options["against"])))
                 findings = [each for each in findings if each not in earlier]
         except RecursionError:
             raise CommandError("The document is nested too deeply.", returncode=3) from None
@@ -130,7 +130,7 @@ exit codes:
                 "EXAMPLARY_API_KEY to a key of a workspace there.",
                 returncode=2,
             )
-        email = _address(options)
+        email = _probe_email(options)
         if not options["yes"]:
             self._ask(client.base_url, email)
         origin = conf.EXAMPLARY_SITE_ORIGIN or "https://localhost"
@@ -188,14 +188,14 @@ def _fetch(workspace: Workspace) -> Document:
         ) from None
 
 
-def _read(file: str) -> Document:
+def _read_document(file: str) -> Document:
     try:
         return Document.parse(Path(file).read_bytes())
     except (OSError, DocumentError) as error:
         raise CommandError(f"{file} could not be loaded: {error}", returncode=3) from None
 
 
-def _address(options: dict[str, Any]) -> str:
+def _probe_email(options: dict[str, Any]) -> str:
     email: str = options["email"] or ""
     if domain := options["domain"]:
         email = f"examplary-probe-{get_random_string(8).lower()}@{domain}"

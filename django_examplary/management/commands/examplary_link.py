@@ -58,7 +58,7 @@ examples:
         )
 
     def handle(self, **options: Any) -> None:
-        lines = _read(options["csv"])
+        lines = _read_link_lines(options["csv"])
         result = Linking()
         with self.stoppable():
             find_users(lines, replace=options["replace"])
@@ -89,7 +89,7 @@ examples:
         result.failed.sort(key=lambda failure: failure["line"])
 
 
-def _read(file: str) -> list[LinkLine]:
+def _read_link_lines(file: str) -> list[LinkLine]:
     """Return the lines of the file. Raises CommandError if it is not a list of users and ids."""
     try:
         lines = read_lines(decode(Path(file).read_bytes()))
