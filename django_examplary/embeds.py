@@ -103,23 +103,20 @@ def embed_context(
         raise ExamplaryValidationError("grace", f"must be a number of seconds, not {grace!r}")
     _require_mappings(presets=presets, theme=theme, metadata=metadata)
     session, flow = _resolve(flow, presets, more_presets)
+    options = {
+        "next": next,
+        "theme": theme,
+        "metadata": metadata,
+        "grant_access": grant_access,
+        "once": once,
+    }
     if session is not None:
-        _refuse_overrides(
-            next=next, theme=theme, metadata=metadata, grant_access=grant_access, once=once
-        )
+        for name, value in options.items():
+            if value:
+                raise ExamplaryValidationError(name, "was decided when the session was opened")
     if not is_signed_in(request):
         return {"login_url": login_url(request)}
-    launch = _launch(
-        request,
-        session or flow,
-        theme=theme,
-        metadata=metadata,
-        next_=next,
-        reuse=reuse,
-        one_time=one_time,
-        grant_access=grant_access,
-        once=once,
-    )
+    launch = _launch(request, session or flow, options, reuse=reuse, one_time=one_time)
     token = launch.sign()
     origins = conf.get_workspace(workspace_of(request.user)).embed_origins
     # The iframe waits for its opener, a link that also works without the script.
@@ -247,18 +244,15 @@ def launch_url(
     _, flow = _resolve(flow, presets, more_presets)
     if not is_signed_in(request):
         return login_url(request)
-    launch = _launch(
-        request,
-        flow,
-        theme=theme,
-        metadata=metadata,
-        next_=next,
-        reuse=reuse,
-        one_time=one_time,
-        grant_access=grant_access,
-        once=once,
-        mode="window",
-    )
+    options = {
+        "next": next,
+        "theme": theme,
+        "metadata": metadata,
+        "grant_access": grant_access,
+        "once": once,
+        "mode": "window",
+    }
+    launch = _launch(request, flow, options, reuse=reuse, one_time=one_time)
     url = reverse_view("window", launch.sign())
     return request.build_absolute_uri(url) if one_time else url
 
@@ -314,13 +308,10 @@ def _resolve(
 def _launch(
     request: HttpRequest,
     flow: Flow | ExamplarySession,
+    options: Mapping[str, Any],
     *,
-    theme: Mapping[str, Any] | Theme | None,
-    metadata: Mapping[str, str] | None,
-    next_: Any,
     reuse: bool,
     one_time: bool,
-    **options: Any,
 ) -> Launch:
     visitor: dict[str, Any] = {
         "user_id": str(request.user.pk),
@@ -332,13 +323,15 @@ def _launch(
     return Launch(
         **visitor,
         flow=flow,
-        theme=complete_theme(theme, request),
-        metadata=metadata or {},
+        theme=complete_theme(options["theme"], request),
+        metadata=options["metadata"] or {},
         # `reverse_lazy()` returns a lazy string, and a missing parameter is None.
-        next_url=str(next_ or ""),
+        next_url=str(options["next"] or ""),
         origin=site_origin(request),
+        mode=options.get("mode", "frame"),
+        grant_access=options["grant_access"],
+        once=options["once"],
         nonce="" if reuse else get_random_string(12),
-        **options,
     )
 
 
@@ -368,9 +361,3 @@ def _require_mappings(**options: Any) -> None:
             raise ExamplaryValidationError(
                 name, f"must be a mapping, not {value!r}. In a template, is the variable defined?"
             )
-
-
-def _refuse_overrides(**options: Any) -> None:
-    for name, value in options.items():
-        if value:
-            raise ExamplaryValidationError(name, "was decided when the session was opened")
