@@ -84,11 +84,6 @@ _LOCK_TIMEOUTS = {
 }
 
 
-# Work that took longer, in seconds, has waited for a lock, and would probably wait again.
-# PostgreSQL takes a second to recognize a deadlock.
-_LOCK_PATIENCE = 3.0
-
-
 @contextmanager
 def _short_transaction() -> Iterator[None]:
     """Open a transaction with a short timeout for locks."""
@@ -113,12 +108,15 @@ def _execute(connection: BaseDatabaseWrapper, sql: str) -> None:
             cursor.execute(sql)
 
 
-def commit(work: Callable[[], T]) -> T:
+def commit(work: Callable[[], T], *, patience: float = 3.0) -> T:
     """Run short work in a transaction, and again after a deadlock or a lost connection.
 
     Databases resolve a deadlock by failing one of the transactions, and may have closed an idle
     connection. The work must be idempotent: a commit may have succeeded although the connection
     dropped before it was acknowledged.
+
+    Work that took longer than `patience` seconds has waited for a lock, and would probably wait
+    again. PostgreSQL takes a second to recognize a deadlock.
     """
     started = clock.monotonic()
     pauses = iter((0.01, 0.05, 0.1, 0.2, 0.4))
@@ -130,11 +128,8 @@ def commit(work: Callable[[], T]) -> T:
             connection = transaction.get_connection(database())
             pause = next(pauses, None)
             # Nothing can be repeated in a transaction of the caller that the database has ended.
-            if (
-                pause is None
-                or connection.needs_rollback
-                or clock.monotonic() - started > _LOCK_PATIENCE
-            ):
+            late = clock.monotonic() - started > patience
+            if pause is None or connection.needs_rollback or late:
                 raise
         lost = connection.connection is not None and not connection.is_usable()
         if lost and not connection.in_atomic_block:

@@ -97,8 +97,7 @@ def test_commit_gives_up_too():
         commit(work)
 
 
-def test_commit_does_not_repeat_a_long_wait_for_a_lock(monkeypatch):
-    monkeypatch.setattr("django_examplary.services.database._LOCK_PATIENCE", 0)
+def test_commit_does_not_repeat_a_long_wait_for_a_lock():
     tries = []
 
     def work():
@@ -106,7 +105,7 @@ def test_commit_does_not_repeat_a_long_wait_for_a_lock(monkeypatch):
         raise OperationalError("lock wait timeout exceeded")
 
     with pytest.raises(OperationalError, match="lock wait timeout"):
-        commit(work)
+        commit(work, patience=0)
     assert len(tries) == 1
 
 
@@ -234,11 +233,7 @@ def test_wait_for_a_lock_is_bounded(teacher, bounded):  # pragma: no cover  # fo
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock")
 @pytest.mark.django_db(transaction=True)
-def test_deadlock_is_repeated(
-    teacher, student, monkeypatch
-):  # pragma: no cover  # for servers only
-    # The wait at the barrier counts too.
-    monkeypatch.setattr("django_examplary.services.database._LOCK_PATIENCE", 120)
+def test_deadlock_is_repeated(teacher, student):  # pragma: no cover  # for servers only
     both = threading.Barrier(2)
     one_is_done = threading.Event()
 
@@ -255,7 +250,7 @@ def test_deadlock_is_repeated(
                 both.wait(60)
             User.objects.filter(pk=second.pk).update(first_name="x")
 
-        commit(work)
+        commit(work, patience=120)  # The wait at the barrier counts too.
         one_is_done.set()
         return len(tries)
 
