@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json as jsonlib
 import logging
 import math
 import re
@@ -34,7 +32,7 @@ from django_examplary.client.retries import (
     retry_after,
     seconds_until,
 )
-from django_examplary.data import RemoteObject, Secret
+from django_examplary.data import RemoteObject
 from django_examplary.encoding import storable
 from django_examplary.exceptions import (
     ExamplaryAPIError,
@@ -44,7 +42,6 @@ from django_examplary.exceptions import (
     ExamplaryRateLimitError,
     ExamplaryResponseError,
     ExamplaryTimeoutError,
-    ExamplaryValidationError,
 )
 from django_examplary.origins import PRODUCTION_URL, checked_url, origin_of
 
@@ -141,72 +138,18 @@ class BaseClient:
         `on_answer` is called with each HTTP response (`status`, `headers`, `body`) before it is
         read, also for an error.
         """
-        call = self._prepare(
+        call = Call(
             method,
             path,
-            ids=ids,
+            ids=ids or {},
             params=params,
             json=json,
             repeat=repeat,
             idempotency_key=idempotency_key,
+            read=storable,
+            on_answer=on_answer,
         )
-        call.read = storable
-        call.on_answer = on_answer
         return self._run(call)
-
-    @sensitive_variables()
-    def _prepare(
-        self,
-        method: str,
-        path: str,
-        *,
-        ids: Mapping[str, str | Secret] | None = None,
-        params: Mapping[str, str] | None = None,
-        json: Any = None,
-        repeat: Repeat | None = None,
-        idempotency_key: str = "",
-        creates: str = "",
-    ) -> Call:
-        """Check the request and return its call. Raises ExamplaryValidationError."""
-        plain = {
-            name: value.value if isinstance(value, Secret) else value
-            for name, value in (ids or {}).items()
-        }
-        if not path.startswith("/"):
-            raise ExamplaryValidationError("path", "must begin with a slash")
-        for name, value in plain.items():
-            if not re.fullmatch(r"[A-Za-z0-9_-]{1,512}", value):
-                raise ExamplaryValidationError(
-                    name, "must be an Examplary id: letters, digits, _ and - only"
-                )
-        if not re.fullmatch(r"[!-~]{0,255}", idempotency_key):
-            raise ExamplaryValidationError(
-                "idempotency_key", "must be at most 255 visible ASCII characters"
-            )
-        try:
-            data = None if json is None else jsonlib.dumps(json, allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
-            raise ExamplaryValidationError("json", f"cannot be sent: {error}") from None
-        call = Call(
-            method=method,
-            path=path,
-            ids=plain,
-            params=params,
-            data=data,
-            repeat=repeat or ("always" if method in ("GET", "DELETE") else "never"),
-            deadline=min(self._ends_at, clock.monotonic() + self.deadline),
-            max_attempts=self.max_retries + 1,
-            max_bytes=self.max_answer_bytes,
-            creates=creates,
-            identity=_digest(method, path, plain, params, json),
-        )
-        headers = {
-            "X-Request-Id": call.id,
-            "Content-Type": "application/json" if call.data is not None else "",
-            "Idempotency-Key": idempotency_key,
-        }
-        call.headers |= {name: value for name, value in headers.items() if value}
-        return call
 
     @sensitive_variables()
     def _get_object(self, cls: type[T], call: Call, default: T | None = None) -> T:
@@ -226,6 +169,9 @@ class BaseClient:
     @sensitive_variables()
     def _run(self, call: Call) -> Any:
         """Send the call, again if it may be, and return its result."""
+        call.encode()
+        call.deadline = min(self._ends_at, clock.monotonic() + self.deadline)
+        call.max_attempts = self.max_retries + 1
         cooldown = self._connections.cooldown
         cooldown.check(call)
         if self._before_call is not None:
@@ -277,7 +223,9 @@ class BaseClient:
         from django_examplary.client.transport import BearerAuth, Exchange  # noqa: PLC0415  # slow
 
         transport = self._connections.transport()
-        exchange = Exchange(call.deadline, self.timeout, call.max_bytes, call.ids)
+        exchange = Exchange(
+            call.deadline, self.timeout, call.max_bytes or self.max_answer_bytes, call.ids
+        )
         url = self.base_url + quote(call.path, safe="/")
         request = Request(call.method, url, call.headers, data=call.data, params=call.params)
         if call.authorized:
@@ -346,13 +294,3 @@ class BaseClient:
             "the request.",
             examplary_id=examplary_id,
         )
-
-
-@sensitive_variables()
-def _digest(method: str, path: str, ids: Any, params: Any, json: Any) -> bytes:
-    """Return a value that is equal for equal requests of different launches."""
-    if isinstance(json, Mapping):
-        # Identifies one attempt of a launch.
-        json = {name: value for name, value in json.items() if name != "returnUrl"}
-    request = jsonlib.dumps([method, path, ids, params, json], default=str)
-    return hashlib.sha256(request.encode()).digest()

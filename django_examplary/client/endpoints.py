@@ -15,6 +15,7 @@ from django_examplary.client.base import BaseClient
 from django_examplary.client.errors import TransportError, api_error, connection_error
 from django_examplary.client.locales import send_with_locale
 from django_examplary.client.responses import described
+from django_examplary.client.retries import Call
 from django_examplary.data import (
     ContentRole,
     EmbedSession,
@@ -72,9 +73,7 @@ class ExamplaryClient(BaseClient):
         Retry-After), because its behaviour for a known address is not documented.
         """
         body = {"email": email, "role": role, **({"name": name} if name else {})}
-        call = self._prepare(
-            "POST", "/users", json=body, idempotency_key=idempotency_key, creates="user_"
-        )
+        call = Call("POST", "/users", json=body, idempotency_key=idempotency_key, creates="user_")
         user = self._get_object(User, call)
         # A masked address cannot be compared.
         masked = "*" in user.email or "@" not in user.email
@@ -84,11 +83,11 @@ class ExamplaryClient(BaseClient):
 
     def get_me(self) -> User:
         """Read the user who owns the API key: `GET /me`."""
-        return self._get_object(User, self._prepare("GET", "/me"))
+        return self._get_object(User, Call("GET", "/me"))
 
     def update_me(self, *, name: str) -> User:
         """Rename the user who owns the API key: `PATCH /me`."""
-        call = self._prepare("PATCH", "/me", json={"name": name}, repeat="always")
+        call = Call("PATCH", "/me", json={"name": name}, repeat="always")
         return self._get_object(User, call)
 
     # Embed sessions
@@ -132,9 +131,7 @@ class ExamplaryClient(BaseClient):
     @sensitive_variables()
     def _open_embed_session(self, body: Mapping[str, Any], idempotency_key: str) -> EmbedSession:
         path = "/embed-sessions"
-        call = self._prepare(
-            "POST", path, json=body, repeat="once", idempotency_key=idempotency_key
-        )
+        call = Call("POST", path, json=body, repeat="once", idempotency_key=idempotency_key)
         session = self._get_object(EmbedSession, call)
         same_actor = not session.actor.startswith("user_") or session.actor == body["actor"]
         if not same_actor or session.flow not in ("", body["flow"]):
@@ -156,9 +153,9 @@ class ExamplaryClient(BaseClient):
 
         Error collectors show the id if it is a string, but not if it is a `Secret`.
         """
-        call = self._prepare("GET", "/embed-sessions/{id}", ids={"id": session_id})
+        call = Call("GET", "/embed-sessions/{id}", ids=_session_ids(session_id))
         session = self._get_object(EmbedSession, call)
-        if session.id != call.ids["id"]:
+        if session.id != session_id:
             raise self._mismatch_error(call.operation, "id")
         return session
 
@@ -168,7 +165,7 @@ class ExamplaryClient(BaseClient):
 
         A session that is already gone is not an error.
         """
-        call = self._prepare("DELETE", "/embed-sessions/{id}", ids={"id": session_id})
+        call = Call("DELETE", "/embed-sessions/{id}", ids=_session_ids(session_id))
         with contextlib.suppress(ExamplaryNotFoundError):
             self._run(call)
 
@@ -190,11 +187,11 @@ class ExamplaryClient(BaseClient):
         body = {"name": name, **_to_api_fields(fields, permissions)}
         if questions:
             body["questions"] = list(questions)
-        return self._get_object(Exam, self._prepare("POST", "/exams", json=body, creates="exam_"))
+        return self._get_object(Exam, Call("POST", "/exams", json=body, creates="exam_"))
 
     def get_exam(self, exam_id: str) -> Exam:
         """Read an exam: `GET /exams/{id}`. Its format is not documented, see `Exam.raw`."""
-        exam = self._get_object(Exam, self._prepare("GET", "/exams/{id}", ids={"id": exam_id}))
+        exam = self._get_object(Exam, Call("GET", "/exams/{id}", ids={"id": exam_id}))
         if exam.id != exam_id:
             raise self._mismatch_error("GET /exams/{id}", "id")
         return exam
@@ -212,7 +209,7 @@ class ExamplaryClient(BaseClient):
         """
         path = "/exams/{id}/export/qti3-zip"
         # Retrying is harmless: an export creates nothing that users see.
-        call = self._prepare("POST", path, ids={"id": exam_id}, repeat="always")
+        call = Call("POST", path, ids={"id": exam_id}, repeat="always")
         return self._get_object(Export, call).url
 
     @sensitive_variables()
@@ -259,13 +256,13 @@ class ExamplaryClient(BaseClient):
 
         An incomplete list is logged as a warning, because paging is not documented.
         """
-        call = self._prepare("GET", "/permissions/{resource}", ids={"resource": resource})
+        call = Call("GET", "/permissions/{resource}", ids={"resource": resource})
         return self._get_list(Permission, call)
 
     def get_permission(self, resource: str, actor: str) -> Permission | None:
         """Read an actor's role, or None: `GET /permissions/{resource}/{actor}`."""
         path = "/permissions/{resource}/{actor}"
-        call = self._prepare("GET", path, ids={"resource": resource, "actor": actor})
+        call = Call("GET", path, ids={"resource": resource, "actor": actor})
         try:
             return self._get_object(Permission, call)
         except ExamplaryNotFoundError:
@@ -277,7 +274,7 @@ class ExamplaryClient(BaseClient):
         The operation has two forms; this is the one by id. The form by e-mail creates users
         whose workspace role is not documented.
         """
-        call = self._prepare(
+        call = Call(
             "POST",
             "/permissions/{resource}",
             ids={"resource": resource},
@@ -298,7 +295,7 @@ class ExamplaryClient(BaseClient):
         `source_material_ids`, `mastery_topics`. That it accepts `permissions` is inferred.
         """
         body = _to_api_fields(fields, permissions)
-        call = self._prepare("POST", "/practice-spaces", json=body, creates="space_")
+        call = Call("POST", "/practice-spaces", json=body, creates="space_")
         return self._get_object(PracticeSpace, call)
 
     # Source materials
@@ -309,9 +306,7 @@ class ExamplaryClient(BaseClient):
         `fields` in snake_case: `type`, `name`, `size`, `content_type`, `expires`, `external_id`.
         To add a material only once, look for its `external_id` with `list_source_materials` first.
         """
-        call = self._prepare(
-            "POST", "/source-materials", json={"url": url, **_to_api_fields(fields)}
-        )
+        call = Call("POST", "/source-materials", json={"url": url, **_to_api_fields(fields)})
         return self._get_object(SourceMaterial, call)
 
     def list_source_materials(self, *, external_id: str = "") -> list[SourceMaterial]:
@@ -320,12 +315,12 @@ class ExamplaryClient(BaseClient):
         An incomplete list is logged as a warning, because paging is not documented.
         """
         params = {"externalId": external_id} if external_id else None
-        call = self._prepare("GET", "/source-materials", params=params)
+        call = Call("GET", "/source-materials", params=params)
         return self._get_list(SourceMaterial, call)
 
     def get_source_material(self, material_id: str) -> SourceMaterial:
         """Read a material: `GET /source-materials/{id}`."""
-        call = self._prepare("GET", "/source-materials/{id}", ids={"id": material_id})
+        call = Call("GET", "/source-materials/{id}", ids={"id": material_id})
         return self._get_object(SourceMaterial, call)
 
     def wait_for_source_material(
@@ -355,9 +350,7 @@ class ExamplaryClient(BaseClient):
                 "start_page", "must be at least 1, and not come after end_page"
             )
         body = {"startPage": start_page, "endPage": end_page, **({"name": name} if name else {})}
-        call = self._prepare(
-            "POST", "/source-materials/{id}/slice", ids={"id": material_id}, json=body
-        )
+        call = Call("POST", "/source-materials/{id}/slice", ids={"id": material_id}, json=body)
         return self._get_object(SourceMaterial, call)
 
     # Reference data, whose format is not documented
@@ -380,11 +373,13 @@ class ExamplaryClient(BaseClient):
 
     def get_openapi(self) -> Any:
         """Read the OpenAPI document of the API: `GET /openapi`. Sent without the API key."""
-        call = self._prepare("GET", "/openapi")
-        call.authorized = False
         # The document of a large API has several MiB.
-        call.max_bytes = 32 * 1024 * 1024
+        call = Call("GET", "/openapi", authorized=False, max_bytes=32 * 1024 * 1024)
         return self._run(call)
+
+
+def _session_ids(session_id: str | Secret) -> dict[str, str]:
+    return {"id": session_id.value if isinstance(session_id, Secret) else session_id}
 
 
 def _to_api_fields(

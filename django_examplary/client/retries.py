@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import email.utils
+import hashlib
+import json
 import logging
 import random
 import re
@@ -10,9 +12,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC
 from typing import Any, Literal
+
+from django.views.decorators.debug import sensitive_variables
 
 from django_examplary import clock, signals
 from django_examplary.exceptions import (
@@ -25,6 +29,7 @@ from django_examplary.exceptions import (
     ExamplaryResponseError,
     ExamplaryServerError,
     ExamplaryUnavailableError,
+    ExamplaryValidationError,
 )
 
 logger = logging.getLogger("django_examplary")
@@ -74,31 +79,34 @@ def is_outage(outcome: Any) -> bool:
     return isinstance(outcome, (ExamplaryConnectionError, ExamplaryServerError))
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Call:
-    """One logical call: its request, and its past and allowed attempts.
-
-    `path` is a template. Its ids are not in the repr, because ids of sessions are secrets.
-    """
+    """One logical call: its request, and its past and allowed attempts."""
 
     method: str
+    #: A template such as `/exams/{id}`. The ids are not in the repr: those of sessions are secrets.
     path: str
-    repeat: Repeat
-    deadline: float
-    max_attempts: int
-    max_bytes: int = 0
+    _: KW_ONLY
     ids: Mapping[str, str] = field(default_factory=dict, repr=False)
     params: Mapping[str, str] | None = field(default=None, repr=False)
-    data: bytes | None = field(default=None, repr=False)
-    headers: dict[str, str] = field(default_factory=dict, repr=False)
-    #: Returns the result, or an error, for the JSON of the response.
-    read: Callable[[Any], Any] = lambda answer: answer
+    json: Any = field(default=None, repr=False)
+    #: None is "always" for GET and DELETE, and "never" for the rest.
+    repeat: Repeat | None = None
+    idempotency_key: str = field(default="", repr=False)
+    authorized: bool = True
     #: The prefix of the id in a successful response, if the call creates an object.
     creates: str = ""
-    #: Equal for equal requests: a request that always fails is not an outage.
-    identity: bytes = field(default=b"", repr=False)
-    authorized: bool = True
+    #: The largest response that is read; 0 is the limit of the client.
+    max_bytes: int = 0
+    #: Returns the result, or an error, for the JSON of the response.
+    read: Callable[[Any], Any] = lambda answer: answer
     on_answer: Callable[[Any], object] | None = None
+
+    # Set by the client when it sends the call.
+    deadline: float = 0.0
+    max_attempts: int = 1
+    data: bytes | None = field(default=None, repr=False)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
 
     attempts: int = 0
     #: When the last attempt was sent.
@@ -115,6 +123,43 @@ class Call:
     def __post_init__(self) -> None:
         self.id = str(uuid.uuid4())
         self.started = clock.monotonic()
+        self.repeat = self.repeat or ("always" if self.method in ("GET", "DELETE") else "never")
+
+    @sensitive_variables()
+    def encode(self) -> None:
+        """Set the body and the headers. Raises ExamplaryValidationError naming the argument."""
+        if not self.path.startswith("/"):
+            raise ExamplaryValidationError("path", "must begin with a slash")
+        for name, value in self.ids.items():
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,512}", value):
+                raise ExamplaryValidationError(
+                    name, "must be an Examplary id: letters, digits, _ and - only"
+                )
+        if not re.fullmatch(r"[!-~]{0,255}", self.idempotency_key):
+            raise ExamplaryValidationError(
+                "idempotency_key", "must be at most 255 visible ASCII characters"
+            )
+        self.headers = {"X-Request-Id": self.id}
+        if self.idempotency_key:
+            self.headers["Idempotency-Key"] = self.idempotency_key
+        if self.json is None:
+            return
+        try:
+            self.data = json.dumps(self.json, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise ExamplaryValidationError("json", f"cannot be sent: {error}") from None
+        self.headers["Content-Type"] = "application/json"
+
+    @property
+    @sensitive_variables()
+    def identity(self) -> bytes:
+        """Equal for equal requests of different launches: one that always fails is no outage."""
+        body = self.json
+        if isinstance(body, Mapping):
+            # Identifies one attempt of a launch.
+            body = {name: value for name, value in body.items() if name != "returnUrl"}
+        request = json.dumps([self.operation, dict(self.ids), self.params, body], default=str)
+        return hashlib.sha256(request.encode()).digest()
 
     @property
     def operation(self) -> str:
