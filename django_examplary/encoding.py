@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import html
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
+
+from django.utils.encoding import punycode
 
 #: The problem with a value for which `is_storable` returns False.
 UNSTORABLE = (
@@ -39,6 +44,18 @@ def is_id(value: Any, prefix: str = "") -> bool:
         isinstance(value, str)
         and re.fullmatch(rf"{prefix}[A-Za-z0-9_-]{{1,{255 - len(prefix)}}}", value) is not None
     )
+
+
+def comparable_address(address: str) -> str:
+    """Return an e-mail address in a form that is the same for every way to write it.
+
+    Ignores case, spaces, HTML escapes, composed letters, and Punycode.
+    """
+    plain = unicodedata.normalize("NFKC", html.unescape(address)).casefold().strip()
+    local, _, domain = plain.rpartition("@")
+    with contextlib.suppress(UnicodeError):
+        domain = punycode(domain)
+    return f"{local}@{domain}"
 
 
 def storable(value: Any, *, levels: int = _MAX_LEVELS) -> Any:

@@ -793,9 +793,34 @@ def test_response_about_another_exam_closes_the_connection(client, server, fake,
     assert len(opened) == 2
 
 
-def test_echoed_address_may_differ_in_case(client, fake):
-    fake.fail("POST", "/users", edit=lambda user: user | {"email": "ANN@School.example"})
-    assert client.create_user(email="Ann@school.example").email == "ANN@School.example"
+@pytest.mark.parametrize(
+    ("sent", "answered"),
+    [
+        ("Ann@school.example", "ANN@School.example"),
+        ("ann@school.example", " ann@school.example\n"),
+        ("o'neil@school.example", "o&#39;neil@school.example"),
+        ("o'neil@school.example", "o&#x27;neil@school.example"),
+        ("j\xf6rg@school.example", "jo\u0308rg@school.example"),
+        ("ann@xn--schler-5ya.example", "ann@sch\xfcler.example"),
+        ("ann@xn--schler-5ya.example", "ann@SCHU\u0308LER.example"),
+        ("ann@school.example", "a\u2022\u2022@school.example"),
+        ("ann@school.example", "an\u2026@school.example"),
+    ],
+)
+def test_echoed_address_may_have_another_form(client, fake, sent, answered):
+    fake.fail("POST", "/users", body={"id": "user_1", "email": answered})
+    assert client.create_user(email=sent).email == answered
+
+
+@pytest.mark.parametrize(
+    "answered",
+    ["ann@school.exampl", "bob@school.example", "ann@b\xfccher.example", "ann@\xad\xfc."],
+)
+def test_another_address_is_refused(client, fake, answered):
+    fake.fail("POST", "/users", body={"id": "user_1", "email": answered})
+    with pytest.raises(ExamplaryResponseError, match="its email is not the one") as caught:
+        client.create_user(email="ann@school.example")
+    assert caught.value.examplary_id == "user_1"
 
 
 @pytest.mark.parametrize(("field", "value"), [("flow", "edit-rubric"), ("actor", "user_other")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +29,7 @@ from django_examplary.data import (
     User,
     WorkspaceRole,
 )
-from django_examplary.encoding import to_camel
+from django_examplary.encoding import comparable_address, to_camel
 from django_examplary.exceptions import (
     ExamplaryError,
     ExamplaryNotFoundError,
@@ -76,8 +77,8 @@ class ExamplaryClient(BaseClient):
         call = Call("POST", "/users", json=body, idempotency_key=idempotency_key, creates="user_")
         user = self._get_object(User, call)
         # A masked address cannot be compared.
-        masked = "*" in user.email or "@" not in user.email
-        if not masked and user.email.strip().lower() != email.lower():
+        masked = re.search(r"[*•…]|\.\.", user.email) or "@" not in user.email
+        if not masked and comparable_address(user.email) != comparable_address(email):
             raise self._mismatch_error(call.operation, "email", examplary_id=user.id)
         return user
 

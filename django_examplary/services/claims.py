@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import re
 import unicodedata
@@ -201,7 +202,8 @@ def _refuse_takeover(
     differing = ""
     if remote.role and (profile.role not in _roles(remote.role) or may_manage(remote.role)):
         differing = f"role, {cleaned(remote.role, 40)!r} instead of {profile.role!r}"
-    elif remote.name and profile.name and _normalise(remote.name) != _normalise(profile.name):
+    elif profile.name and not _letters(profile.name).startswith(_letters(remote.name)):
+        # The API may shorten names.
         differing = "name"
     if not differing:
         return
@@ -231,8 +233,10 @@ def _roles(role: str) -> set[str]:
     return set(re.split(r"[\s,]+", role.strip().lower()))
 
 
-def _normalise(name: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+def _letters(name: str) -> str:
+    """Return the letters and digits of a name, because the API may change everything else."""
+    plain = unicodedata.normalize("NFKD", html.unescape(name)).casefold()
+    return "".join(filter(str.isalnum, plain))
 
 
 def _log_lost_id(actor: ExamplaryActor, examplary_id: str, outcome: str) -> None:

@@ -13,7 +13,7 @@ from django_examplary.client import ExamplaryClient
 from django_examplary.client.responses import read_object
 from django_examplary.conf import conf
 from django_examplary.data import Permission, User
-from django_examplary.encoding import is_id
+from django_examplary.encoding import comparable_address, is_id
 from django_examplary.exceptions import (
     ExamplaryError,
     ExamplaryNotProvisionedError,
@@ -113,7 +113,7 @@ def find_user(email: str, client: ExamplaryClient) -> User:
         "At Examplary this address belongs to a person who manages the workspace or owns the API "
         "key. Give the user another address."
     )
-    if owner.email.casefold() == email.casefold():
+    if comparable_address(owner.email) == comparable_address(email):
         # Granting a role would replace that of the owner.
         raise refusal
     exam = client.create_exam("Look-up of a user, to be deleted")

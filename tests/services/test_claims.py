@@ -393,6 +393,35 @@ def test_response_that_matches_the_request_is_accepted(fake, teacher, same):
     assert services.provision_actor(teacher).examplary_id == existing["id"]
 
 
+@pytest.mark.parametrize(
+    ("sent", "answered"),
+    [
+        ("Ann Miller", "Ann Mil"),
+        ("Ann Miller", "Ann M."),
+        ("Ann M\xfcller", "Ann Mu\u0308ller"),
+        ("Ann M\xfcller", "Ann Muller"),
+        ("Ann O'Neil & Co", "Ann O&#39;Neil &amp; Co"),
+        ("Ann O'Neil", "Ann O\u2019Neil"),
+        ("Ann \U0001f642 Miller", "ann miller"),
+    ],
+)
+def test_created_user_may_get_the_name_in_another_form(fake, teacher, settings, sent, answered):
+    settings.EXAMPLARY_ACTOR_PROFILE = lambda user: ActorProfile(email=user.email, name=sent)
+    fake.fail("POST", "/users", edit=lambda user: user | {"name": answered})
+
+    assert services.provision_actor(teacher).name == sent
+
+
+@pytest.mark.parametrize("answered", ["Ann Miller Jones", "Miller", "\u5f20"])
+def test_name_of_another_user_is_not_another_form(fake, teacher, settings, answered):
+    settings.EXAMPLARY_ACTOR_PROFILE = lambda user: ActorProfile(
+        email=user.email, name="Ann Miller"
+    )
+    fake.fail("POST", "/users", edit=lambda user: user | {"name": answered})
+    with pytest.raises(ExamplaryNotProvisionedError, match="with another name"):
+        services.provision_actor(teacher)
+
+
 def test_user_who_existed_before_is_adopted_if_addresses_are_trusted(fake, teacher, settings):
     settings.EXAMPLARY_EMAILS_ARE_VERIFIED = True
     fake.duplicates = "return"
