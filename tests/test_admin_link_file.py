@@ -193,6 +193,17 @@ def test_large_file_is_refused(admin_client):
     assert error.startswith("These are more than")
 
 
+@pytest.mark.parametrize(
+    "end",
+    # A truncated character in UTF-8, or a quote without its end and a too long cell.
+    ["\xe9" * 1024 * 1024, '"' + "x" * 1024 * 1024],
+)
+def test_large_file_is_refused_for_its_size_wherever_it_would_be_cut(admin_client, end):
+    [error] = errors(admin_client.post(PAGE, upload(f"user0,user_0\n{end}".encode())))
+
+    assert error.startswith("These are more than")
+
+
 def test_file_with_a_null_character_shows_the_line(admin_client):
     response = admin_client.post(PAGE, upload(b"us\x00er0,user_0\nuser1,user_1\n"))
 

@@ -47,11 +47,12 @@ class LinkFileForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned = self.cleaned_data
-        is_cut = False
         if file := cleaned.get("file"):
-            is_cut = file.size > _MAX_SIZE
+            # A part of the file may be neither UTF-8 nor CSV.
+            if file.size > _MAX_SIZE:
+                raise self._too_long()
             try:
-                cleaned["text"] = decode(file.read(_MAX_SIZE))
+                cleaned["text"] = decode(file.read())
             except UnicodeDecodeError:
                 raise forms.ValidationError(gettext("The file must be UTF-8.")) from None
         try:
@@ -60,13 +61,15 @@ class LinkFileForm(forms.Form):
             raise forms.ValidationError(gettext("This is not CSV.")) from None
         if not self.lines and not self.errors:
             raise forms.ValidationError(gettext("Choose a file with lines, or enter its text."))
-        if is_cut or len(self.lines) > self._max_lines:
-            text = gettext(
-                "These are more than %(count)d lines. Use smaller files, or the command "
-                "examplary_link."
-            )
-            raise forms.ValidationError(text % {"count": self._max_lines})
+        if len(self.lines) > self._max_lines:
+            raise self._too_long()
         return cleaned
+
+    def _too_long(self) -> forms.ValidationError:
+        text = gettext(
+            "These are more than %(count)d lines. Use smaller files, or the command examplary_link."
+        )
+        return forms.ValidationError(text % {"count": self._max_lines})
 
 
 class LinkFilePageMixin(ActorPagesMixin):
