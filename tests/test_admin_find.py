@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group, Permission, User
 from django.db import connection, models
@@ -549,6 +550,64 @@ def test_staff_see_only_the_users_of_their_user_admin(admin_client, ada):
     assert [user.username for user in run.remaining] == ["pupil2"]
     answer = admin_client.get(f"{base}/examplaryactor/{ada.pk}/change/")
     assert answer.status_code == 302
+
+
+@pytest.mark.parametrize("name", ["restricted", "school"])
+def test_staff_add_actors_only_for_the_users_of_their_user_admin(admin_client, name):
+    eve, pupil = make_user("eve"), make_user("pupil1")
+    is_hidden = name == "restricted"
+    actors = f"/{name}/django_examplary/examplaryactor/"
+
+    # The form shows the name of the user in the query string, and of a user it has refused.
+    assert (">eve<" in html(admin_client, f"{actors}add/?user={eve.pk}")) is not is_hidden
+    assert ">pupil1<" in html(admin_client, f"{actors}add/?user={pupil.pk}")
+    assert 'value="x"' in html(admin_client, f"{actors}add/?user=x")
+    answer = admin_client.post(f"{actors}add/", {"user": eve.pk})
+
+    assert ExamplaryActor.objects.filter(user=eve).exists() is not is_hidden
+    if is_hidden:
+        assert "not one of the available choices" in answer.content.decode()
+        assert ">eve<" not in answer.content.decode()
+    assert admin_client.post(f"{actors}add/", {"user": pupil.pk}).status_code == 302
+    assert ExamplaryActor.objects.filter(user=pupil).exists()
+
+
+def test_autocomplete_of_the_project_offers_only_visible_users(rf, admin_user):
+    class Autocompleted(ExamplaryActorAdmin):
+        autocomplete_fields = ["user"]
+
+    request = rf.get("/")
+    request.user = admin_user
+    pupil = make_user("pupil1")
+
+    field = Autocompleted(ExamplaryActor, restricted).get_form(request).base_fields["user"]
+
+    assert isinstance(field.widget, AutocompleteSelect)
+    assert list(field.queryset) == [pupil]
+
+
+@pytest.mark.parametrize("page", ["link/", "history/", "delete/", "do/provision_actors/"])
+def test_actor_of_a_hidden_user_has_no_pages(admin_client, fake, ada, page):
+    ExamplaryActor.objects.update(state=State.FAILED, examplary_id=None)
+    url = f"/restricted/django_examplary/examplaryactor/{ada.pk}/{page}"
+
+    answer = admin_client.post(url, {"examplary_id": "user_1", "post": "yes"})
+
+    assert answer.status_code in (302, 404)
+    ada.refresh_from_db()
+    assert (ada.state, fake.requests) == (State.FAILED, [])
+
+
+def test_actions_do_not_reach_actors_of_hidden_users(admin_client, fake, ada):
+    ExamplaryActor.objects.update(state=State.FAILED, examplary_id=None)
+    pupil = make_actor("pupil1", state=State.FAILED, examplary_id=None)
+    data = {"action": "provision_actors", "_selected_action": [ada.pk, pupil.pk]}
+
+    admin_client.post("/restricted/django_examplary/examplaryactor/", data)
+
+    ada.refresh_from_db()
+    pupil.refresh_from_db()
+    assert (ada.state, pupil.state) == (State.FAILED, State.ACTIVE)
 
 
 @pytest.mark.parametrize(

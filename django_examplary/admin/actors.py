@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.widgets import ForeignKeyRawIdWidget
 from django.contrib.auth import get_user_model
 from django.db.models import Count, Q, QuerySet
+from django.forms import ModelChoiceField
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
 from django.utils.translation import gettext
@@ -28,6 +30,18 @@ from django_examplary.services.bulk import user_has_field
 from django_examplary.services.profiles import is_active
 
 State = ExamplaryActor.State
+
+
+class VisibleUserWidget(ForeignKeyRawIdWidget):
+    """A widget for the primary key of a user that shows only names of selectable users."""
+
+    choices: Any
+
+    def label_and_url_for_value(self, value: Any) -> tuple[str, str]:
+        found = super().label_and_url_for_value(value)
+        if any(found) and not self.choices.queryset.filter(pk=value).exists():
+            return "", ""
+        return found
 
 
 @admin.register(ExamplaryActor)
@@ -95,6 +109,15 @@ class ExamplaryActorAdmin(ProvisionPageMixin, LinkFilePageMixin):
 
     def get_fieldsets(self, request: HttpRequest, obj: ExamplaryActor | None = None) -> Any:
         return super().get_fieldsets(request, obj) if obj else [(None, {"fields": ["user"]})]
+
+    def formfield_for_foreignkey(
+        self, db_field: Any, request: HttpRequest, **kwargs: Any
+    ) -> ModelChoiceField[Any] | None:
+        # The only editable field is the user of a new actor.
+        kwargs["queryset"] = visible_users(self.admin_site, request)
+        if db_field.name not in self.get_autocomplete_fields(request):
+            kwargs["widget"] = VisibleUserWidget(db_field.remote_field, self.admin_site)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     @admin.display(description=_("user"), ordering="user")
     def user_link(self, actor: ExamplaryActor) -> str:
