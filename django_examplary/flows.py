@@ -20,7 +20,7 @@ import inspect
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, Self, cast, get_args
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
@@ -94,8 +94,7 @@ class GenerateQuestionOutputs(Outputs):
 
         Raises ExamplaryResponseError if the API sent none.
         """
-        question: dict[str, Any] | str = self._required()
-        return question
+        return cast("dict[str, Any] | str", self._required())
 
 
 class EditRubricOutputs(Outputs):
@@ -105,8 +104,7 @@ class EditRubricOutputs(Outputs):
     @property
     def rubric(self) -> dict[str, Any]:
         """Raises ExamplaryResponseError if the API sent none."""
-        rubric: dict[str, Any] = self._required()
-        return rubric
+        return cast("dict[str, Any]", self._required())
 
 
 # The flows

@@ -206,25 +206,6 @@ class ExamplarySessionQuerySet(models.QuerySet["ExamplarySession"]):
         )
 
 
-class ExamplarySessionManager(models.Manager["ExamplarySession"]):
-    """Repeat methods of the queryset, for type checkers without a plugin for Django."""
-
-    def get_queryset(self) -> ExamplarySessionQuerySet:
-        return ExamplarySessionQuerySet(self.model, using=self._db)
-
-    def using(self, alias: str | None) -> ExamplarySessionQuerySet:
-        return self.get_queryset().using(alias)
-
-    def filter(self, *args: Any, **kwargs: Any) -> ExamplarySessionQuerySet:
-        return self.get_queryset().filter(*args, **kwargs)
-
-    def open(self) -> ExamplarySessionQuerySet:
-        return self.get_queryset().open()
-
-    def for_user(self, user: Any) -> ExamplarySessionQuerySet:
-        return self.get_queryset().for_user(user)
-
-
 class ExamplarySession(models.Model):
     """One launch of a flow for one actor.
 
@@ -289,7 +270,8 @@ class ExamplarySession(models.Model):
     #: When the signal about the session's end was sent.
     announced_at: OptionalTime = models.DateTimeField(null=True, editable=False)
 
-    objects: ClassVar[ExamplarySessionManager] = ExamplarySessionManager()
+    # For type checkers without a plugin for Django, which do not know the methods of this manager.
+    objects: ClassVar[ExamplarySessionQuerySet] = ExamplarySessionQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = _("Examplary session")

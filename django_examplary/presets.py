@@ -14,6 +14,8 @@ class Rule(NamedTuple):
 
     accepts: Callable[[Any], bool]
     expected: str
+    #: All accepted values, if they are few.
+    values: tuple[Any, ...] = ()
 
 
 def _starting_with(prefix: str) -> Rule:
@@ -48,12 +50,10 @@ Minutes = Annotated[
 ]
 Rubric = Annotated[Mapping[str, Any], Rule(lambda value: isinstance(value, Mapping), "an object")]
 _Format = Literal["examplary_json", "qti_v2p1", "qti_v3p0"]
+_FORMATS = get_args(_Format)
 OutputFormat = Annotated[
     _Format,
-    Rule(
-        lambda value: value in get_args(_Format),
-        f"one of {', '.join(map(repr, get_args(_Format)))}",
-    ),
+    Rule(lambda value: value in _FORMATS, f"one of {', '.join(map(repr, _FORMATS))}", _FORMATS),
 ]
 ExamId = Annotated[str, _starting_with("exam_")]
 # `edit-exam` has the same ids, but its page does not state the prefix as a rule (section 9.5).

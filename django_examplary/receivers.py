@@ -95,14 +95,8 @@ def _end_sessions(user_pk: Any) -> list[ExamplarySession]:
 
 
 def _end_and_revoke(user_pk: Any) -> None:
-    if sessions := _end_sessions(user_pk):
-        _revoke(sessions)
-        # The user may have launched another session during the calls.
-        _end_sessions(user_pk)
-
-
-def _revoke(sessions: list[ExamplarySession]) -> None:
-    """Revoke at Examplary. A sweep retries if this fails or takes too long."""
+    """Revoke at Examplary, too. A sweep retries if this fails or takes too long."""
+    sessions = _end_sessions(user_pk)
     clients = {}
     for workspace in {session.workspace for session in sessions}:
         try:
@@ -114,3 +108,6 @@ def _revoke(sessions: list[ExamplarySession]) -> None:
             # It may have been erased meanwhile.
             with contextlib.suppress(ExamplarySessionEndedError):
                 services.revoke_session(session, client=client)
+    if sessions:
+        # The user may have launched another session during the calls.
+        _end_sessions(user_pk)

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from django_examplary.admin.searching import is_searchable
 from django_examplary.exceptions import ExamplaryConfigurationError, ExamplaryError
 from django_examplary.models import ExamplaryActor
-from django_examplary.services.profiles import get_profile
+from django_examplary.services.profiles import get_profile, is_active
 
 State = ExamplaryActor.State
 
@@ -125,7 +125,7 @@ _BY_STATE = {
 
 def advise(actor: ExamplaryActor) -> Advice:
     """Return the advice for an actor, whose user must be loaded."""
-    if not getattr(actor.user, "is_active", True):
+    if not is_active(actor.user):
         return _INACTIVE
     return explain(actor.state, actor.last_error)
 

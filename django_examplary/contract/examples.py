@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from django_examplary.data import ActorRole
 from django_examplary.flows import FLOWS, Flow
@@ -36,8 +36,6 @@ QUESTION = {
 
 _ROLES: tuple[str, ...] = get_args(ActorRole)
 
-# Presets, from the annotations of the flows
-
 # In the order in which they are checked with the rule of a preset.
 _EXAMPLES: tuple[Any, ...] = (
     "Sums",
@@ -50,26 +48,16 @@ _EXAMPLES: tuple[Any, ...] = (
 )
 
 
-def _values(hint: Any) -> Iterator[Any]:
-    """Return examples for a preset: every value of a Literal, or one that its rule accepts."""
-    for part in (hint, *get_args(hint)):
-        for rule in getattr(part, "__metadata__", ()):
-            literals = [each for each in get_args(get_args(part)[0]) if isinstance(each, str)]
-            yield from literals or [next(each for each in _EXAMPLES if rule.accepts(each))]
-
-
 def presets_of(flow: type[Flow]) -> list[dict[str, Any]]:
     """Return examples of the presets of a flow, in the format of the API.
 
     First only the required presets, then with each optional one, and all of them with each value.
     """
-    hints = get_type_hints(flow, include_extras=True)
-    examples = {name: values for name, hint in hints.items() if (values := list(_values(hint)))}
-    required = {
-        name: values[0]
-        for name, values in examples.items()
-        if type(None) not in get_args(hints[name])
+    examples = {
+        name: rule.values or [next(each for each in _EXAMPLES if rule.accepts(each))]
+        for name, rule in flow._rules.items()
     }
+    required = {name: examples[name][0] for name in flow._required}
     optional = {name: values[0] for name, values in examples.items() if name not in required}
     found = [flow(**required).presets]
     found += [flow(**required, **{name: value}).presets for name, value in optional.items()]

@@ -258,7 +258,10 @@ def _apply(session: ExamplarySession, remote: EmbedSession) -> bool:
     facts = {"remote_status": remote.status[:64], "verified_at": now, "asked_at": now}
     if remote.outputs and not remote.is_completed:
         # Outputs may exist with any status, and are always kept.
-        _keep_outputs(session, remote.outputs)
+        received = {"outputs": dict(remote.outputs)}
+        rows = session_rows().filter(Q(status=Status.PENDING) | _JUST_REVOKED, pk=session.pk)
+        if commit(lambda: rows.update(**received)):
+            set_values(session, received)
     if remote.is_completed:
         outputs = session.get_outputs_class()(dict(remote.outputs))
         first_seen = session.ended_at or now
@@ -291,13 +294,6 @@ def _apply(session: ExamplarySession, remote: EmbedSession) -> bool:
             )
         change_open(session, **facts, open_key=None)
     return True
-
-
-def _keep_outputs(session: ExamplarySession, outputs: Mapping[str, Any]) -> None:
-    kept = {"outputs": dict(outputs)}
-    rows = session_rows().filter(Q(status=Status.PENDING) | _JUST_REVOKED, pk=session.pk)
-    if commit(lambda: rows.update(**kept)):
-        set_values(session, kept)
 
 
 def end_session(session: ExamplarySession, status: ExamplarySession.Status, **facts: Any) -> None:
