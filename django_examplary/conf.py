@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.utils.module_loading import import_string
 from django.views.decorators.debug import sensitive_variables
@@ -330,6 +331,10 @@ def _read_callable(name: str, *others: type) -> Any:
         except (ImportError, TypeError, ValueError) as error:
             # Paths that begin with a dot raise the last two errors.
             raise ExamplaryConfigurationError(f"{name} cannot be imported: {error}") from error
+    if callable(value) and any(map(iscoroutinefunction, (value, type(value).__call__))):
+        raise ExamplaryConfigurationError(
+            f"{name} must be a normal function, not an async one, because nothing awaits it."
+        )
     if callable(value) or isinstance(value, others):
         return value
     del value  # As in `_read`.

@@ -43,6 +43,10 @@ ORIGIN = "https://app.examplary.ai"
 CHECKS = [check_settings, check_deployment, check_project, check_policies, check_urls]
 
 
+async def describe_later(*arguments: object) -> None:
+    """An async function, which no setting accepts."""
+
+
 def ids(check, **overrides: object) -> list[str]:
     with override_settings(**overrides):
         return [(message.id or "").removeprefix("django_examplary.") for message in check()]
@@ -137,6 +141,11 @@ def test_good_settings_pass(check):
         ({"EXAMPLARY_ACTOR_PROFILE": 5}, ["E001"]),
         ({"EXAMPLARY_ACTOR_PROFILE": f"{__name__}.API_KEY"}, ["E001"]),
         ({"EXAMPLARY_ACTOR_PROFILE": repr}, []),
+        ({"EXAMPLARY_ACTOR_PROFILE": f"{__name__}.describe_later"}, ["E001"]),
+        ({"EXAMPLARY_AUTHORIZE": f"{__name__}.describe_later"}, ["E001"]),
+        ({"EXAMPLARY_THEME": f"{__name__}.describe_later"}, ["E001"]),
+        ({"EXAMPLARY_WORKSPACE": f"{__name__}.describe_later"}, ["E001"]),
+        ({"EXAMPLARY_WORKSPACES": f"{__name__}.describe_later"}, ["E001"]),
         ({"EXAMPLARY_THEME": ["locale"]}, ["E001"]),
         ({"EXAMPLARY_THEME": {"locale": "nl"}}, []),
         ({"EXAMPLARY_THEME": {"locale": 5}}, ["E001"]),

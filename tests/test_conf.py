@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import traceback
 from typing import Any
 
@@ -237,6 +238,26 @@ def test_callable(settings, name, value):
     setattr(settings, name, value)
 
     assert getattr(conf, name) is describe
+
+
+async def describe_later(user: Any) -> None:
+    """An async function, which no code of this app awaits."""
+
+
+class DescribeLater:
+    __call__ = describe_later
+
+
+ASYNC = [describe_later, functools.partial(describe_later), DescribeLater()]
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+@pytest.mark.parametrize("value", [*ASYNC, f"{__name__}.describe_later"])
+def test_async_function_is_refused(settings, name, value):
+    setattr(settings, name, value)
+
+    with pytest.raises(ExamplaryConfigurationError, match=f"^{name} must be a normal function, "):
+        getattr(conf, name)
 
 
 @pytest.mark.parametrize("name", CALLABLES)

@@ -43,7 +43,11 @@ from django_examplary.embeds import (
     render_panels,
     render_script,
 )
-from django_examplary.exceptions import ExamplaryValidationError, ExamplaryWarning
+from django_examplary.exceptions import (
+    ExamplaryConfigurationError,
+    ExamplaryValidationError,
+    ExamplaryWarning,
+)
 from django_examplary.flows import (
     FLOWS,
     EditExam,
@@ -78,6 +82,11 @@ urlpatterns = [path("elsewhere/", include("django_examplary.urls"))]
 
 def return_theme(request: HttpRequest) -> dict[str, Any]:
     return {"primary_color": f"#{request.user.pk:06d}", "locale": "fy"}
+
+
+async def return_theme_later(request: HttpRequest) -> dict[str, Any]:
+    """Return no theme, but a coroutine that nothing awaits."""
+    return {}
 
 
 @pytest.fixture
@@ -638,6 +647,22 @@ def test_theme_precedence(page, site, own, expected):
     with override_settings(EXAMPLARY_THEME=site), translation.override("nl"):
         assert asked(render_embed(page, "generate-exam", theme=own)).theme == expected
         assert opened(launch_url(page, "generate-exam", theme=own)).theme == expected
+
+
+@pytest.mark.filterwarnings("ignore:coroutine")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("theme", "problem"),
+    [
+        (lambda request: ["nl"], "returned a list, not a mapping or a Theme"),
+        (lambda request: return_theme_later(request), "returned a coroutine, not a mapping"),
+        (return_theme_later, "must be a normal function, not an async one"),
+    ],
+)
+def test_mistake_in_the_function_of_the_theme_is_named(page, settings, theme, problem):
+    settings.EXAMPLARY_THEME = theme
+    with pytest.raises(ExamplaryConfigurationError, match=f"EXAMPLARY_THEME {problem}"):
+        render_embed(page, "generate-exam")
 
 
 @pytest.mark.parametrize(

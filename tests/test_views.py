@@ -644,8 +644,22 @@ def test_authorize_receives_the_fields_of_a_stored_session(fake, signed_in, teac
     assert problem(signed_in.get(launch)) == "ended"
 
 
-async def deny_later(request, launch):
+async def deny_later(*arguments):
     """Deny, but as a coroutine that nothing awaits."""
+
+
+@pytest.mark.parametrize(
+    "setting", ["EXAMPLARY_AUTHORIZE", "EXAMPLARY_ACTOR_PROFILE", "EXAMPLARY_WORKSPACE"]
+)
+def test_async_function_of_the_project_is_a_designed_page(
+    fake, signed_in, teacher, settings, caplog, setting
+):
+    settings.DEBUG = False
+    setattr(settings, setting, deny_later)
+    response = signed_in.get(address("launch", teacher))
+    assert (response.status_code, problem(response)) == (500, "misconfigured")
+    assert f"{setting} must be a normal function" in caplog.text
+    assert fake.requests == []
 
 
 def deny_with_a_response(request, launch):
@@ -658,7 +672,10 @@ def forget_to_return(request, launch):
 
 @pytest.mark.filterwarnings("ignore:coroutine")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("authorize", [deny_later, deny_with_a_response, forget_to_return])
+@pytest.mark.parametrize(
+    "authorize",
+    [lambda *arguments: deny_later(*arguments), deny_with_a_response, forget_to_return],
+)
 def test_authorize_must_return_a_boolean(fake, signed_in, teacher, settings, caplog, authorize):
     """A coroutine and a response are truthy, but not True."""
     settings.EXAMPLARY_AUTHORIZE = authorize

@@ -10,6 +10,7 @@ from django.utils.translation import get_language
 
 from django_examplary.conf import conf
 from django_examplary.data import Theme
+from django_examplary.exceptions import ExamplaryConfigurationError
 
 
 def complete_theme(
@@ -23,6 +24,10 @@ def complete_theme(
     site = conf.EXAMPLARY_THEME
     if callable(site):
         site = site(request) if request is not None else {}
+        if site and not isinstance(site, (Mapping, Theme)):
+            raise ExamplaryConfigurationError(
+                f"EXAMPLARY_THEME returned a {type(site).__name__}, not a mapping or a Theme."
+            )
     language = get_language() or ""  # Empty if translation is deactivated.
     # Most codes of Examplary are the first part of Django's.
     locale = conf.EXAMPLARY_LOCALES.get(language, language.split("-")[0])
