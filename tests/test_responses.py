@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from datetime import UTC, datetime
 from itertools import count
 
@@ -760,3 +761,13 @@ def test_server_text_is_logged(client, server, caplog):
 
 def test_text_is_shortened():
     assert cleaned("x" * 50, 10) == "x" * 9 + "…"
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "\\" * 100_000], ids=["word", "backslashes"])
+def test_long_text_without_spaces_is_cleaned_quickly(text):
+    started = time.thread_time()
+
+    error = api_error("GET /me", Answer(400, {}, text.encode()), secrets=["key"])
+
+    assert time.thread_time() - started < 1
+    assert error.message == text[:299] + "…"

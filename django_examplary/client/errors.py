@@ -149,7 +149,9 @@ def _redacted(value: Any, secrets: Sequence[str], levels: int = 30) -> Any:
     if isinstance(value, str):
         for secret in secrets:
             value = value.replace(secret, "<hidden>")
-        unescaped = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), value)
+        # Without the lookbehinds, long strings would take quadratic time here and in `cleaned`.
+        code = r"(?<!\\)\\+u([0-9a-fA-F]{4})"
+        unescaped = re.sub(code, lambda found: chr(int(found[1], 16)), value)
         forms = (unescaped, unescaped.replace("\\", ""), unquote(value), html.unescape(value))
         return "<hidden>" if any(secret in form for form in forms for secret in secrets) else value
     if not levels and isinstance(value, dict | list):
@@ -202,7 +204,8 @@ def cleaned(text: str, length: int) -> str:
         r"https?:(\\?/){2}[^\s\"']+|embed_session_[\w-]+|\bembeds(\\?/|%2F)[\w-]+", "<hidden>", text
     )
     at = r"(@|%40|&#64;|\\u0040)"
-    text = re.sub(rf"[^\s@<>\"']+{at}[^\s@<>\"']+", "<e-mail>", text).strip()
+    part = r"[^\s@<>\"']"
+    text = re.sub(rf"(?<!{part}){part}+{at}{part}+", "<e-mail>", text).strip()
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
