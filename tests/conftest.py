@@ -14,6 +14,7 @@ from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.dispatch import Signal
+from django.test.signals import reset_template_engines, setting_changed
 from django.utils import timezone, translation
 
 from django_examplary import signals
@@ -68,6 +69,21 @@ def _unmeasured_children() -> Iterator[None]:
         for name in COVERAGE:
             del os.environ[name]
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _keep_templates() -> Iterator[None]:
+    """Keep the compiled templates when a test sets DEBUG, on which no template depends."""
+
+    def reset(*, setting: str, **kwargs: Any) -> None:
+        if setting != "DEBUG":
+            reset_template_engines(setting=setting, **kwargs)
+
+    setting_changed.disconnect(reset_template_engines)
+    setting_changed.connect(reset)
+    yield
+    setting_changed.disconnect(reset)
+    setting_changed.connect(reset_template_engines)
 
 
 @pytest.fixture(autouse=True)

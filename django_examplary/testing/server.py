@@ -20,6 +20,8 @@ from django_examplary.testing.messages import Request, Response
 
 # Seconds that a stopping server waits for its connections.
 _STOP_SECONDS = 2.0
+# Seconds between checks whether the server should stop; each test that starts one waits for that.
+_POLL_SECONDS = 0.005
 
 
 class FakeServer(ThreadingHTTPServer):
@@ -183,7 +185,7 @@ def serve(
         for workspace in fake.workspaces:
             workspace.base_url = public_url or server.url
         thread = threading.Thread(
-            target=server.serve_forever, args=(0.02,), name="fake-examplary", daemon=True
+            target=server.serve_forever, args=(_POLL_SECONDS,), name="fake-examplary", daemon=True
         )
         thread.start()
         try:
