@@ -763,11 +763,18 @@ def test_text_is_shortened():
     assert cleaned("x" * 50, 10) == "x" * 9 + "…"
 
 
-@pytest.mark.parametrize("text", ["x" * 100_000, "\\" * 100_000], ids=["word", "backslashes"])
-def test_long_text_without_spaces_is_cleaned_quickly(text):
+def test_long_word_is_cleaned_quickly():
     started = time.thread_time()
 
-    error = api_error("GET /me", Answer(400, {}, text.encode()), secrets=["key"])
+    assert cleaned("x" * 40_000, 10_000) == "x" * 9_999 + "…"
 
     assert time.thread_time() - started < 1
-    assert error.message == text[:299] + "…"
+
+
+def test_long_run_of_backslashes_is_redacted_quickly():
+    started = time.thread_time()
+
+    error = api_error("GET /me", Answer(400, {}, b"\\" * 100_000), secrets=["key"])
+
+    assert time.thread_time() - started < 1
+    assert error.message == "\\" * 299 + "…"
