@@ -103,6 +103,28 @@ def test_page_accepts_messages_of_its_own_school_only(pair):
     assert other.api.embed_origin not in html
 
 
+@pytest.mark.parametrize("call", ["/users", "/embed-sessions"])
+def test_next_launch_revokes_a_session_that_opened_while_the_user_moved(pair, settings, call):
+    school, other = pair
+
+    def move(body):
+        settings.EXAMPLARY_WORKSPACE = lambda user: other.name
+        return body
+
+    school.api.fail("POST", call, edit=move)
+    first = launch(school)
+    assert (first.workspace, first.status) == (school.name, Status.PENDING)
+
+    second = launch(school)
+
+    assert (second.workspace, second.status) == (other.name, Status.PENDING)
+    first.refresh_from_db()
+    assert first.status == Status.REVOKED
+    [remote] = school.api.sessions.values()
+    services.sweep_sessions()
+    assert remote.revoked
+
+
 # Outages, refusals and pauses
 
 
