@@ -257,10 +257,10 @@ class Document:
 
     def fields(self, variants: Iterable[Variant]) -> dict[str, Field]:
         """Return the declared properties of an object, ignoring alternatives that are null."""
-        objects = [variant for variant in variants if not _is_null(variant)]
-        key = tuple(tuple(map(id, variant)) for variant in objects)
+        found = list(variants)
+        key = tuple(tuple(map(id, variant)) for variant in found)
         if key not in self._fields:
-            self._fields[key] = self._find_fields(objects)
+            self._fields[key] = self._find_fields([each for each in found if not _is_null(each)])
         return dict(self._fields[key])
 
     def _find_fields(self, objects: list[Variant]) -> dict[str, Field]:

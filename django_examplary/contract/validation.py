@@ -66,7 +66,7 @@ class Validator:
     def _check_all(
         self, variant: Variant, value: Any, path: tuple[str, ...] = ()
     ) -> Iterator[Problem]:
-        declared = self._document.fields([variant])
+        declared = self._document.fields([variant]) if isinstance(value, dict) else {}
         for part in variant:
             yield from self._check(part, value, path, declared)
 
@@ -113,7 +113,7 @@ class Validator:
                 further = part.get("additionalProperties", part.get("unevaluatedProperties"))
                 if further is False:
                     yield Problem((*path, name), "is sent, and not allowed")
-                else:
+                elif isinstance(further, dict):
                     yield from self.problems(further, item, (*path, name))
 
 
