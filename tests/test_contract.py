@@ -242,7 +242,7 @@ def fake_url():
 
 
 @schema.parametrize()
-@hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=10, deadline=None, derandomize=True)
 def test_fake_matches_the_contract_for_generated_requests(case, fake_url):
     case.call_and_validate(
         base_url=fake_url,

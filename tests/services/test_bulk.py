@@ -685,7 +685,7 @@ def test_page_that_cannot_be_prepared_is_prepared_row_by_row(fake, make_users, m
 def test_runs_and_launches_at_the_same_time_create_each_user_once(
     fake, make_users, provisioned, patiently
 ):
-    users = make_users(60)
+    users = make_users(30)
     fake.latency = 0.01
     fake.duplicates = "create"  # Makes duplicates visible.
 
@@ -698,9 +698,9 @@ def test_runs_and_launches_at_the_same_time_create_each_user_once(
 
     call_at_once(run, run, launch)
 
-    assert ExamplaryActor.objects.filter(state=State.ACTIVE).count() == 60
-    assert len(fake.calls("POST", "/users")) == len(fake.users) - 1 == 60
-    assert len(provisioned) == 60
+    assert ExamplaryActor.objects.filter(state=State.ACTIVE).count() == 30
+    assert len(fake.calls("POST", "/users")) == len(fake.users) - 1 == 30
+    assert len(provisioned) == 30
 
 
 # Without 429, which would only slow down the run and this test.
@@ -725,9 +725,9 @@ def test_every_user_is_eventually_provisioned_or_explained(
     chance = random.Random(duplicates)  # noqa: S311  # the same every time
     settings.EXAMPLARY_EMAILS_ARE_VERIFIED = verified
     fake.duplicates = duplicates
-    make_users(200)
+    make_users(100)
     for _ in range(4):
-        for _ in range(10):
+        for _ in range(5):
             fake.fail("POST", "/users", delay=0, times=chance.randint(1, 20))
             fake.fail("POST", "/users", **chance.choice(FAULTS))
         provision(concurrency=8, max_failures=50)
@@ -735,7 +735,7 @@ def test_every_user_is_eventually_provisioned_or_explained(
         lapse()
     provision(concurrency=8)
 
-    assert len(fake.users) - 1 == 200
+    assert len(fake.users) - 1 == 100
     rest = ExamplaryActor.objects.exclude(state=State.ACTIVE)
     if duplicates == "return" or verified:
         # With trusted addresses the look-up finds users whose response was lost.
@@ -748,7 +748,7 @@ def test_every_user_is_eventually_provisioned_or_explained(
         ExamplaryActor.objects.filter(state=State.ACTIVE).values_list("examplary_id", flat=True)
     )
     assert ids <= set(fake.users)
-    assert len(ids) + len(rest) == 200
+    assert len(ids) + len(rest) == 100
 
 
 @pytest.mark.django_db(transaction=True)
