@@ -98,8 +98,9 @@ def sweep_sessions(
     users. With `workspace`, only sessions of that workspace are checked. With `since`, sessions
     that were checked after this time are skipped, so sweeps with the same `since` check each
     session once. Sessions older than a day are checked once an hour. Any number of sweeps may run
-    at the same time and share the work. With `dry_run` nothing is called or changed, and the result
-    contains the numbers of a real sweep.
+    at the same time and share the work; one that starts later may repeat the calls that are then
+    under way. With `dry_run` nothing is called or changed, and the result contains the numbers of a
+    real sweep.
 
     The sweep ends early when `should_stop()` returns true or the API keeps failing. Only the
     affected workspace stops if its API key is refused or it is no longer configured; `stopped` has

@@ -421,12 +421,46 @@ def test_two_sweeps_share_the_work(fake, sessions, announced):
     for session in sessions:
         fake.complete(session.examplary_id)
     fake.latency = 0.05
+    # Without it, a thread that starts late would repeat the call under way.
+    since = timezone.now()
 
-    results = call_at_once(*[lambda: services.sweep_sessions(concurrency=1)] * 2)
+    results = call_at_once(*[lambda: services.sweep_sessions(concurrency=1, since=since)] * 2)
 
     assert sorted(asked(fake)) == sorted(session.examplary_id.value for session in sessions)
     assert sum(result.verified for result in results) == 3
     assert sum(result.failed + result.missing for result in results) == 0
+    assert sorted(announced) == sorted(session.pk for session in sessions)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sweep_that_starts_later_repeats_only_the_call_under_way(
+    fake, sessions, announced, monkeypatch
+):
+    for session in sessions:
+        fake.complete(session.examplary_id)
+    is_sent, may_return = threading.Event(), threading.Event()
+    get_embed_session = ExamplaryClient.get_embed_session
+
+    def get_slowly(self, session_id):
+        monkeypatch.setattr(ExamplaryClient, "get_embed_session", get_embed_session)
+        remote = get_embed_session(self, session_id)
+        is_sent.set()
+        may_return.wait(60)
+        return remote
+
+    def sweep_later():
+        is_sent.wait(60)
+        services.sweep_sessions(concurrency=1)
+        may_return.set()
+
+    fake.requests.clear()
+    monkeypatch.setattr(ExamplaryClient, "get_embed_session", get_slowly)
+    call_at_once(lambda: services.sweep_sessions(concurrency=1), sweep_later)
+
+    ids = sorted(session.examplary_id.value for session in sessions)
+    first, *others = asked(fake)
+    assert first in ids
+    assert sorted(others) == sorted(asked(fake, "DELETE")) == ids
     assert sorted(announced) == sorted(session.pk for session in sessions)
 
 
