@@ -162,6 +162,8 @@ def test_good_settings_pass(check):
         ({"EXAMPLARY_MAX_RETRIES": 1.5}, ["E001"]),
         ({"EXAMPLARY_MAX_RETRIES": 0, "EXAMPLARY_RETENTION": 0}, []),
         ({"EXAMPLARY_SESSIONS_PER_HOUR": 0, "EXAMPLARY_CONCURRENT_LAUNCHES": 1}, []),
+        ({"EXAMPLARY_RETENTION": 999_999}, ["E007"]),
+        ({"EXAMPLARY_DEADLINE": 1e12}, ["E007"]),
         ({"EXAMPLARY_DEADLINE": 5}, ["W008"]),
         ({"EXAMPLARY_API_KEI": "x"}, ["W003"]),
     ],

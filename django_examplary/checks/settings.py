@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -253,25 +252,27 @@ def _site_origin() -> Iterator[checks.CheckMessage]:
         )
 
 
-#: The minimum of each number.
-_MINIMUMS = {
-    "EXAMPLARY_TIMEOUT": 0.001,
-    "EXAMPLARY_DEADLINE": 0.001,
-    "EXAMPLARY_MAX_RETRIES": 0,
-    "EXAMPLARY_LAUNCH_MAX_AGE": 1,
-    "EXAMPLARY_RETENTION": 0,
-    "EXAMPLARY_SESSIONS_PER_HOUR": 0,
-    "EXAMPLARY_CONCURRENT_LAUNCHES": 1,
+#: The smallest and the largest usable value of each number.
+_RANGES = {
+    "EXAMPLARY_TIMEOUT": (0.001, 86_400),
+    "EXAMPLARY_DEADLINE": (0.001, 86_400),
+    "EXAMPLARY_MAX_RETRIES": (0, 1_000),
+    "EXAMPLARY_LAUNCH_MAX_AGE": (1, 10**9),
+    # Before the year 1 there are no dates to compare with.
+    "EXAMPLARY_RETENTION": (0, 100_000),
+    "EXAMPLARY_SESSIONS_PER_HOUR": (0, 10**9),
+    # With 0 every embed would wait forever.
+    "EXAMPLARY_CONCURRENT_LAUNCHES": (1, 10**9),
 }
 
 
 def _numbers() -> Iterator[checks.CheckMessage]:
-    for name, minimum in _MINIMUMS.items():
+    for name, (minimum, maximum) in _RANGES.items():
         value = getattr(conf, name)
-        if value is not None and not minimum <= value < math.inf:
+        if value is not None and not minimum <= value <= maximum:
             yield checks.Error(
                 f"{name} is {value!r}.",
-                hint="Set a positive number." if minimum else "Set a number, 0 or more.",
+                hint=f"Set a number from {minimum} to {maximum}.",
                 id="django_examplary.E007",
             )
     if 0 < conf.EXAMPLARY_DEADLINE < conf.EXAMPLARY_TIMEOUT:
