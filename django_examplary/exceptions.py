@@ -19,8 +19,8 @@
     │  └─ ExamplaryServerError            5xx
     ├─ ExamplaryNotProvisionedError       the user has no actor and cannot get one now
     ├─ ExamplaryAccessError               the actor may not use the exam or the space
-    ├─ ExamplaryNotReadyError             another request is preparing the same actor or session
-    ├─ ExamplaryBusyError                 a limit of this site, such as too many sessions
+    ├─ ExamplaryNotReadyError             another request is in progress; try again in a moment
+    ├─ ExamplaryBusyError                 the user has opened too many sessions
     ├─ ExamplaryDatabaseError             the database could not store a row
     └─ ExamplarySessionEndedError         the session has ended and cannot be opened again
     ExamplaryConfigurationError           a setting to fix; an ImproperlyConfigured, not in the tree
@@ -199,11 +199,11 @@ class ExamplaryAccessError(ExamplaryError):
 
 
 class ExamplaryNotReadyError(ExamplaryError):
-    """Another request is preparing the same actor or session; try again in a moment."""
+    """Another request prepares the same actor or session, or too many embeds wait; try again."""
 
 
 class ExamplaryBusyError(ExamplaryError):
-    """A limit of this site was reached: sessions of a user within an hour, or launches at once."""
+    """The user has opened EXAMPLARY_SESSIONS_PER_HOUR sessions within an hour."""
 
 
 class ExamplaryDatabaseError(ExamplaryError):

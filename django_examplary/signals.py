@@ -2,7 +2,8 @@
 
 Errors of a receiver are logged, and affect neither other receivers nor the response. Signals about
 actors and sessions are sent after the database commit. Their sender is the model class of the
-object.
+object. Signals about sessions are sent once per session. If a process dies before it has recorded
+that, a sweep sends the signal again.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ actor_provisioned = Signal()
 #: revoked. Arguments: `actor` (ExamplaryActor), `former_workspace` and `workspace` (aliases).
 actor_moved = Signal()
 
-#: The API confirmed that a session was completed. Sent once per session.
+#: The API confirmed that a session was completed.
 #: Arguments: `session` (ExamplarySession), `outputs` (the flow's Outputs, see `flows`).
 session_completed = Signal()
 
-#: The API confirmed that the user cancelled. Sent once per session. Arguments: `session`.
+#: The API confirmed that the user cancelled. Arguments: `session`.
 session_cancelled = Signal()
 
 #: A session was closed because its user is done, and the API had no outcome. Flows that never
-#: complete by themselves end this way, and `services.close_session` can close any session. Sent
-#: once per session. Arguments: `session`.
+#: complete by themselves end this way, and `services.close_session` can close any session.
+#: Arguments: `session`.
 session_closed = Signal()
 
 #: For metrics: a call to the API has ended, retries included. Sent in the thread of the caller.

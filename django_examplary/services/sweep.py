@@ -99,8 +99,8 @@ def sweep_sessions(
     that were checked after this time are skipped, so sweeps with the same `since` check each
     session once. Sessions older than a day are checked once an hour. Any number of sweeps may run
     at the same time and share the work; one that starts later may repeat the calls that are then
-    under way. With `dry_run` nothing is called or changed, and the result contains the numbers of a
-    real sweep.
+    under way. With `dry_run` nothing is called or changed, and the result has the numbers of
+    sessions to verify and to revoke, of late signals, and of rows to delete.
 
     The sweep ends early when `should_stop()` returns true or the API keeps failing. Only the
     affected workspace stops if its API key is refused or it is no longer configured; `stopped` has
@@ -109,8 +109,9 @@ def sweep_sessions(
     Raises ExamplaryConfigurationError after the work that needs no API, and
     TransactionManagementError inside a transaction.
     """
+    since = since or timezone.now()
     if dry_run:
-        return _dry_run(limit, workspace)
+        return _dry_run(limit, workspace, since)
     refuse_transaction("sweep_sessions")
     sweep = Sweep()
     sweep.announced, sweep.pruned = tidy()
@@ -119,7 +120,7 @@ def sweep_sessions(
         get_client(workspace or DEFAULT_WORKSPACE)
     calls = PacedCalls(concurrency=concurrency, rate=rate, max_failures=10, should_stop=should_stop)
     left = math.inf if limit is None else limit
-    run = _SweepRun(sweep, calls, left, workspace, since or timezone.now(), client)
+    run = _SweepRun(sweep, calls, left, workspace, since, client)
     for outcomes in calls.run(run.take, _call, lambda task: task.session.workspace):
         run.record(outcomes)
         progress(sweep)
@@ -128,15 +129,15 @@ def sweep_sessions(
     return sweep
 
 
-def _due(workspace: str | None) -> ExamplarySessionQuerySet:
-    due = session_rows().due()
+def _due(workspace: str | None, since: datetime) -> ExamplarySessionQuerySet:
+    due = session_rows().due().exclude(asked_at__gte=since)
     return due.filter(workspace=workspace) if workspace else due
 
 
-def _dry_run(limit: int | None, workspace: str | None) -> Sweep:
+def _dry_run(limit: int | None, workspace: str | None, since: datetime) -> Sweep:
     if workspace:
         conf.get_workspace(workspace)
-    pending = list(_due(workspace).values_list("revoke_pending", flat=True)[:limit])
+    pending = list(_due(workspace, since).values_list("revoke_pending", flat=True)[:limit])
     return Sweep(
         revoked=sum(pending),
         verified=len(pending) - sum(pending),
@@ -217,9 +218,8 @@ class _SweepRun:
             # The clock was set back, or is behind that of the machine that chose `since`. The same
             # sessions would be due repeatedly.
             return False
-        due = _due(self.workspace).exclude(asked_at__gte=self.since)
         closed = [*self.calls.stopped_lanes, *self.calls.paused_lanes]
-        due = due.exclude(workspace__in=closed)
+        due = _due(self.workspace, self.since).exclude(workspace__in=closed)
         self.page += due.values_list("pk", "workspace", "asked_at")[:_PAGE]
         return bool(self.page)
 

@@ -899,6 +899,9 @@ def test_dry_run_calls_and_changes_nothing(fake, sessions, settings):
     assert (result.verified, result.revoked, result.pruned) == (2, 0, 1)
     result = services.sweep_sessions(dry_run=True, limit=1)
     assert (result.verified, result.revoked, result.pruned) == (1, 0, 1)
+    since = timezone.now()
+    ExamplarySession.objects.filter(pk=sessions[1].pk).update(asked_at=since)
+    assert services.sweep_sessions(dry_run=True, since=since).verified == 1
     assert fake.requests == []
     assert ExamplarySession.objects.count() == 3
 

@@ -429,8 +429,7 @@
       const state = STATES[this.#state];
       if (state.final) {
         // A moved element must not launch again. Wait until the frame is blank, because browsers
-        // would
-      // otherwise add an entry to the history.
+        // would otherwise add an entry to the history.
         this.#removeSource();
       }
       if (this.#state === "idle" && !this.#isBlank()) {
