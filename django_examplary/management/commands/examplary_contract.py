@@ -201,8 +201,8 @@ def _probe_email(options: dict[str, Any]) -> str:
         email = f"examplary-probe-{get_random_string(8).lower()}@{domain}"
     if not re.fullmatch(r"[^@\s]+@([A-Za-z0-9-]+\.)+[A-Za-z]{2,}", email):
         raise CommandError(
-            "The probe's user needs an address: pass --email ADDRESS, or --domain DOMAIN to make "
-            "one up.",
+            "The probe's user needs an address: pass --email ADDRESS, or --domain DOMAIN to "
+            "generate one.",
             returncode=2,
         )
     return email

@@ -33,8 +33,8 @@ class Command(ExamplaryCommand):
     help = """\
 Links users to existing Examplary users.
 
-For a new database with an existing workspace: Examplary refuses known addresses, and documents no
-way to find their ids. The file has two columns: a user name or an e-mail address, and an id that
+For a new database with an existing workspace: Examplary may refuse known addresses, and documents
+no way to find their ids. The file has two columns: a user name or an e-mail address, and an id that
 begins with "user_". A header is skipped. The whole file is validated before any user is linked.
 
 Run it again after any interruption: users with the right id are skipped. A user with another
