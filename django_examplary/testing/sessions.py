@@ -53,11 +53,11 @@ class Session:
     embed_url: str = field(repr=False)
     flow: str
     actor: str
-    presets: Json
-    theme: Json
-    metadata: Json
-    return_url: str | None
-    allowed_origin: str | None
+    presets: Json = field(default_factory=dict)
+    theme: Json = field(default_factory=dict)
+    metadata: Json = field(default_factory=dict)
+    return_url: str | None = None
+    allowed_origin: str | None = None
     created_at: datetime
     expires_at: datetime
     status: str = "pending"

@@ -141,18 +141,11 @@ class Workspace(Switches, Traffic):
             self._own(material_id, [])
             return material
 
-    def add_session(
-        self,
-        flow: str,
-        actor: str,
-        *,
-        presets: Json | None = None,
-        theme: Json | None = None,
-        metadata: Json | None = None,
-        return_url: str | None = None,
-        allowed_origin: str | None = None,
-    ) -> Session:
-        """Open an embed session, without the checks of ``POST /embed-sessions``."""
+    def add_session(self, flow: str, actor: str, **fields: Any) -> Session:
+        """Open an embed session, without the checks of ``POST /embed-sessions``.
+
+        ``fields`` are those of ``Session``, such as ``presets``.
+        """
         with self.lock:
             token = new_token(60)
             now = self.clock()
@@ -163,13 +156,9 @@ class Workspace(Switches, Traffic):
                 embed_url=f"{self.embed_origin or self.base_url}/embeds/{token}",
                 flow=flow,
                 actor=actor,
-                presets=presets or {},
-                theme=theme or {},
-                metadata=metadata or {},
-                return_url=return_url,
-                allowed_origin=allowed_origin,
                 created_at=now,
                 expires_at=now + _SESSION_LIFETIME,
+                **fields,
             )
             self.sessions[session.id] = session
             return session
