@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
+from django_examplary.client.retries import Cooldown
 from django_examplary.data import ActorProfile
 from django_examplary.exceptions import (
     ExamplaryConfigurationError,
@@ -451,7 +452,8 @@ def test_released_claim_is_not_an_unanswered_request(fake, teacher, settings):
     assert fake.calls("POST", "/exams") == []
 
 
-def test_run_waits_for_a_client_that_cools_down(fake, teacher):
+def test_run_waits_for_a_client_that_cools_down(fake, teacher, monkeypatch):
+    monkeypatch.setattr(Cooldown, "SECONDS", 0.5)
     client = services.get_client(max_retries=0)
     for number in range(3):
         fake.fail("GET", "/exams/{id}", status=500)
@@ -614,13 +616,13 @@ def test_rate_is_respected(fake, make_users):
 
 
 def test_429_pauses_the_whole_run_and_loses_no_user(fake, make_users):
-    make_users(30)
-    fake.rate_limit(10)
+    make_users(12)
+    fake.rate_limit(6)
 
     result = provision(concurrency=4)
 
-    assert (result.provisioned, result.failed, result.stopped) == (30, {}, "")
-    assert len(fake.calls("POST", "/users")) <= 30 + 3 * 4
+    assert (result.provisioned, result.failed, result.stopped) == (12, {}, "")
+    assert len(fake.calls("POST", "/users")) <= 12 + 3 * 4
 
 
 @pytest.mark.parametrize("status", [425, 503])

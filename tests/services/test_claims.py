@@ -252,6 +252,7 @@ def test_lease_counts_by_the_clock_of_the_database(teacher):
 
 
 def test_request_that_was_not_sent_leaves_the_user_as_before(fake, teacher, settings):
+    settings.EXAMPLARY_MAX_RETRIES = 0
     settings.EXAMPLARY_API_URL = "http://127.0.0.1:1"
     for error in [ExamplaryConnectionError] * 3 + [ExamplaryUnavailableError]:
         with pytest.raises(error):

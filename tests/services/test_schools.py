@@ -228,7 +228,7 @@ def test_pause_of_one_school_does_not_pause_the_others_in_a_bulk_run(pair, crowd
 
 def test_users_whose_school_pauses_are_provisioned_later(pair, crowds):
     school = pair[0]
-    school.api.fail("POST", "/users", status=429, headers={"Retry-After": "1"})
+    school.api.fail("POST", "/users", status=429, headers={"Retry-After": "0.3"})
 
     result = services.provision_actors(get_user_model().objects.all(), rate=0, concurrency=1)
 
@@ -259,7 +259,7 @@ def test_sessions_whose_school_pauses_are_verified_later(pair):
     for subject in ("1", "2", "3"):
         for each in pair:
             launch(each, subject)
-    school.api.fail("GET", "/embed-sessions/{id}", status=429, headers={"Retry-After": "1"})
+    school.api.fail("GET", "/embed-sessions/{id}", status=429, headers={"Retry-After": "0.3"})
 
     result = services.sweep_sessions(concurrency=1)
 
