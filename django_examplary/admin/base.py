@@ -168,23 +168,21 @@ class RowAdmin(ExamplaryAdminMixin, ModelAdmin):
         rows = super().get_queryset(request)
         return only_visible(rows, self.user_path, self.admin_site, request)
 
-    def has_workspaces(self) -> bool:
-        """Return whether lists have a column and a filter for the workspace."""
-        return conf.EXAMPLARY_WORKSPACE is not None
+    def get_workspace_fields(self) -> list[str]:
+        """Return the fields that rows also have on a site with several workspaces."""
+        return [] if conf.EXAMPLARY_WORKSPACE is None else ["workspace"]
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        workspace = ["workspace"] if self.has_workspaces() else []
-        return [*super().get_list_display(request), *workspace]
+        return [*super().get_list_display(request), *self.get_workspace_fields()]
 
     def get_list_filter(self, request: HttpRequest) -> Any:
-        workspace = ["workspace"] if self.has_workspaces() else []
         groups = [f"{self.user_path}__groups"] if user_has_field("groups") else []
-        return [*super().get_list_filter(request), *workspace, *groups]
+        return [*super().get_list_filter(request), *self.get_workspace_fields(), *groups]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        fieldsets = super().get_fieldsets(request, obj)
-        workspace = [(None, {"fields": ["workspace"]})] if self.has_workspaces() else []
-        return [*fieldsets, *workspace]
+        fields = self.get_workspace_fields()
+        workspace = [(None, {"fields": fields})] if fields else []
+        return [*super().get_fieldsets(request, obj), *workspace]
 
     def get_urls(self) -> list[URLPattern]:
         return [

@@ -291,7 +291,11 @@ class Cooldown:
                     pace.interval = min(max(_FIRST_INTERVAL, pace.interval * 2), _MAX_INTERVAL)
                     pace.refused_at = now
                 return
-            if not _is_failure(call, outcome):
+            # The key may lack access to one resource, but be accepted for others.
+            refused = isinstance(outcome, ExamplaryAuthenticationError) or (
+                isinstance(outcome, ExamplaryPermissionError) and not call.ids
+            )
+            if not (refused or is_outage(outcome)):
                 if call.operation in self._paces:
                     self._paces[call.operation].interval *= _SHORTEN
                 self._failed.clear()
@@ -320,12 +324,6 @@ def not_sent(call: Call, pause: float) -> ExamplaryRateLimitError:
     )
     error.retry_after = pause
     return error
-
-
-def _is_failure(call: Call, outcome: Any) -> bool:
-    # The key may lack access to one resource, but be accepted for others.
-    refused = isinstance(outcome, ExamplaryPermissionError) and not call.ids
-    return is_outage(outcome) or refused or isinstance(outcome, ExamplaryAuthenticationError)
 
 
 def _depends_on_request(outcome: Any) -> bool:

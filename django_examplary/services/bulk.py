@@ -310,7 +310,12 @@ class _BulkRun:
         self._count_failure(error)
 
     def _count_failure(self, error: Exception) -> None:
-        failed, reason = self.result.failed, _reason(error)
+        failed = self.result.failed
+        if isinstance(error, ExamplaryAPIError):
+            # Without the request id, so that equal failures are counted together.
+            reason = f"{error.status_code} {error.message}".strip()
+        else:
+            reason = describe_error(error)
         if reason not in failed and len(failed) >= _MAX_REASONS:
             reason = "other reasons"
         failed[reason] = failed.get(reason, 0) + 1
@@ -352,10 +357,3 @@ def _prepare_each(workspaces: Mapping[Any, str]) -> list[ExamplaryActor]:
                     "operation=provision-actors user=%s error=%s", user.pk, type(error).__name__
                 )
         return actors
-
-
-def _reason(error: Exception) -> str:
-    """Return a reason without the request id, so that equal failures are counted together."""
-    if isinstance(error, ExamplaryAPIError):
-        return f"{error.status_code} {error.message}".strip()
-    return describe_error(error)
