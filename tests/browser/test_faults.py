@@ -238,6 +238,34 @@ def test_site_never_answers(teacher, announced):
     assert announced == ["session_completed"]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 403, "json": {"detail": "CSRF Failed"}},
+        {"status": 401, "json": {"detail": "Sign in"}},
+        {"status": 302, "headers": {"Location": "/admin/login/"}},
+    ],
+    ids=["403", "401", "redirect"],
+)
+def test_middleware_refuses_the_report(teacher, answer):
+    embed = teacher.launch()
+    teacher.page.route("**/sync/**", lambda route: route.fulfill(**answer))
+    teacher.press("complete")
+
+    expect(embed).to_have_attribute("data-state", "stale")
+    expect(embed.get_by_role("button", name="Reload the page")).to_be_visible()
+
+
+def test_answer_to_the_report_is_not_an_object(teacher):
+    embed = teacher.launch()
+    teacher.page.route("**/sync/**", lambda route: route.fulfill(body="null"), times=1)
+    teacher.press("complete")
+
+    expect(embed).to_have_attribute("data-state", "unverified")
+    embed.get_by_role("button", name="Try again").click()
+    expect(embed).to_have_attribute("data-state", "completed")
+
+
 def test_result_is_late(teacher, examplary, announced):
     """The embed reports its end only once."""
     embed = teacher.launch()

@@ -730,10 +730,13 @@
           // Safari 15 lacks this, and uses its own timeout.
           signal: AbortSignal.timeout?.(POST_LIMIT),
         });
-        // Django refuses with pages: for a CSRF token, or a session of another user.
-        const isRefused = [403, 404].includes(response.status);
-        const isJson = response.headers.get("Content-Type")?.startsWith("application/json");
-        return isRefused && !isJson ? { reason: "stale" } : await response.json();
+        const answer = parseObject(await response.text());
+        if (response.ok ? answer.status : answer.reason) {
+          return answer;
+        }
+        // Django, a middleware or a proxy refuses: for a CSRF token, or to make the user sign in.
+        const isRefused = response.redirected || [401, 403, 404].includes(response.status);
+        return { reason: isRefused ? "stale" : "unavailable" };
       } catch {
         return { reason: navigator.onLine ? "unavailable" : "offline" };
       }
@@ -994,6 +997,15 @@
       window.location.assign(url.href);
     } else {
       console.error("<examplary-embed> does not continue to another site.");
+    }
+  }
+
+  /** Return the object of a JSON text; without properties if it is no object. */
+  function parseObject(text) {
+    try {
+      return Object(JSON.parse(text));
+    } catch {
+      return {};
     }
   }
 
