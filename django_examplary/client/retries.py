@@ -153,7 +153,7 @@ class Call:
     @property
     @sensitive_variables()
     def identity(self) -> bytes:
-        """Equal for equal requests of different launches: one that always fails is no outage."""
+        """Equal for equal requests of different launches; `Cooldown` compares it."""
         body = self.json
         if isinstance(body, Mapping):
             # Identifies one attempt of a launch.
