@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -446,6 +447,20 @@ def test_manager_of_the_workspace_is_never_adopted(fake, teacher, settings, case
         services.provision_actor(teacher)
 
     assert ExamplaryActor.objects.get().examplary_id is None
+
+
+@pytest.mark.parametrize(("role", "state"), [("student", State.ACTIVE), ("admin", State.FAILED)])
+def test_actor_that_was_removed_and_renamed_is_added_again(fake, teacher, role, state):
+    fake.duplicates = "return"
+    known = services.provision_actor(teacher).examplary_id
+    fake.users[known] |= {"name": "Somebody Else", "role": role}
+    # The API has reported that the id is unknown.
+    ExamplaryActor.objects.update(state=State.PENDING)
+    with suppress(ExamplaryNotProvisionedError):
+        services.provision_actor(teacher)
+
+    actor = ExamplaryActor.objects.get()
+    assert (actor.examplary_id, actor.state) == (known, state)
 
 
 @pytest.mark.parametrize("verified", [False, True])
