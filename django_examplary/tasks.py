@@ -16,7 +16,7 @@ Or in slices, which spare the queue most of the messages::
         provision_actors_task.enqueue(keys[start : start + 100])
 
 Any number of workers may share the work, and a task may run twice: each user is provisioned once.
-If a task fails, the row of the actor has the reason, and the task may be enqueued again.
+If a task fails, it may be enqueued again. `last_error` of the actor has the reason of a refusal.
 
 Sweep in slices of `limit` sessions. With the same `since` they check each session once::
 

@@ -48,8 +48,8 @@ def erase_user(
     """Erase the data that this app stores about a user, for a data-subject request. Idempotent.
 
     Open sessions are revoked first. A session that cannot be revoked at Examplary remains as an
-    anonymous row without content until a sweep has revoked it, and so does a session that rows of
-    the project protect. Each revocation takes at most `deadline` seconds, by default
+    anonymous row without content until a sweep has revoked it. A session that rows of the project
+    protect remains in the same form. Each revocation takes at most `deadline` seconds, by default
     EXAMPLARY_DEADLINE.
     """
     refuse_transaction("erase_user")
