@@ -137,6 +137,9 @@ class Launch:
         facts = {each.name: getattr(self, each.name) for each in fields(self)}
         facts["flow"] = self.flow.slug if self.flow else ""
         facts["presets"] = self.flow.presets if self.flow else {}
+        # Templates pass None, or an empty string for an undefined variable. The token omits both,
+        # so the key must not depend on them.
+        facts |= {"grant_access": bool(self.grant_access), "once": bool(self.once)}
         return facts
 
 

@@ -178,6 +178,13 @@ def test_key_survives_the_token():
     assert Launch.unsign(launch.sign(), max_age=60).key == launch.key
 
 
+@pytest.mark.parametrize("undefined", [None, ""])
+def test_key_with_undefined_options_survives_the_token(undefined):
+    launch = replace(LAUNCH, grant_access=undefined, once=undefined)
+
+    assert Launch.unsign(launch.sign(), max_age=60).key == launch.key
+
+
 def test_key_ignores_the_order_of_presets():
     one = replace(LAUNCH, flow=MarkAnswer(extra={"a": 1, "b": 2}))
     two = replace(LAUNCH, flow=MarkAnswer(extra={"b": 2, "a": 1}))
