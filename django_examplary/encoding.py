@@ -17,7 +17,7 @@ from django.utils.encoding import punycode
 #: The problem with a value for which `is_storable` returns False.
 UNSTORABLE = (
     "holds U+0000, a lone surrogate, an infinite number, more than 30 nested levels, or a value "
-    "that JSON has no type for"
+    "or a key that JSON has no type for"
 )
 
 # MariaDB stores 32 levels of JSON.
@@ -75,6 +75,9 @@ def storable(value: Any, *, levels: int = _MAX_LEVELS) -> Any:
     if not levels:
         return json.dumps(value, default=str)
     if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            # JSON would convert a number, which sorts differently from its string.
+            raise TypeError("the keys of JSON are strings")
         return {storable(k, levels=0): storable(v, levels=levels - 1) for k, v in value.items()}
     items = [storable(item, levels=levels - 1) for item in value]
     return tuple(items) if isinstance(value, tuple) else items
