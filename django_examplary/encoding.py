@@ -14,6 +14,8 @@ from typing import Any
 
 from django.utils.encoding import punycode
 
+from django_examplary.exceptions import ExamplaryValidationError
+
 #: The problem with a value for which `is_storable` returns False.
 UNSTORABLE = (
     "holds U+0000, a lone surrogate, an infinite number, more than 30 nested levels, or a value "
@@ -27,15 +29,28 @@ _UNSTORABLE_CHARACTERS = re.compile(r"[\x00\ud800-\udfff]")
 
 @functools.lru_cache(maxsize=512)
 def to_camel(name: str) -> str:
-    """Convert `source_material_ids` to `sourceMaterialIds`; camelCase is unchanged."""
+    """Convert `source_material_ids` to `sourceMaterialIds`; camelCase is unchanged.
+
+    Raises ExamplaryValidationError naming a key of a mapping that is no string.
+    """
+    _require_name(name)
     head, *tail = name.split("_")
     return head + "".join(part[:1].upper() + part[1:] for part in tail)
 
 
 @functools.lru_cache(maxsize=512)
 def to_snake(name: str) -> str:
-    """Convert `sourceMaterialIds` to `source_material_ids`; snake_case is unchanged."""
+    """Convert `sourceMaterialIds` to `source_material_ids`; snake_case is unchanged.
+
+    Raises ExamplaryValidationError naming a key of a mapping that is no string.
+    """
+    _require_name(name)
     return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
+
+
+def _require_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise ExamplaryValidationError(repr(name), "must be a string, because it is a name")
 
 
 def is_id(value: Any, prefix: str = "") -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from django_examplary import flows
+from django_examplary.data import Theme
 from django_examplary.encoding import to_camel, to_snake
 from django_examplary.exceptions import (
     ExamplaryResponseError,
@@ -203,6 +204,22 @@ def test_same_warning_is_shown_once_by_default():
             get_flow("generate-exam", {"a": 1})
 
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        Theme.from_mapping,
+        GenerateExam.from_presets,
+        lambda presets: get_flow("new-flow", presets),
+        lambda presets: GenerateExam(extra=presets),
+    ],
+    ids=["theme", "known flow", "unknown flow", "extra"],
+)
+@pytest.mark.filterwarnings("ignore:There is no documented flow")
+def test_name_that_is_not_a_string_is_refused(build):
+    with pytest.raises(ExamplaryValidationError, match=r"^7: must be a string"):
+        build({7: "Art"})
 
 
 def test_extra_does_not_warn():
