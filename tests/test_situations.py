@@ -148,6 +148,9 @@ def processes() -> Iterator[Pool]:
     context.set_forkserver_preload(["django.contrib.admin", "django.test", "requests"])
     with mock.patch.dict(os.environ, COVERAGE), context.Pool(1, maxtasksperchild=1) as pool:
         yield pool
+        # The context would kill the last process, perhaps before it stores its coverage.
+        pool.close()
+        pool.join()
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
