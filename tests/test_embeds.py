@@ -84,9 +84,8 @@ def return_theme(request: HttpRequest) -> dict[str, Any]:
     return {"primary_color": f"#{request.user.pk:06d}", "locale": "fy"}
 
 
-async def return_theme_later(request: HttpRequest) -> dict[str, Any]:
-    """Return no theme, but a coroutine that nothing awaits."""
-    return {}
+async def return_theme_later(request: HttpRequest) -> None:
+    """Return a coroutine, which nothing awaits."""
 
 
 @pytest.fixture
