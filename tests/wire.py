@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import gzip
 import itertools
-import select
+import selectors
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -38,7 +38,9 @@ def _close_after(handler: FakeHandler, response: Response) -> None:
 def _hang(handler: FakeHandler, response: Response) -> None:
     handler.close_connection = True
     # The socket becomes readable when the client gives up, or when the server stops.
-    select.select([handler.connection], [], [])
+    with selectors.DefaultSelector() as selector:
+        selector.register(handler.connection, selectors.EVENT_READ)
+        selector.select()
 
 
 def _truncate(handler: FakeHandler, response: Response) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+
 from django_examplary.client import ExamplaryClient
 from django_examplary.conf import ALIAS_LENGTH, conf, is_alias
 from django_examplary.exceptions import ExamplaryConfigurationError
@@ -48,6 +51,13 @@ def get_client(
 
 # An evicted client would lose its connections and its cool-down, so cache many workspaces.
 _client = functools.lru_cache(maxsize=1024)(ExamplaryClient)
+
+
+@receiver(setting_changed)
+def _forget_clients(*, setting: str, **kwargs: Any) -> None:
+    """Forget the clients, and with them their connections, when a test uses another server."""
+    if setting == "EXAMPLARY_API_URL":
+        _client.cache_clear()
 
 
 def list_workspaces() -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from django_examplary import services
@@ -21,6 +24,17 @@ def test_client_is_shared_until_the_settings_change(settings):
     other = services.get_client()
     assert other is not client
     assert other.timeout == 3.0
+
+
+def test_client_of_an_earlier_server_is_forgotten(fake, settings):
+    """Otherwise a test run with many servers would keep a connection to each."""
+    client = weakref.ref(services.get_client())
+    client().get_me()
+
+    settings.EXAMPLARY_API_URL = "https://other.example"
+    gc.collect()
+
+    assert client() is None
 
 
 def test_arguments_replace_settings(settings):
