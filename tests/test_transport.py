@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import select
+import selectors
 import shutil
 import socket
 import socketserver
@@ -414,13 +414,15 @@ class ProxyHandler(socketserver.BaseRequestHandler):
                 self.relay(upstream)
 
     def relay(self, upstream):
-        other = {self.request: upstream, upstream: self.request}
-        while True:
-            for ready in select.select(list(other), [], [])[0]:
-                data = ready.recv(65536)
-                if not data:
-                    return
-                other[ready].sendall(data)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.request, selectors.EVENT_READ, upstream)
+            selector.register(upstream, selectors.EVENT_READ, self.request)
+            while True:
+                for ready, _ in selector.select():
+                    data = ready.fileobj.recv(65536)
+                    if not data:
+                        return
+                    ready.data.sendall(data)
 
 
 @pytest.fixture
