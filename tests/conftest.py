@@ -15,6 +15,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.dispatch import Signal
 from django.test.signals import reset_template_engines, setting_changed
+from django.test.utils import override_settings
 from django.utils import timezone, translation
 
 from django_examplary import signals
@@ -91,6 +92,13 @@ def _reset_language() -> Iterator[None]:
     """Deactivate the language that requests of the test activated in this thread."""
     yield
     translation.deactivate()
+
+
+@pytest.fixture(scope="module")
+def module_urls(request) -> Iterator[None]:
+    """Use the URLs of the test module, which Django compiles once for all its tests."""
+    with override_settings(ROOT_URLCONF=request.module.__name__):
+        yield
 
 
 @pytest.fixture(scope="module")

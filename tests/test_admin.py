@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Permission, User
 from django.db import connection, transaction
 from django.test import Client
-from django.test.utils import CaptureQueriesContext, override_settings
+from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
 from django.utils.html import escape
 
@@ -51,6 +50,8 @@ urlpatterns = [
     path("complete/", complete.urls),
 ]
 
+pytestmark = pytest.mark.usefixtures("module_urls")
+
 ACTORS = "/admin/django_examplary/examplaryactor/"
 SESSIONS = "/admin/django_examplary/examplarysession/"
 USERS = "/school/auth/user/"
@@ -62,13 +63,6 @@ SECRETS = {
     "open_key": "7:canary",
     "fingerprint": "canary",
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _urls() -> Iterator[None]:
-    """Use the URLs of this module, which Django compiles once for all its tests."""
-    with override_settings(ROOT_URLCONF=__name__):
-        yield
 
 
 @pytest.fixture

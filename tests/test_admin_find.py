@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from html import unescape
 from typing import Any
@@ -17,7 +16,7 @@ from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group, Permission, User
 from django.db import connection, models
-from django.test.utils import CaptureQueriesContext, override_settings
+from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.utils import timezone, translation
 from django.utils.translation import gettext
@@ -63,18 +62,11 @@ plain.register(ExamplarySession, admin.ModelAdmin)
 
 urlpatterns = [path(f"{each.name}/", each.urls) for each in (site, restricted, lonely, plain)]
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.usefixtures("module_urls"), pytest.mark.django_db]
 
 ACTORS = "/school/django_examplary/examplaryactor/"
 SESSIONS = "/school/django_examplary/examplarysession/"
 USERS = "/school/auth/user/"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _urls() -> Iterator[None]:
-    """Use the URLs of this module, which Django compiles once for all its tests."""
-    with override_settings(ROOT_URLCONF=__name__):
-        yield
 
 
 def found(browser, url, **query: Any) -> list[Any]:
