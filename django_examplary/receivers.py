@@ -23,9 +23,6 @@ logger = logging.getLogger("django_examplary")
 # The session keys of django-hijack, django-loginas, django-impersonate and django-su.
 _IMPERSONATIONS = ("hijack_history", "loginas_from_user", "_impersonate", "exit_users_pk")
 
-# Maximum seconds for which signing out waits for the API.
-_SIGN_OUT_SECONDS = 2.0
-
 
 def revoke_when_deleted(instance: ExamplaryActor, **kwargs: Any) -> None:
     """End the sessions of a deleted user. A sweep revokes them at Examplary."""
@@ -47,15 +44,20 @@ def revoke_when_user_changes(instance: Any, using: str | None = None, **kwargs: 
     _after_commit(lambda: _end_sessions(key))
 
 
-def revoke_when_signed_out(user: Any, request: Any = None, **kwargs: Any) -> None:
-    """Revoke at Examplary, too, because the next person may use the same computer."""
+def revoke_when_signed_out(
+    user: Any, request: Any = None, *, seconds: float = 2.0, **kwargs: Any
+) -> None:
+    """Revoke at Examplary, too, because the next person may use the same computer.
+
+    Signing out waits for the API for at most `seconds`.
+    """
     if user is None or not _revokes_on_logout():
         return
     session = getattr(request, "session", None) or {}
     if any(session.get(name) for name in _IMPERSONATIONS):
         return  # A staff member ends an impersonation. The user may be working elsewhere.
     key = user.pk
-    _after_commit(lambda: _end_and_revoke(key))
+    _after_commit(lambda: _end_and_revoke(key, seconds))
 
 
 def _revokes_on_logout() -> bool:
@@ -94,13 +96,13 @@ def _end_sessions(user_pk: Any) -> list[ExamplarySession]:
         return []
 
 
-def _end_and_revoke(user_pk: Any) -> None:
+def _end_and_revoke(user_pk: Any, seconds: float) -> None:
     """Revoke at Examplary, too. A sweep retries if this fails or takes too long."""
     sessions = _end_sessions(user_pk)
     clients = {}
     for workspace in {session.workspace for session in sessions}:
         try:
-            clients[workspace] = services.get_client(workspace).within(_SIGN_OUT_SECONDS)
+            clients[workspace] = services.get_client(workspace).within(seconds)
         except ImproperlyConfigured as error:
             logger.warning("operation=revoke error=%s", error)
     for session in sessions:

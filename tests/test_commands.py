@@ -583,8 +583,7 @@ def test_result_as_json(fake, teacher):
 
 
 @pytest.mark.django_db
-def test_progress_on_a_terminal_and_in_a_log(fake, monkeypatch, make_users):
-    monkeypatch.setattr(base, "_WATCHED", 0.0)
+def test_progress_on_a_terminal_and_in_a_log(fake, make_users):
     make_users(2)
     run("examplary_provision", rate=0, stderr=(terminal := Terminal()))
     assert "\r1 of 2 users, 0 failed" in terminal.getvalue()

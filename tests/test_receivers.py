@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from django.apps import apps
 from django.contrib.auth.hashers import make_password
@@ -23,9 +25,15 @@ def session(fake, teacher):
 
 
 @pytest.fixture
-def patient(monkeypatch):
+def patient():
     """Give signing out more time on busy machines."""
-    monkeypatch.setattr(receivers, "_SIGN_OUT_SECONDS", 60.0)
+    uid = "django_examplary"
+    receiver = partial(receivers.revoke_when_signed_out, seconds=60.0)
+    assert user_logged_out.disconnect(dispatch_uid=uid)
+    user_logged_out.connect(receiver, dispatch_uid=uid)
+    yield
+    user_logged_out.disconnect(dispatch_uid=uid)
+    user_logged_out.connect(receivers.revoke_when_signed_out, dispatch_uid=uid)
 
 
 def test_deleting_a_user_succeeds_while_the_api_is_down(fake, teacher, session):

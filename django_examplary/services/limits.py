@@ -18,8 +18,6 @@ from django_examplary.services.database import release_obsolete_connections
 # An async server runs each request in a thread, and each thread opens a database connection. Many
 # concurrent requests would exceed the connection limit of the database.
 _CONNECTIONS = 8
-_CONNECTION_WAIT = 2.0
-
 
 #: The semaphores of this process, by purpose and size. A setting may change its size.
 _semaphores: dict[tuple[str, int], threading.Semaphore] = {}
@@ -37,7 +35,7 @@ def _semaphore(purpose: str, size: int) -> threading.Semaphore:
 def embed_with_connection() -> Iterator[None]:
     """Wait until few other embeds use a database connection, and close it afterwards."""
     semaphore = _semaphore("connection", _CONNECTIONS)
-    if not semaphore.acquire(timeout=_CONNECTION_WAIT):
+    if not semaphore.acquire(timeout=2.0):
         raise ExamplaryNotReadyError("Too many embeds of this process use the database.")
     with ExitStack() as stack:
         stack.callback(semaphore.release)

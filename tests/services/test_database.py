@@ -18,7 +18,6 @@ from django.db import (
     transaction,
 )
 from django.db.transaction import TransactionManagementError
-from django.test.utils import CaptureQueriesContext
 
 from django_examplary import services
 from django_examplary.client import ExamplaryClient
@@ -170,19 +169,32 @@ def test_commit_keeps_a_usable_connection(monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_commit_bounds_waits_for_locks_and_restores_the_connection(monkeypatch):
-    bounds = {connection.vendor: ("SELECT 'bound'", "SELECT 'restored'")}
-    monkeypatch.setattr("django_examplary.services.database._LOCK_TIMEOUTS", bounds)
-    with CaptureQueriesContext(connection) as captured:
-        commit(lambda: User.objects.create_user("ann"))
+@pytest.mark.parametrize(
+    ("vendor", "expected"),
+    [("postgresql", ["bound inside"]), ("mysql", ["bound inside", "restored outside"])],
+)
+def test_commit_bounds_waits_for_locks_and_restores_the_connection(monkeypatch, vendor, expected):
+    """Further tests show the effect with the databases themselves."""
+    statements = []
+
+    def record(execute, sql, params, many, context):
+        if "lock_" not in sql:
+            return execute(sql, params, many, context)
+        kind = "restored" if sql.endswith("@examplary_wait") else "bound"
+        statements.append(f"{kind} {'inside' if connection.in_atomic_block else 'outside'}")
+        return None
+
+    def work():
+        assert statements == expected[:1]
+        return User.objects.create_user("ann")
+
+    monkeypatch.setattr(connection, "vendor", vendor)
+    with connection.execute_wrapper(record):
+        commit(work)
         with transaction.atomic():
             # The timeout would apply to the rest of the transaction of the caller.
             commit(lambda: User.objects.create_user("bob"))
-    queries = [query["sql"] for query in captured]
-    begin, bound, *_, end, restored = queries[: queries.index("SELECT 'restored'") + 1]
-    assert (bound, restored) == ("SELECT 'bound'", "SELECT 'restored'")
-    assert (begin.split()[0], end) == ("BEGIN", "COMMIT")
-    assert queries.count(bound) == 1
+    assert statements == expected
 
 
 #: By vendor: the lock timeout setting, its values for two seconds and for very long, the query that
