@@ -23,7 +23,6 @@ from django.template import Context, Template
 from django.template.loader import get_template, render_to_string
 from django.templatetags.static import static
 from django.utils.crypto import get_random_string
-from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language
@@ -285,11 +284,7 @@ def _resolve(
     presets: Mapping[str, Any] | None,
     more_presets: Mapping[str, Any],
 ) -> tuple[ExamplarySession | None, Flow]:
-    # Templates pass `_("...")` as a lazy string.
-    presets = {
-        name: str(value) if isinstance(value, Promise) else value
-        for name, value in {**(presets or {}), **more_presets}.items()
-    }
+    presets = {**(presets or {}), **more_presets}
     if isinstance(flow, str) and flow:
         _refuse_misspelt(flow, more_presets)
         return None, get_flow(flow, presets)

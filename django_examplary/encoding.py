@@ -56,7 +56,8 @@ def _require_name(name: object) -> None:
 def is_id(value: Any, prefix: str = "") -> bool:
     """Return whether a value is a valid Examplary id, which is safe in a path."""
     return (
-        isinstance(value, str)
+        # A SimpleLazyObject only claims to be a string.
+        issubclass(type(value), str)
         and re.fullmatch(rf"{prefix}[A-Za-z0-9_-]{{1,{255 - len(prefix)}}}", value) is not None
     )
 

@@ -7,6 +7,9 @@ from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
 import pytest
+from django.utils import translation
+from django.utils.functional import SimpleLazyObject
+from django.utils.translation import gettext_lazy
 
 from django_examplary import flows
 from django_examplary.data import Theme
@@ -273,6 +276,20 @@ def test_misspelt_preset_is_an_error(slug, name, meant):
 def test_unstorable_preset_is_refused(value):
     with pytest.raises(ExamplaryValidationError, match="due_date: holds U\\+0000"):
         GenerateExam(extra={"dueDate": value})
+
+
+@pytest.mark.parametrize("slug", ["generate-exam", "mark-answer"])
+def test_lazy_text_is_read_when_the_flow_is_made(slug):
+    with translation.override("nl"):
+        flow = get_flow(slug, {"name": gettext_lazy("Yes"), "subject": "Maths"})
+
+    assert flow.presets == {"name": "Ja", "subject": "Maths"}
+
+
+def test_lazy_id_is_refused():
+    """It is a proxy of any type, which neither JSON nor a path can contain."""
+    with pytest.raises(ExamplaryValidationError, match=r"exam_id: .* not <SimpleLazy"):
+        TakeExam(exam_id=SimpleLazyObject(lambda: "exam_1"))
 
 
 @pytest.mark.parametrize("exam", ["exam_1/../users", "a b", "é"])
