@@ -59,6 +59,16 @@ def test_users_are_linked_by_name_and_by_address(users, link):
     assert services.provision_actor(users[0]).examplary_id == "user_0"
 
 
+def test_name_with_separate_accents_is_found(users, link):
+    """Django composes the letters of user names when they are stored and when they sign in."""
+    User.objects.create_user("Zoe\u0308")
+    User.objects.bulk_create([User(username="Ine\u0300s")])
+
+    link("Zoe\u0308,user_7\nIne\u0300s,user_8\n")
+
+    assert linked() == {"Zo\u00eb": "user_7", "Ine\u0300s": "user_8"}
+
+
 def test_user_of_unknown_workspace_does_not_stop_others(users, link, settings):
     settings.EXAMPLARY_WORKSPACE = lambda user: {users[1].pk: "default"}[user.pk]
 

@@ -9,6 +9,7 @@ import codecs
 import csv
 import io
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -109,8 +110,7 @@ def find_users(
     """Find the user of each line, and whether the user is linked or cannot be linked.
 
     `users` limits who may be linked. An address of two users is ambiguous, even if only one of them
-    may be linked. The number of queries does not depend on the
-    number of lines, up to 500 lines.
+    may be linked. The number of queries does not depend on the number of lines, up to 500 lines.
     """
     usable = [line for line in lines if not line.problem]
     for start in range(0, len(usable), _BATCH):
@@ -126,7 +126,7 @@ def find_users(
 def _set_users(lines: Sequence[LinkLine], allowed: QuerySet[Any] | None) -> None:
     model = get_user_model()
     users = model._default_manager.all()
-    names = [line.name for line in lines]
+    names = {spelling for line in lines for spelling in (line.name, _normalized(line.name))}
     named = _found_by(lambda: users.filter(**{f"{model.USERNAME_FIELD}__in": names})) or []
     user_name: Any = model._meta.get_field(model.USERNAME_FIELD)
     # Compare the value of a foreign key, which the file contains.
@@ -152,7 +152,7 @@ def _set_users(lines: Sequence[LinkLine], allowed: QuerySet[Any] | None) -> None
     candidates: list[dict[Any, Any]] = []
     for line in lines:
         found = {user.pk: user for user in by_address[line.name.lower()]}
-        if (user := by_name.get(line.name)) is not None:
+        if (user := by_name.get(line.name, by_name.get(_normalized(line.name)))) is not None:
             found[user.pk] = user
         candidates.append(found)
     keys = {key for found in candidates for key in found}
@@ -165,6 +165,11 @@ def _set_users(lines: Sequence[LinkLine], allowed: QuerySet[Any] | None) -> None
             [line.user] = found.values()
         else:
             line.problem = AMBIGUOUS
+
+
+def _normalized(name: str) -> str:
+    """Return a user name as Django stores it. Some files separate accents from their letters."""
+    return unicodedata.normalize("NFKC", name)
 
 
 def _found_by(select: Callable[[], QuerySet[Any]]) -> list[Any] | None:
