@@ -136,8 +136,8 @@ def launch(request: HttpRequest, token: str) -> HttpResponse:
 def _act_as(request: HttpRequest, user_id: Any, credentials: str | None) -> None:
     """Authenticate the request of a visitor as the user of a signed token.
 
-    `credentials` are those of the token, which a new password invalidates. None or
-    empty: the token does not depend on it.
+    `credentials` are those of the token, which a new password invalidates. If they are None or
+    empty, the token does not depend on the password.
     """
     if is_signed_in(request):
         return
