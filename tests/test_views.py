@@ -7,6 +7,7 @@ import re
 import uuid
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
@@ -27,6 +28,7 @@ from django_examplary.models import LIFETIME, ExamplaryActor, ExamplarySession
 from django_examplary.services import limits
 from django_examplary.views import launch
 from tests import wire
+from tests.threads import call_at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -441,28 +443,27 @@ def test_concurrent_ends_of_a_process_are_limited(
         assert responses[0].json()["reason"] == "preparing"
 
 
-@pytest.mark.parametrize("name", ["sync", "close", "return", "report"])
-def test_ends_wait_for_a_database_connection(
-    fake, signed_in, teacher, django_assert_num_queries, name
-):
+def test_ends_wait_for_a_database_connection(fake, signed_in, teacher):
     session = services.open_session(teacher, GenerateExam(), origin="http://testserver")
-    paths = {
-        "return": return_url(session),
-        "report": reverse("django_examplary:report-sync"),
-        **{
-            end: reverse(f"django_examplary:{end}", args=[session.fingerprint])
-            for end in ("sync", "close")
-        },
-    }
     launch = Launch(user_id=str(teacher.pk), session_id=str(session.pk), ticket=new_ticket())
-    data = {"token": sign_report(launch)}
+    key, token = session.fingerprint, {"token": sign_report(launch)}
+    ends = [
+        partial(signed_in.get, return_url(session)),
+        partial(signed_in.post, reverse("django_examplary:sync", args=[key])),
+        partial(signed_in.post, reverse("django_examplary:close", args=[key])),
+        partial(signed_in.post, reverse("django_examplary:report-sync"), token),
+    ]
+
+    def call(send):
+        response = send(headers=JSON)
+        assert connection.connection is None, "It has used the database."
+        return response.status_code, response.json()["reason"]
+
     with ExitStack() as held:
         for _ in range(8):
             held.enter_context(limits.embed_with_connection())
-        with django_assert_num_queries(0):
-            send = signed_in.get if name == "return" else signed_in.post
-            response = send(paths[name], data, headers=JSON)
-    assert (response.status_code, response.json()["reason"]) == (409, "preparing")
+        answers = call_at_once(*(partial(call, send) for send in ends))
+    assert answers == [(409, "preparing")] * 4
 
 
 def test_connection_that_fails_to_close_leaves_room_for_others(
