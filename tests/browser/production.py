@@ -107,6 +107,7 @@ def secure_school(
         # The icon of the example project.
         "img-src": [CSP.SELF],
         "script-src": [CSP.NONCE, CSP.STRICT_DYNAMIC],
+        "require-trusted-types-for": ["'script'"],
     }
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     call_command("seed")

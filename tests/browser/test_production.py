@@ -79,3 +79,16 @@ def test_whole_window(teacher, secure_examplary, announced):
     teacher.page.locator("[data-examplary-action=complete]").click()
 
     expect_result(teacher, secure_examplary, announced)
+
+
+@pytest.mark.skipif(ENGINE != "chromium", reason="Only Chromium requires trusted types.")
+def test_panels_of_a_page_without_templates_are_trusted_html(teacher):
+    expect(teacher.embed.locator("form")).to_be_visible()
+    assert teacher.page.evaluate("""() => {
+      const find = () => document.querySelector("template[data-examplary-panels]");
+      const html = find().innerHTML;
+      find().remove();
+      const policy = trustedTypes.createPolicy("page", { createHTML: (text) => text });
+      customElements.get("examplary-embed").create({ panels: policy.createHTML(html) });
+      return find().innerHTML === html;
+    }""")

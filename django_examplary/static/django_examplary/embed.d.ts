@@ -24,8 +24,11 @@ export interface EmbedData {
   allow: string;
   sandbox: string;
   css_class: string;
-  /** Needed once on a page without `{% examplary_script %}`. */
-  panels?: string;
+  /**
+   * Needed once on a page without `{% examplary_script %}`. With `require-trusted-types-for` in the
+   * page's Content-Security-Policy it must be `TrustedHTML`.
+   */
+  panels?: string | object;
 }
 
 /** The value for visitors who aren't signed in; `create()` throws for it. */
