@@ -44,8 +44,8 @@ def pytest_sessionstart() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Use one more process than processors, because the tests often wait."""
-    return (os.cpu_count() or 1) + 1
+    """Use two more processes than processors, because the tests often wait."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_collection_finish() -> None:
