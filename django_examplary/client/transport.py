@@ -101,7 +101,8 @@ class _DeadlineResponse(http.client.HTTPResponse):
 class _ObservedConnection(HTTPConnection):
     """Respect the deadline while connecting, and record when the first byte of a request is sent.
 
-    That is after the TLS handshake."""
+    That is after the TLS handshake.
+    """
 
     response_class = _DeadlineResponse
     #: The debug output of http.client would print the Authorization header and the ids.
