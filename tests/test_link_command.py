@@ -69,6 +69,14 @@ def test_name_with_separate_accents_is_found(users, link):
     assert linked() == {"Zo\u00eb": "user_7", "Ine\u0300s": "user_8"}
 
 
+def test_address_with_separate_accents_that_another_user_chose_as_name_is_ambiguous(fake, link):
+    User.objects.create_user("zoe", "zo\u00eb@school.example")
+    User.objects.create_user("zo\u00eb@school.example", "other@school.example")
+
+    assert "Several users have this address" in link("zoe\u0308@school.example,user_7\n")[1]
+    assert linked() == {}
+
+
 def test_user_of_unknown_workspace_does_not_stop_others(users, link, settings):
     settings.EXAMPLARY_WORKSPACE = lambda user: {users[1].pk: "default"}[user.pk]
 

@@ -9,13 +9,13 @@ import codecs
 import csv
 import io
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import FieldError
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
@@ -126,7 +126,7 @@ def find_users(
 def _set_users(lines: Sequence[LinkLine], allowed: QuerySet[Any] | None) -> None:
     model = get_user_model()
     users = model._default_manager.all()
-    names = {spelling for line in lines for spelling in (line.name, _normalized(line.name))}
+    names = {spelling for line in lines for spelling in _spellings(line.name)}
     named = _found_by(lambda: users.filter(**{f"{model.USERNAME_FIELD}__in": names})) or []
     user_name: Any = model._meta.get_field(model.USERNAME_FIELD)
     # Compare the value of a foreign key, which the file contains.
@@ -151,8 +151,9 @@ def _set_users(lines: Sequence[LinkLine], allowed: QuerySet[Any] | None) -> None
             by_name = {name: user for name, user in by_name.items() if "@" not in name}
     candidates: list[dict[Any, Any]] = []
     for line in lines:
-        found = {user.pk: user for user in by_address[line.name.lower()]}
-        if (user := by_name.get(line.name, by_name.get(_normalized(line.name)))) is not None:
+        written, stored = _spellings(line.name)
+        found = {user.pk: user for each in (written, stored) for user in by_address[each.lower()]}
+        if (user := by_name.get(written, by_name.get(stored))) is not None:
             found[user.pk] = user
         candidates.append(found)
     keys = {key for found in candidates for key in found}
@@ -167,9 +168,9 @@ def _set_users(lines: Sequence[LinkLine], allowed: QuerySet[Any] | None) -> None
             line.problem = AMBIGUOUS
 
 
-def _normalized(name: str) -> str:
-    """Return a user name as Django stores it. Some files separate accents from their letters."""
-    return unicodedata.normalize("NFKC", name)
+def _spellings(name: str) -> tuple[str, str]:
+    """Return a name as in the file, which may separate accents, and as Django stores user names."""
+    return name, AbstractBaseUser.normalize_username(name)
 
 
 def _found_by(select: Callable[[], QuerySet[Any]]) -> list[Any] | None:
