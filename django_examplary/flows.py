@@ -158,13 +158,13 @@ class Flow:
 
     def __post_init__(self) -> None:
         # Like the fields of models, presets accept the lazy strings of `gettext_lazy`.
-        for name in self._rules:
-            if isinstance(value := getattr(self, name), Promise):
-                object.__setattr__(self, name, str(value))
         lazy = {name: str(each) for name, each in self.extra.items() if isinstance(each, Promise)}
         object.__setattr__(self, "extra", {**self.extra, **lazy})
         for name, rule in self._rules.items():
             value = getattr(self, name)
+            if isinstance(value, Promise):
+                value = str(value)
+                object.__setattr__(self, name, value)
             if value is None and name not in self._required:
                 continue
             if not rule.accepts(value):

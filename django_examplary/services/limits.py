@@ -33,7 +33,10 @@ def _semaphore(purpose: str, size: int) -> threading.Semaphore:
 
 @contextmanager
 def embed_with_connection() -> Iterator[None]:
-    """Wait until few other embeds use a database connection, and close it afterwards."""
+    """Wait, for at most two seconds, until few other embeds use a database connection.
+
+    The connection is closed afterwards if Django would close it at the end of the request.
+    """
     semaphore = _semaphore("connection", _CONNECTIONS)
     if not semaphore.acquire(timeout=2.0):
         raise ExamplaryNotReadyError("Too many embeds of this process use the database.")
